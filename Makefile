@@ -1,0 +1,48 @@
+# Everything a developer or a first visitor types. `make` alone prints this list.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help install up demo test check lint types lock clean
+
+help: ## print this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  settings: DB=sqlite|postgres  PORT=8000  WORKERS=2  CONCURRENCY=16  SEED=0  PROMPTMILL_HOME=.promptmill"
+
+$(VENV)/.installed: requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Promptmill needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "Installing into $(VENV) from requirements-dev.lock (once)..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: -r requirements-dev.lock
+	@touch $@
+
+install: $(VENV)/.installed ## create .venv from the lock file
+
+up: install ## start the whole stack here and stay up      (DB=postgres: embedded PostgreSQL)
+	@exec $(BIN)/python -m local up
+
+demo: install ## start everything and optimize one real prompt, with live progress
+	@exec $(BIN)/python -m local demo
+
+test: install ## every test, on SQLite and on a real PostgreSQL, with a real Redis
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: install lint types test ## lint, types, import rules and tests: what CI runs
+
+lint: install
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: install
+	@$(BIN)/mypy
+
+lock: ## write the lock files anew from setup.cfg   (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header setup.cfg -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --extra embedded --extra dev \
+		-c requirements.lock setup.cfg -o requirements-dev.lock
+
+clean: ## remove .venv and local state
+	rm -rf $(VENV) .promptmill .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,64 @@
+"""The HTTP process: parse, authorise, call `shared.domain`, render. It makes no provider call."""
+
+import re
+import uuid
+from typing import Any
+
+import flask
+import structlog
+from flask_swagger_ui import get_swaggerui_blueprint
+
+from app import metrics, problems
+from app.api import datasets, evaluations, executions, health, optimizations, projects, prompts, status
+from app.problems import ProblemApi
+from shared import logs
+from shared.config import settings
+
+NOUNS = (projects, prompts, datasets, executions, evaluations, optimizations, status)
+
+
+def create_app() -> flask.Flask:
+    logs.configure("api")
+    app = flask.Flask(__name__, static_folder=None)
+    app.config.update(
+        MAX_CONTENT_LENGTH=settings().max_body_bytes,
+        API_TITLE="Promptmill",
+        API_VERSION="v1",
+        OPENAPI_VERSION="3.0.3",
+        OPENAPI_URL_PREFIX="/",
+        PROPAGATE_EXCEPTIONS=False,
+    )
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    app.before_request(_name_the_request)
+    app.after_request(_finish)
+    api = ProblemApi(app, spec_kwargs={"components": _SECURITY, "security": [{"ApiKey": []}, {"Bearer": []}]})
+    problems.register(app)
+    for noun in NOUNS:
+        api.register_blueprint(noun.blp)
+    api.register_blueprint(health.blp)
+    app.register_blueprint(get_swaggerui_blueprint("/docs", "/openapi.json", config={"app_name": "Promptmill"}))
+    metrics.install(app)
+    return app
+
+
+_SECURITY: dict[str, Any] = {
+    "securitySchemes": {
+        "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "Bearer": {"type": "http", "scheme": "bearer"},
+    }
+}
+
+
+def _name_the_request() -> None:
+    """One id from the caller's request to the worker's log line: theirs if it is sane, else a new one."""
+    given = flask.request.headers.get("X-Request-Id", "")
+    flask.g.request_id = given if re.fullmatch(r"[\w.:-]{1,64}", given) else uuid.uuid4().hex
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(role="api", request_id=flask.g.request_id)
+
+
+def _finish(response: flask.Response) -> flask.Response:
+    response.headers["X-Request-Id"] = flask.g.get("request_id", "")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response

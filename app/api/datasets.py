@@ -1,0 +1,150 @@
+"""/v1/datasets: versioned test cases."""
+
+from typing import Any
+
+import flask
+import marshmallow as ma
+from sqlalchemy.orm import Session
+
+from app import replay
+from app.api import PageQuery, ProjectQuery, blueprint, page_of, render_page
+from app.auth import caller
+from app.bodies import json_body
+from shared.db import reading
+from shared.domain import datasets
+from shared.domain.datasets import NewCase
+from shared.errors import BadRequest, field_error
+from shared.hashing import sha256
+from shared.models import Role
+
+blp = blueprint("datasets", "Test cases: what goes into a prompt, and what is expected out of it.")
+MAX_IMPORT_BYTES = 20_000_000
+
+
+class DatasetIn(ma.Schema):
+    name = ma.fields.String(required=True)
+    description = ma.fields.String(validate=ma.validate.Length(max=2000))
+    project = ma.fields.String()
+
+
+class DatasetOut(ma.Schema):
+    dataset_id = ma.fields.UUID(attribute="id")
+    name = ma.fields.String()
+    description = ma.fields.String()
+    project_id = ma.fields.UUID()
+    revision = ma.fields.Integer(metadata={"description": "Rises with every import; runs pin one"})
+    case_count = ma.fields.Integer()
+    created_by = ma.fields.String()
+    created_at = ma.fields.DateTime()
+    updated_at = ma.fields.DateTime()
+
+
+class CaseOut(ma.Schema):
+    test_case_id = ma.fields.UUID(attribute="id")
+    ordinal = ma.fields.Integer()
+    name = ma.fields.String()
+    inputs = ma.fields.Raw()
+    expected = ma.fields.Raw(allow_none=True)
+    tags = ma.fields.Raw()
+    group = ma.fields.String(allow_none=True)
+    weight = ma.fields.Float()
+    golden = ma.fields.Boolean()
+    content_hash = ma.fields.String()
+
+
+class ImportOut(ma.Schema):
+    dataset = ma.fields.Nested(DatasetOut)
+    added = ma.fields.Integer()
+    duplicates = ma.fields.List(
+        ma.fields.Integer(), metadata={"description": "Rows whose content was there already; skipped"}
+    )
+
+
+@blp.post("/datasets")
+@blp.doc(parameters=[replay.PARAMETER])
+@blp.arguments(DatasetIn)
+@blp.response(201, DatasetOut)
+def create_dataset(body: dict[str, Any]) -> flask.Response:
+    """Create an empty dataset"""
+    author = caller(Role.EDITOR)
+    return replay.create(
+        author, body, 201, lambda session: DatasetOut().dump(datasets.create_dataset(session, author, **body))
+    )
+
+
+@blp.get("/datasets")
+@blp.arguments(PageQuery, location="query")
+@blp.arguments(ProjectQuery, location="query")
+@blp.response(200, page_of(DatasetOut))
+def list_datasets(query: dict[str, Any], scope: dict[str, Any]) -> flask.Response:
+    """List datasets, newest first"""
+    with reading() as session:
+        page = datasets.list_datasets(session, caller(), **scope, **query)
+        return flask.jsonify(render_page(DatasetOut(), page))
+
+
+@blp.get("/datasets/<name>")
+@blp.arguments(ProjectQuery, location="query")
+@blp.response(200, DatasetOut)
+def get_dataset(scope: dict[str, Any], name: str) -> flask.Response:
+    """Read a dataset"""
+    with reading() as session:
+        return flask.jsonify(DatasetOut().dump(datasets.get_dataset(session, caller(), name, **scope)))
+
+
+@blp.get("/datasets/<name>/cases")
+@blp.arguments(PageQuery, location="query")
+@blp.arguments(ProjectQuery, location="query")
+@blp.response(200, page_of(CaseOut))
+def list_cases(query: dict[str, Any], scope: dict[str, Any], name: str) -> flask.Response:
+    """List the cases of the current revision"""
+    with reading() as session:
+        dataset = datasets.get_dataset(session, caller(), name, **scope)
+        return flask.jsonify(render_page(CaseOut(), datasets.list_cases(session, dataset, **query)))
+
+
+@blp.post("/datasets/<name>/cases")
+@blp.doc(
+    parameters=[replay.PARAMETER],
+    requestBody={
+        "required": True,
+        "content": {
+            "application/x-ndjson": {"schema": {"type": "string"}},
+            "text/csv": {"schema": {"type": "string"}},
+            "application/json": {"schema": {"type": "array", "items": {"type": "object"}}},
+        },
+    },
+)
+@blp.arguments(ProjectQuery, location="query")
+@blp.response(201, ImportOut)
+def import_cases(scope: dict[str, Any], name: str) -> flask.Response:
+    """Import test cases: JSONL, CSV or a JSON array
+
+    JSONL: one object per line with `inputs` (object), `expected`, and optionally `name`, `tags`, `group`,
+    `weight`, `golden`. CSV: columns `input.<field>`, `expected.<field>` or `expected`, and the same names.
+    All rows or none: an answer with errors names each bad line.
+    """
+    author = caller(Role.EDITOR)
+    flask.request.max_content_length = MAX_IMPORT_BYTES
+    rows = _rows()
+
+    def make(session: Session) -> Any:
+        dataset = datasets.get_dataset(session, author, name, **scope)
+        return ImportOut().dump(datasets.import_cases(session, author, dataset, rows))
+
+    return replay.create(author, sha256("\n".join(row.content_hash for row in rows)), 201, make)
+
+
+def _rows() -> list[NewCase]:
+    kind = flask.request.mimetype
+    if kind == "application/json":
+        body = json_body(flask.request)
+        if not isinstance(body, list):
+            raise field_error("/", "must be an array of test cases")
+        return datasets.parse_rows(body)
+    raw = flask.request.get_data()
+    if kind in ("application/x-ndjson", "application/jsonl", "application/x-jsonlines"):
+        return datasets.parse_jsonl(raw)
+    if kind == "text/csv":
+        return datasets.parse_csv(raw)
+    raise BadRequest("send application/x-ndjson (JSONL), text/csv or application/json")

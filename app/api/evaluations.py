@@ -1,0 +1,181 @@
+"""/v1/evaluations: a version scored on a dataset."""
+
+import uuid
+from typing import Any
+
+import flask
+import marshmallow as ma
+from sqlalchemy.orm import Session
+
+from app import replay
+from app.api import PageQuery, Strict, WholeNumber, blueprint, page_of, render_page
+from app.api.executions import ModelChoice
+from app.api.prompts import Length, Params
+from app.auth import caller
+from shared.db import reading, transaction
+from shared.domain import evaluations, jobs, providers, runs
+from shared.domain.budgets import Limits
+from shared.domain.evaluations import EvaluationRequest
+from shared.models import Evaluation, JobKind, Role
+from shared.scoring import SCORERS, check_scorers
+
+blp = blueprint("evaluations", "A version scored on a pinned dataset revision by scorers.")
+Range = ma.validate.Range
+
+
+class EvaluationBudget(ma.Schema):
+    """Ceilings that hold before money is spent; what is left out is not limited."""
+
+    max_task_calls = WholeNumber(validate=Range(1, 10_000_000))
+    max_tokens = WholeNumber(validate=Range(1, 10**12))
+    max_cost_usd = Strict(validate=Range(0, 1e6, min_inclusive=False))
+
+
+class EvaluationIn(ma.Schema):
+    name = ma.fields.String(validate=Length(max=255))
+    prompt_name = ma.fields.String(required=True)
+    project = ma.fields.String()
+    version_number = WholeNumber(validate=Range(1, 999_999_999))
+    label = ma.fields.String()
+    dataset = ma.fields.String(required=True)
+    scorers = ma.fields.List(
+        ma.fields.Dict(keys=ma.fields.String()),
+        required=True,
+        metadata={"description": f"Each is {{type, weight, …}}; types: {', '.join(SCORERS)}"},
+    )
+    model = ma.fields.Nested(ModelChoice)
+    params = ma.fields.Nested(Params)
+    repeats = WholeNumber(validate=Range(1, 10))
+    budget = ma.fields.Nested(EvaluationBudget)
+
+
+class EvaluationOut(ma.Schema):
+    evaluation_id = ma.fields.UUID(attribute="id")
+    name = ma.fields.String()
+    status = ma.fields.String(attribute="state")
+    prompt_id = ma.fields.UUID()
+    version_id = ma.fields.UUID()
+    dataset_id = ma.fields.UUID()
+    dataset_revision = ma.fields.Integer()
+    scorers = ma.fields.Raw()
+    model = ma.fields.Raw()
+    repeats = ma.fields.Integer()
+    progress = ma.fields.Raw(metadata={"description": "{done, total} provider calls"})
+    spent = ma.fields.Raw()
+    aggregate = ma.fields.Raw(
+        allow_none=True,
+        metadata={"description": "score, pass_rate, ci_low and ci_high (95 %), missing; null until it is done"},
+    )
+    error_type = ma.fields.String(allow_none=True)
+    error_message = ma.fields.String(allow_none=True)
+    created_by = ma.fields.String()
+    created_at = ma.fields.DateTime()
+    started_at = ma.fields.DateTime(allow_none=True)
+    completed_at = ma.fields.DateTime(allow_none=True)
+
+
+class ResultOut(ma.Schema):
+    ordinal = ma.fields.Integer()
+    name = ma.fields.String()
+    inputs = ma.fields.Raw()
+    expected = ma.fields.Raw(allow_none=True)
+    repeat = ma.fields.Integer()
+    output = ma.fields.String(attribute="response_text", allow_none=True)
+    score = ma.fields.Float(allow_none=True)
+    passed = ma.fields.Boolean(allow_none=True)
+    feedback = ma.fields.String(allow_none=True)
+    execution_id = ma.fields.UUID(allow_none=True)
+    status = ma.fields.String(attribute="state", allow_none=True)
+    error_type = ma.fields.String(allow_none=True)
+
+
+@blp.post("/evaluations")
+@blp.doc(parameters=[replay.PARAMETER])
+@blp.arguments(EvaluationIn)
+@blp.response(202, EvaluationOut)
+def create_evaluation(body: dict[str, Any]) -> flask.Response:
+    """Start an evaluation; poll the Location"""
+    author = caller(Role.EDITOR)
+    request = evaluation_request(body)
+    check_scorers(request.scorers)
+
+    def make(session: Session) -> Any:
+        target = evaluations.plan_target(session, author, request)
+        evaluation = evaluations.create_evaluation(session, author, request, target)
+        return _evaluation(session, evaluation)
+
+    answer = replay.create(author, body, 202, make)
+    answer.headers["Location"] = f"/v1/evaluations/{answer.get_json()['evaluation_id']}"
+    return answer
+
+
+@blp.get("/evaluations")
+@blp.arguments(PageQuery, location="query")
+@blp.response(200, page_of(EvaluationOut))
+def list_evaluations(query: dict[str, Any]) -> flask.Response:
+    """List evaluations, newest first"""
+    with reading() as session:
+        page = evaluations.list_evaluations(session, caller(), **query)
+        return flask.jsonify(
+            {"data": [_evaluation(session, item) for item in page.data], "next_cursor": page.next_cursor}
+        )
+
+
+@blp.get("/evaluations/<uuid:evaluation_id>")
+@blp.response(200, EvaluationOut)
+def get_evaluation(evaluation_id: uuid.UUID) -> flask.Response:
+    """Read an evaluation: progress while it runs, the aggregate when it is done"""
+    with reading() as session:
+        evaluation = evaluations.get_evaluation(session, caller(), evaluation_id)
+        return flask.jsonify(_evaluation(session, evaluation))
+
+
+@blp.get("/evaluations/<uuid:evaluation_id>/results")
+@blp.arguments(PageQuery, location="query")
+@blp.response(200, page_of(ResultOut))
+def list_results(query: dict[str, Any], evaluation_id: uuid.UUID) -> flask.Response:
+    """List its cases with output, score and feedback"""
+    with reading() as session:
+        evaluation = evaluations.get_evaluation(session, caller(), evaluation_id)
+        page = evaluations.list_results(session, evaluation, **query)
+        return flask.jsonify(render_page(ResultOut(), page))
+
+
+@blp.post("/evaluations/<uuid:evaluation_id>/cancel")
+@blp.response(200, EvaluationOut)
+def cancel_evaluation(evaluation_id: uuid.UUID) -> flask.Response:
+    """Cancel an evaluation; what was paid for is kept"""
+    author = caller(Role.EDITOR)
+    with transaction() as session:
+        evaluation = evaluations.get_evaluation(session, author, evaluation_id)
+        runs.cancel_run(session, author, evaluation, kind=JobKind.EVALUATION)
+    with transaction() as session:
+        jobs.cancel_scope(session, evaluation_id)
+        return flask.jsonify(_evaluation(session, evaluation))
+
+
+def evaluation_request(body: dict[str, Any]) -> EvaluationRequest:
+    fields = dict(body)
+    model = fields.pop("model", {})
+    budget = fields.pop("budget", None)
+    return EvaluationRequest(
+        **fields,
+        provider=model.get("provider"),
+        model_name=model.get("model_name"),
+        limits=Limits(**budget) if budget else None,
+    )
+
+
+def _evaluation(session: Session, evaluation: Evaluation) -> Any:
+    done, total = runs.open_calls(session, evaluation.id)
+    spent = runs.spend_of(session, evaluation.id)
+    return {
+        **EvaluationOut().dump(evaluation),
+        "progress": {"done": done, "total": total},
+        "spent": {
+            "calls": spent.task_calls,
+            "tokens": spent.tokens,
+            "cost_usd": providers.usd(spent.nano),
+            "ambiguous_attempts": spent.ambiguous,
+        },
+    }

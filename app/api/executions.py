@@ -1,0 +1,240 @@
+"""/v1/executions: run a prompt now, or submit it and poll."""
+
+import re
+import uuid
+from typing import Any
+
+import flask
+import marshmallow as ma
+from sqlalchemy.orm import Session
+
+from app import replay, waiting
+from app.api import PageQuery, ProjectQuery, WholeNumber, blueprint, page_of, render_page
+from app.api.prompts import Length, Params
+from app.auth import caller
+from shared.config import settings
+from shared.db import reading, transaction
+from shared.domain import executions, prompts, providers
+from shared.domain.executions import NewExecution, RunRequest
+from shared.errors import BadRequest
+from shared.models import Execution, Role, State
+
+blp = blueprint("executions", "One execution is one logical provider call, with all that went out and came back.")
+
+
+class ModelChoice(ma.Schema):
+    provider = ma.fields.String(required=True, validate=ma.validate.OneOf(list(providers.PROVIDERS)))
+    model_name = ma.fields.String(required=True, validate=Length(1, 128))
+
+
+class RunIn(ma.Schema):
+    prompt_name = ma.fields.String(
+        required=True, metadata={"description": "`name`, `name@label`, `name@v12` or `name@sha256:…`"}
+    )
+    project = ma.fields.String()
+    version_number = WholeNumber(allow_none=True, validate=ma.validate.Range(1, 999_999_999))
+    label = ma.fields.String(metadata={"description": "`production` when neither is given"})
+    environment = ma.fields.String(
+        validate=Length(1, 64), metadata={"description": "Recorded; never chooses a version"}
+    )
+    variables = ma.fields.Dict(keys=ma.fields.String())
+    model = ma.fields.Nested(ModelChoice)
+    params = ma.fields.Nested(Params)
+    correlation_id = ma.fields.String(validate=Length(1, 128))
+
+
+class Telemetry(ma.Schema):
+    prompt_tokens = ma.fields.Integer(allow_none=True)
+    response_tokens = ma.fields.Integer(allow_none=True)
+    latency_ms = ma.fields.Integer(allow_none=True)
+
+
+class ExecutionSummary(ma.Schema):
+    execution_id = ma.fields.UUID(attribute="id")
+    status = ma.fields.String(attribute="state")
+    mode = ma.fields.String()
+    purpose = ma.fields.String()
+    environment = ma.fields.String()
+    prompt_id = ma.fields.UUID(allow_none=True)
+    version_id = ma.fields.UUID(allow_none=True)
+    provider = ma.fields.String()
+    model_name = ma.fields.String()
+    correlation_id = ma.fields.String(allow_none=True)
+    error_type = ma.fields.String(allow_none=True)
+    cost_usd = ma.fields.Function(lambda execution: providers.usd(execution.cost_nano))
+    telemetry = ma.fields.Method("_telemetry")
+    created_by = ma.fields.String()
+    created_at = ma.fields.DateTime()
+    started_at = ma.fields.DateTime(allow_none=True)
+    completed_at = ma.fields.DateTime(allow_none=True)
+
+    def _telemetry(self, execution: Execution) -> Any:
+        return Telemetry().dump(execution)
+
+
+class ExecutionOut(ExecutionSummary):
+    response_text = ma.fields.String(allow_none=True)
+    error_message = ma.fields.String(allow_none=True)
+    finish_reason = ma.fields.String(allow_none=True)
+    truncated = ma.fields.Boolean()
+    variables = ma.fields.Raw()
+    params = ma.fields.Raw()
+    messages = ma.fields.Raw(metadata={"description": "What was sent, rendered"})
+    provider_request_id = ma.fields.String(allow_none=True)
+    request_id = ma.fields.String(allow_none=True)
+    attempts = ma.fields.Integer()
+    ambiguous_attempts = ma.fields.Integer(
+        metadata={"description": "Attempts whose answer was never read: possibly paid"}
+    )
+    job = ma.fields.Raw(metadata={"description": "Why it waits: losses, next attempt, blocking budget"})
+
+
+class SubmitOut(ma.Schema):
+    execution_id = ma.fields.UUID()
+    status = ma.fields.String()
+    mode = ma.fields.String()
+
+
+class ListQuery(PageQuery, ProjectQuery):
+    prompt_name = ma.fields.String(load_default=None)
+    status = ma.fields.String(load_default=None, validate=ma.validate.OneOf([state.value for state in State]))
+    environment = ma.fields.String(load_default=None)
+    purpose = ma.fields.String(load_default=None)
+    correlation_id = ma.fields.String(load_default=None)
+
+
+@blp.post("/executions:run")
+@blp.doc(
+    parameters=[
+        replay.PARAMETER,
+        {
+            "in": "header",
+            "name": "Prefer",
+            "schema": {"type": "string"},
+            "description": "`wait=N`: how many seconds to wait for the answer (30 by default)",
+        },
+    ]
+)
+@blp.arguments(RunIn)
+@blp.response(200, ExecutionOut)
+@blp.alt_response(202, schema=ExecutionOut, description="Not done yet; poll the Location")
+def run(body: dict[str, Any]) -> flask.Response:
+    """Run a prompt and wait for the answer
+
+    The execution goes through the same queue as a submitted one, in the interactive lane. When the wait is
+    over before the answer is there, or too many requests wait already, 202 and the execution to poll.
+    """
+    seconds = _wait_seconds()
+    execution_id, replayed = _submit(body, interactive=True)
+    waiting.wait_for(execution_id, seconds)
+    with reading() as session:
+        execution = executions.get_execution(session, caller(), execution_id)
+        answer = flask.jsonify(_execution(session, execution))
+    if execution.state in (State.QUEUED, State.RUNNING):
+        answer.status_code = 202
+    _locate(answer, execution_id, replayed)
+    return answer
+
+
+@blp.post("/executions:submit")
+@blp.doc(parameters=[replay.PARAMETER])
+@blp.arguments(RunIn)
+@blp.response(202, SubmitOut)
+def submit(body: dict[str, Any]) -> flask.Response:
+    """Submit a run and answer at once; poll the Location"""
+    execution_id, replayed = _submit(body, interactive=False)
+    with reading() as session:
+        execution = executions.get_execution(session, caller(), execution_id)
+    answer = flask.jsonify({"execution_id": str(execution_id), "status": execution.state, "mode": execution.mode})
+    answer.status_code = 202
+    _locate(answer, execution_id, replayed)
+    return answer
+
+
+@blp.get("/executions/<uuid:execution_id>")
+@blp.response(200, ExecutionOut)
+def get_execution(execution_id: uuid.UUID) -> flask.Response:
+    """Read an execution with everything that was recorded"""
+    with reading() as session:
+        execution = executions.get_execution(session, caller(), execution_id)
+        return flask.jsonify(_execution(session, execution))
+
+
+@blp.get("/executions")
+@blp.arguments(ListQuery, location="query")
+@blp.response(200, page_of(ExecutionSummary))
+def list_executions(query: dict[str, Any]) -> flask.Response:
+    """List executions, newest first"""
+    with reading() as session:
+        name, project = query.pop("prompt_name"), query.pop("project")
+        prompt = prompts.get_prompt(session, caller(), name, project=project) if name else None
+        page = executions.list_executions(
+            session,
+            caller(),
+            prompt_id=prompt.id if prompt else None,
+            state=query.pop("status"),
+            **query,
+        )
+        return flask.jsonify(render_page(ExecutionSummary(), page))
+
+
+@blp.post("/executions/<uuid:execution_id>/cancel")
+@blp.response(200, ExecutionOut)
+@blp.alt_response(202, schema=ExecutionOut, description="It runs; its worker was asked to stop")
+def cancel_execution(execution_id: uuid.UUID) -> flask.Response:
+    """Cancel an execution: at once when queued, within a heartbeat when running"""
+    author = caller(Role.EDITOR)
+    with transaction() as session:
+        execution = executions.cancel_execution(session, author, execution_id)
+        answer = flask.jsonify(_execution(session, execution))
+    answer.status_code = 200 if execution.state == State.CANCELED else 202
+    return answer
+
+
+def _submit(body: dict[str, Any], *, interactive: bool) -> tuple[uuid.UUID, bool]:
+    author = caller(Role.EDITOR)
+
+    def plan() -> NewExecution:
+        model = body.get("model", {})
+        request = RunRequest(
+            **{key: value for key, value in body.items() if key != "model"},
+            provider=model.get("provider"),
+            model_name=model.get("model_name"),
+            request_id=flask.g.request_id,
+        )
+        with reading() as session:
+            return executions.plan(session, author, request)
+
+    def write(session: Session, planned: NewExecution) -> uuid.UUID:
+        return executions.submit(session, planned, interactive=interactive)
+
+    return replay.run(author, body, plan, write)
+
+
+def _wait_seconds() -> float:
+    preference = flask.request.headers.get("Prefer", "")
+    match = re.search(r"\bwait=([^,;\s]+)", preference)
+    if match is None:
+        return settings().run_wait_seconds
+    if not re.fullmatch(r"\d{1,3}", match.group(1)) or int(match.group(1)) > 300:
+        raise BadRequest("Prefer: wait=N takes whole seconds from 0 to 300")
+    return float(match.group(1))
+
+
+def _execution(session: Session, execution: Execution) -> Any:
+    job = executions.job_of(session, execution.id)
+    rendered = ExecutionOut().dump(execution)
+    rendered["job"] = job and {
+        "losses": job.losses,
+        "run_at": job.run_at.isoformat(),
+        "blocked_by": job.blocked_by and str(job.blocked_by),
+        "cancel_requested": job.cancel_requested,
+        "last_error": job.error,
+    }
+    return rendered
+
+
+def _locate(answer: flask.Response, execution_id: uuid.UUID, replayed: bool) -> None:
+    answer.headers["Location"] = f"/v1/executions/{execution_id}"
+    if replayed:
+        answer.headers[replay.REPLAYED] = "true"

@@ -1,0 +1,210 @@
+"""/v1/optimizations: a search for a better version, under a budget, on the fleet."""
+
+import uuid
+from typing import Any
+
+import flask
+import marshmallow as ma
+from sqlalchemy.orm import Session
+
+from app import replay
+from app.api import PageQuery, WholeNumber, blueprint, page_of, render_page
+from app.api.evaluations import EvaluationBudget
+from app.api.executions import ModelChoice
+from app.api.prompts import Length, Params
+from app.auth import caller
+from shared import knobs as catalogue
+from shared.db import reading, transaction
+from shared.domain import evaluations, jobs, optimizations, providers, runs
+from shared.domain.budgets import Limits
+from shared.domain.optimizations import OptimizationRequest
+from shared.models import JobKind, Optimization, Role, Version
+from shared.scoring import SCORERS
+
+blp = blueprint("optimizations", "A search for a better version: strategy, candidates, evaluations, one budget.")
+
+
+class OptimizationBudget(EvaluationBudget):
+    max_proposer_calls = WholeNumber(validate=ma.validate.Range(1, 10_000_000))
+
+
+class OptimizationIn(ma.Schema):
+    name = ma.fields.String(validate=Length(max=255))
+    prompt_name = ma.fields.String(required=True)
+    project = ma.fields.String()
+    version_number = WholeNumber(validate=ma.validate.Range(1, 999_999_999))
+    label = ma.fields.String()
+    dataset = ma.fields.String(required=True)
+    strategy = ma.fields.String(required=True, metadata={"description": ", ".join(catalogue.STRATEGIES)})
+    knobs = ma.fields.Dict(keys=ma.fields.String(), metadata={"description": "See /v1/optimizations/strategies"})
+    evaluation = ma.fields.Dict(keys=ma.fields.String(), metadata={"description": ", ".join(catalogue.EVALUATION)})
+    split = ma.fields.Dict(keys=ma.fields.String(), metadata={"description": ", ".join(catalogue.SPLIT)})
+    early_stopping = ma.fields.Dict(
+        keys=ma.fields.String(), metadata={"description": ", ".join(catalogue.EARLY_STOPPING)}
+    )
+    scorers = ma.fields.List(
+        ma.fields.Dict(keys=ma.fields.String()),
+        required=True,
+        metadata={"description": f"Each is {{type, weight, …}}; types: {', '.join(SCORERS)}"},
+    )
+    model = ma.fields.Nested(ModelChoice)
+    params = ma.fields.Nested(Params)
+    proposer = ma.fields.Nested(ModelChoice, metadata={"description": "The task's model if left out"})
+    budget = ma.fields.Nested(OptimizationBudget, required=True)
+    seed = WholeNumber(validate=ma.validate.Range(0, 2**31 - 1))
+
+
+class OptimizationOut(ma.Schema):
+    optimization_id = ma.fields.UUID(attribute="id")
+    name = ma.fields.String()
+    status = ma.fields.String(attribute="state")
+    strategy = ma.fields.String()
+    spec = ma.fields.Raw(metadata={"description": "Everything that decides the search, defaults filled in"})
+    prompt_id = ma.fields.UUID()
+    version_id = ma.fields.UUID(metadata={"description": "The seed"})
+    dataset_id = ma.fields.UUID()
+    dataset_revision = ma.fields.Integer()
+    progress = ma.fields.Raw(metadata={"description": "phase, round, best score, curve, calls of the current step"})
+    spent = ma.fields.Raw()
+    finish_reason = ma.fields.String(allow_none=True)
+    result = ma.fields.Raw(
+        allow_none=True, metadata={"description": "baseline and best on dev and holdout, and the verdict"}
+    )
+    best_version_id = ma.fields.UUID(allow_none=True)
+    best_version_number = ma.fields.Integer(allow_none=True)
+    error_type = ma.fields.String(allow_none=True)
+    error_message = ma.fields.String(allow_none=True)
+    created_by = ma.fields.String()
+    created_at = ma.fields.DateTime()
+    started_at = ma.fields.DateTime(allow_none=True)
+    completed_at = ma.fields.DateTime(allow_none=True)
+
+
+class CandidateOut(ma.Schema):
+    ordinal = ma.fields.Integer()
+    hash = ma.fields.String()
+    components = ma.fields.Raw()
+    parents = ma.fields.Raw()
+    operator = ma.fields.String()
+    round = ma.fields.Integer()
+    decision = ma.fields.String()
+    reason = ma.fields.String()
+    cases = ma.fields.Integer()
+    mean = ma.fields.Float(allow_none=True)
+    standard_error = ma.fields.Float(allow_none=True)
+    lineage = ma.fields.Raw()
+
+
+class KnobOut(ma.Schema):
+    name = ma.fields.String()
+    type = ma.fields.String()
+    default = ma.fields.Raw(allow_none=True)
+    low = ma.fields.Float(allow_none=True)
+    high = ma.fields.Float(allow_none=True)
+    choices = ma.fields.List(ma.fields.String())
+    note = ma.fields.String()
+
+
+class StrategyOut(ma.Schema):
+    name = ma.fields.String()
+    description = ma.fields.String()
+    knobs = ma.fields.List(ma.fields.Nested(KnobOut))
+
+
+@blp.post("/optimizations")
+@blp.doc(parameters=[replay.PARAMETER])
+@blp.arguments(OptimizationIn)
+@blp.response(202, OptimizationOut)
+def create_optimization(body: dict[str, Any]) -> flask.Response:
+    """Start an optimization; poll the Location"""
+    author = caller(Role.EDITOR)
+    request = _request(body)
+    spec = optimizations.check_request(request)
+
+    def make(session: Session) -> Any:
+        target = evaluations.plan_target(session, author, request)
+        return _optimization(session, optimizations.create_optimization(session, author, request, spec, target))
+
+    answer = replay.create(author, body, 202, make)
+    answer.headers["Location"] = f"/v1/optimizations/{answer.get_json()['optimization_id']}"
+    return answer
+
+
+@blp.get("/optimizations/strategies")
+@blp.response(200, page_of(StrategyOut))
+def list_strategies() -> flask.Response:
+    """List the strategies with their knobs, ranges and defaults"""
+    return flask.jsonify({"data": catalogue.describe(), "next_cursor": None})
+
+
+@blp.get("/optimizations")
+@blp.arguments(PageQuery, location="query")
+@blp.response(200, page_of(OptimizationOut))
+def list_optimizations(query: dict[str, Any]) -> flask.Response:
+    """List optimizations, newest first"""
+    with reading() as session:
+        page = optimizations.list_optimizations(session, caller(), **query)
+        return flask.jsonify(
+            {"data": [_optimization(session, item) for item in page.data], "next_cursor": page.next_cursor}
+        )
+
+
+@blp.get("/optimizations/<uuid:optimization_id>")
+@blp.response(200, OptimizationOut)
+def get_optimization(optimization_id: uuid.UUID) -> flask.Response:
+    """Read an optimization: live progress, spend, and the result when it is done"""
+    with reading() as session:
+        optimization = optimizations.get_optimization(session, caller(), optimization_id)
+        return flask.jsonify(_optimization(session, optimization))
+
+
+@blp.get("/optimizations/<uuid:optimization_id>/candidates")
+@blp.arguments(PageQuery, location="query")
+@blp.response(200, page_of(CandidateOut))
+def list_candidates(query: dict[str, Any], optimization_id: uuid.UUID) -> flask.Response:
+    """List its candidates with lineage, scores and what became of each"""
+    with reading() as session:
+        optimization = optimizations.get_optimization(session, caller(), optimization_id)
+        page = optimizations.list_candidates(session, optimization, **query)
+        return flask.jsonify(render_page(CandidateOut(), page))
+
+
+@blp.post("/optimizations/<uuid:optimization_id>/cancel")
+@blp.response(200, OptimizationOut)
+def cancel_optimization(optimization_id: uuid.UUID) -> flask.Response:
+    """Cancel an optimization; what was paid for is kept"""
+    author = caller(Role.EDITOR)
+    with transaction() as session:
+        optimization = optimizations.get_optimization(session, author, optimization_id)
+        runs.cancel_run(session, author, optimization, kind=JobKind.OPTIMIZATION)
+    with transaction() as session:
+        jobs.cancel_scope(session, optimization_id)
+        return flask.jsonify(_optimization(session, optimization))
+
+
+def _request(body: dict[str, Any]) -> OptimizationRequest:
+    fields = dict(body)
+    model = fields.pop("model", {})
+    return OptimizationRequest(
+        **{**fields, "budget": Limits(**fields["budget"])},
+        provider=model.get("provider"),
+        model_name=model.get("model_name"),
+    )
+
+
+def _optimization(session: Session, optimization: Optimization) -> Any:
+    done, total = runs.open_calls(session, optimization.id)
+    spent = runs.spend_of(session, optimization.id)
+    best = session.get(Version, optimization.best_version_id) if optimization.best_version_id else None
+    return {
+        **OptimizationOut().dump(optimization),
+        "progress": {**optimization.progress, "step": {"done": done, "total": total}},
+        "spent": {
+            "task_calls": spent.task_calls,
+            "proposer_calls": spent.proposer_calls,
+            "tokens": spent.tokens,
+            "cost_usd": providers.usd(spent.nano),
+            "ambiguous_attempts": spent.ambiguous,
+        },
+        "best_version_number": best.number if best else None,
+    }

@@ -1,0 +1,149 @@
+"""Every error as RFC 9457 problem+json: one shape, true status codes, the field named."""
+
+import sqlite3
+from http import HTTPStatus
+from typing import Any
+
+import flask
+import marshmallow as ma
+import structlog
+from flask_smorest import Api
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from werkzeug.exceptions import HTTPException
+
+from shared.db import is_busy, violated_constraint
+from shared.errors import AlreadyExists, BodyTooLarge, DatabaseBusy, FieldError, PromptmillError
+
+log = structlog.get_logger("api")
+BASE_TYPE = "/docs/problems/"
+
+
+class FieldProblem(ma.Schema):
+    pointer = ma.fields.String(metadata={"description": "JSON pointer into the body, or `?name` of a parameter"})
+    detail = ma.fields.String()
+
+
+class Problem(ma.Schema):
+    """What every error looks like (RFC 9457)."""
+
+    type = ma.fields.String()
+    title = ma.fields.String()
+    status = ma.fields.Integer()
+    detail = ma.fields.String()
+    code = ma.fields.String(metadata={"description": "Stable; program against this"})
+    request_id = ma.fields.String()
+    errors = ma.fields.List(ma.fields.Nested(FieldProblem))
+
+
+class ProblemApi(Api):  # type: ignore[misc]
+    """flask-smorest with our error shape, in the answers and in the OpenAPI document."""
+
+    ERROR_SCHEMA = Problem
+
+    def handle_http_exception(self, error: HTTPException) -> flask.Response:
+        """An error of the framework: no route, wrong method, invalid fields, body too large…"""
+        status = error.code or 500
+        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            limit = flask.request.max_content_length
+            return respond(BodyTooLarge(f"the body is larger than {limit:,} bytes"))
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            return _internal_error(error)
+        data = getattr(error, "data", None) or {}
+        errors = field_errors(data.get("messages", {}))
+        name = HTTPStatus(status).phrase
+        answer = build(
+            status,
+            "invalid_fields" if errors else name.lower().replace(" ", "_"),
+            "The request has invalid fields" if errors else name,
+            "; ".join(f"{e.pointer}: {e.detail}" for e in errors[:5]) or (error.description or name),
+            errors,
+        )
+        for header, value in error.get_headers():
+            if header.lower() == "allow":
+                answer.headers[header] = value
+        return answer
+
+
+def register(app: flask.Flask) -> None:
+    app.register_error_handler(PromptmillError, respond)
+    app.register_error_handler(DBAPIError, _database_error)
+    app.register_error_handler(Exception, _internal_error)
+
+
+def respond(error: PromptmillError) -> flask.Response:
+    answer = build(error.status, error.code, error.title(), error.detail or error.title(), error.errors)
+    if error.retry_after_seconds is not None:
+        answer.headers["Retry-After"] = str(error.retry_after_seconds)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        answer.headers["WWW-Authenticate"] = "Bearer"
+    return answer
+
+
+def build(status: int, code: str, title: str, detail: str, errors: Any = ()) -> flask.Response:
+    body: dict[str, Any] = {
+        "type": BASE_TYPE + code,
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "request_id": flask.g.get("request_id", ""),
+    }
+    if errors:
+        body["errors"] = [{"pointer": error.pointer, "detail": error.detail} for error in errors]
+    answer = flask.jsonify(body)
+    answer.status_code = status
+    answer.mimetype = "application/problem+json"
+    return answer
+
+
+def field_errors(messages: Any) -> list[FieldError]:
+    """Marshmallow's nested messages as one list with a pointer each."""
+    found: list[FieldError] = []
+    for location, content in (messages or {}).items():
+        _collect(content, "" if location == "json" else "?", found)
+    return found
+
+
+def _collect(content: Any, pointer: str, found: list[FieldError]) -> None:
+    if isinstance(content, dict):
+        for key, inner in content.items():
+            if key == "_schema":
+                _collect(inner, pointer, found)
+            elif pointer == "?":
+                _collect(inner, f"?{key}", found)
+            else:
+                escaped = str(key).replace("~", "~0").replace("/", "~1")
+                _collect(inner, f"{pointer}/{escaped}", found)
+    elif isinstance(content, list):
+        for inner in content:
+            _collect(inner, pointer, found)
+    else:
+        found.append(FieldError(pointer or "/", str(content)))
+
+
+def _database_error(error: DBAPIError) -> flask.Response:
+    """A violated constraint, a busy or an absent database, as what the caller should hear of it."""
+    if isinstance(error, IntegrityError):
+        constraint = violated_constraint(error)
+        if constraint.startswith(("uq_", "pk_")):
+            return respond(AlreadyExists(f"that would violate {constraint}"))
+    if is_busy(error):
+        return respond(DatabaseBusy())
+    if isinstance(error, OperationalError | InterfaceError) or isinstance(error.orig, sqlite3.OperationalError):
+        log.error("database_unavailable", exc_info=error)
+        answer = build(503, "database_unavailable", "The database is out of reach", "try again in a moment")
+        answer.headers["Retry-After"] = "2"
+        return answer
+    return _internal_error(error)
+
+
+def _internal_error(error: Exception) -> flask.Response:
+    """The one place that answers for a bug. The exception's text stays in the log."""
+    original = getattr(error, "original_exception", None) or error
+    log.error("internal_error", exc_info=original)
+    return build(
+        500,
+        "internal_error",
+        "Something went wrong here",
+        "The error was logged under the request id; it is not your request's fault.",
+    )

@@ -1,0 +1,42 @@
+"""Alembic's entry: runs the revisions on the engine of `shared.db`, in one transaction each."""
+
+from typing import Any
+
+from alembic import context
+from sqlalchemy import text
+
+from shared import db
+from shared.models import Base
+
+_LOCK = 0x504D << 48 | 1  # two deploys at once: one migrates, the other waits
+
+
+def run() -> None:
+    bind = db.engine().execution_options(promptmill_writes=True, promptmill_wait_ms=60_000)
+    with bind.connect() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text(f"SELECT pg_advisory_lock({_LOCK})"))
+            connection.commit()
+        try:
+            context.configure(
+                connection=connection,
+                target_metadata=Base.metadata,
+                render_as_batch=connection.dialect.name == "sqlite",
+                transaction_per_migration=connection.dialect.name == "postgresql",
+                compare_type=_compare_type,
+            )
+            with context.begin_transaction():
+                context.run_migrations()
+        finally:
+            if connection.dialect.name == "postgresql":
+                connection.rollback()
+                connection.execute(text(f"SELECT pg_advisory_unlock({_LOCK})"))
+                connection.commit()
+
+
+def _compare_type(migration: Any, inspected_column: Any, column: Any, inspected: Any, wanted: Any) -> bool | None:
+    """SQLite has one integer and one text type behind many names; there only PostgreSQL can tell them apart."""
+    return False if migration.dialect.name == "sqlite" else None
+
+
+run()

@@ -1,0 +1,254 @@
+"""Connections, transactions and the clock of both databases. Everything that differs between
+SQLite and PostgreSQL outside the lease and search modules is here.
+
+Returning from `transaction()` commits, raising rolls back, and what was passed to
+`after_commit` runs only then: a message never leaves before its row is durable (I1).
+"""
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Dialect, Engine, make_url
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from shared.config import settings
+from shared.errors import DatabaseBusy
+from shared.hashing import dump_json
+
+LOCK_WAIT_SECONDS = 10.0
+
+_engine: Engine | None = None
+_clock_offset_seconds = 0.0
+
+
+def engine() -> Engine:
+    """The engine of this process, opened on first use (so a forked child never inherits a socket)."""
+    global _engine
+    if _engine is None:
+        _engine = open_engine(settings().database_url)
+    return _engine
+
+
+def connect(url: str) -> Engine:
+    """Point this process at another database. For tests and command lines."""
+    global _engine
+    disconnect()
+    _engine = open_engine(url)
+    return _engine
+
+
+def disconnect() -> None:
+    global _engine
+    if _engine is not None:
+        _engine.dispose()
+    _engine = None
+
+
+def open_engine(url: str) -> Engine:
+    if make_url(url).get_backend_name() == "sqlite":
+        return _open_sqlite(url)
+    return sa.create_engine(
+        url,
+        json_serializer=dump_json,
+        pool_size=16,
+        max_overflow=16,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": 5,
+            "application_name": "promptmill",
+            "options": f"-c lock_timeout={int(LOCK_WAIT_SECONDS * 1000)} -c statement_timeout=60000"
+            " -c idle_in_transaction_session_timeout=60000",
+        },
+    )
+
+
+@contextlib.contextmanager
+def transaction(*, wait_seconds: float = LOCK_WAIT_SECONDS) -> Iterator[Session]:
+    """One transaction that may write. Commits on return, rolls back on any exception.
+
+    `wait_seconds` bounds how long a lock is waited for; past it `DatabaseBusy` is raised.
+    On SQLite the transaction begins IMMEDIATE: a read that later writes would fail at once under
+    WAL, whatever the timeout.
+    """
+    milliseconds = int(wait_seconds * 1000)
+    callbacks: list[Callable[[], None]] = []
+    bind = engine().execution_options(promptmill_writes=True, promptmill_wait_ms=milliseconds)
+    with Session(bind, expire_on_commit=False, info={"after_commit": callbacks}) as session:
+        try:
+            if wait_seconds != LOCK_WAIT_SECONDS and is_postgres(session):
+                session.execute(sa.text(f"SET LOCAL lock_timeout = {milliseconds}"))
+            yield session
+            session.commit()
+        except OperationalError as error:
+            if is_busy(error):
+                raise DatabaseBusy(f"no lock within {wait_seconds:g} s") from error
+            raise
+    for callback in callbacks:
+        callback()
+
+
+@contextlib.contextmanager
+def reading() -> Iterator[Session]:
+    """One read-only snapshot; it is always rolled back."""
+    with Session(engine(), expire_on_commit=False, autoflush=False) as session:
+        yield session
+
+
+def after_commit(session: Session, callback: Callable[[], None]) -> None:
+    """Run `callback` once the transaction of this session has committed, never otherwise."""
+    session.info["after_commit"].append(callback)
+
+
+def insert_if_absent(session: Session, model: type[Any], **values: Any) -> bool:
+    """Insert a row unless one with the same unique key exists. True when it was inserted.
+
+    On PostgreSQL this waits for an uncommitted row with that key; on SQLite writers are serial anyway.
+    """
+    insert = postgresql.insert if is_postgres(session) else sqlite.insert
+    primary_key = sa.inspect(model).primary_key[0]
+    statement = insert(model).values(**values).on_conflict_do_nothing().returning(primary_key)
+    return session.execute(statement).first() is not None
+
+
+def is_postgres(session: Session) -> bool:
+    return session.get_bind().dialect.name == "postgresql"
+
+
+def is_busy(error: BaseException) -> bool:
+    """True when a lock was not granted in time (SQLITE_BUSY, or 55P03 on PostgreSQL)."""
+    original = getattr(error, "orig", error)
+    if isinstance(original, sqlite3.OperationalError):
+        return "locked" in str(original)
+    return getattr(original, "sqlstate", None) == "55P03"
+
+
+def violated_constraint(error: IntegrityError) -> str:
+    """The name of the constraint that an insert or update violated, on both databases.
+
+    SQLite names no unique constraint; it lists the columns, from which our naming
+    convention (`uq_<table>_<columns>`) gives the name back.
+    """
+    name = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+    if name:
+        return str(name)
+    match = re.search(r"UNIQUE constraint failed: (.+)", str(error.orig))
+    if match is None:
+        return ""
+    columns = [part.strip().split(".") for part in match.group(1).split(",")]
+    return "uq_" + columns[0][0] + "_" + "_".join(column for _, column in columns)
+
+
+def offset_clock(seconds: float) -> None:
+    """Move `db_now()` of this process. Only tests call this."""
+    global _clock_offset_seconds
+    _clock_offset_seconds = seconds
+
+
+class db_now(sa.sql.functions.FunctionElement[datetime]):  # noqa: N801  # reads as the SQL function it is
+    """The database's clock plus so many seconds: the one clock of leases, retries and sweeps."""
+
+    inherit_cache = True
+
+    def __init__(self, plus_seconds: float = 0.0) -> None:
+        self.type = UtcDateTime()
+        # Read when the statement runs, so that column defaults follow the clock of a test too.
+        seconds = sa.bindparam(
+            "seconds", callable_=lambda: plus_seconds + _clock_offset_seconds, type_=sa.Float, unique=True
+        )
+        super().__init__(seconds)
+
+
+@compiles(db_now, "postgresql")
+def _postgres_now(element: db_now, compiler: SQLCompiler, **kwargs: Any) -> str:
+    return f"(clock_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kwargs)}))"
+
+
+@compiles(db_now, "sqlite")
+def _sqlite_now(element: db_now, compiler: SQLCompiler, **kwargs: Any) -> str:
+    return f"promptmill_now({compiler.process(element.clauses, **kwargs)})"
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware UTC datetime on both databases. Naive values are refused."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive datetime reached the database")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class transaction_id(sa.sql.functions.FunctionElement[int]):  # noqa: N801
+    """The id of the current transaction on PostgreSQL, 0 on SQLite; orders the events that readers tail."""
+
+    type = sa.BigInteger()
+    inherit_cache = True
+
+
+@compiles(transaction_id, "postgresql")
+def _postgres_transaction_id(element: transaction_id, compiler: SQLCompiler, **kwargs: Any) -> str:
+    return "((pg_current_xact_id())::text)::bigint"
+
+
+@compiles(transaction_id, "sqlite")
+def _sqlite_transaction_id(element: transaction_id, compiler: SQLCompiler, **kwargs: Any) -> str:
+    return "0"
+
+
+def _open_sqlite(url: str) -> Engine:
+    path = make_url(url).database
+    if not path or path == ":memory:":
+        raise ValueError("Promptmill needs a SQLite file: several processes share it")
+    opened = sa.create_engine(
+        url, json_serializer=dump_json, pool_size=16, max_overflow=16, connect_args={"timeout": 10}
+    )
+
+    @event.listens_for(opened, "connect")
+    def prepare(connection: sqlite3.Connection, record: Any) -> None:
+        # The driver's own transaction handling would begin only at the first write; ours begins
+        # in the "begin" event below.
+        connection.isolation_level = None
+        for pragma in (
+            f"busy_timeout={int(LOCK_WAIT_SECONDS * 1000)}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        connection.create_function("promptmill_now", 1, _host_now)
+
+    @event.listens_for(opened, "begin")
+    def begin(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        if not options.get("promptmill_writes"):
+            connection.exec_driver_sql("BEGIN")
+            return
+        # BEGIN takes the one write lock, so the wait is bounded here and nowhere later.
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={options['promptmill_wait_ms']}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return opened
+
+
+def _host_now(plus_seconds: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=plus_seconds)).strftime("%Y-%m-%d %H:%M:%S.%f")

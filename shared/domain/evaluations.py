@@ -1,0 +1,172 @@
+"""Evaluations: a version scored on a pinned dataset revision. The steps themselves are in the worker."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.domain import budgets, datasets, events, executions, jobs, pages, prompts, providers
+from shared.domain.budgets import Limits
+from shared.domain.executions import RunRequest
+from shared.domain.pages import Page
+from shared.domain.tenants import Caller
+from shared.errors import NotFound, PromptmillError, Unprocessable, field_error
+from shared.models import Evaluation, Execution, JobKind, Prompt, TestCase, Version, WorkItem, new_id
+from shared.scoring import check_scorers
+
+
+@dataclass(frozen=True)
+class Target:
+    """A version with the model that runs it and the cases that it runs on; everything checked."""
+
+    prompt: Prompt
+    version: Version
+    dataset_id: uuid.UUID
+    dataset_revision: int
+    cases: Sequence[TestCase]
+    model: Mapping[str, Any]  # {"provider", "model_name", "params"}
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    prompt_name: str
+    dataset: str
+    scorers: Sequence[Mapping[str, Any]]
+    project: str | None = None
+    version_number: int | None = None
+    label: str | None = None
+    name: str = ""
+    provider: str | None = None
+    model_name: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    repeats: int = 1
+    limits: Limits | None = None
+
+
+def plan_target(session: Session, caller: Caller, request: Any) -> Target:
+    """Resolve prompt, version, model and dataset, and render every case once, so that bad input fails here.
+
+    `request` has the fields of `EvaluationRequest` that name them. Reads only.
+    """
+    prompt, version = executions.resolve(
+        session,
+        caller,
+        RunRequest(
+            prompt_name=request.prompt_name,
+            project=request.project,
+            version_number=request.version_number,
+            label=request.label,
+        ),
+    )
+    settings = version.content.get("model", {})
+    provider = request.provider or settings.get("provider")
+    model_name = request.model_name or settings.get("model_name")
+    if not provider or not model_name:
+        raise field_error("/model", "required: the version carries no model settings")
+    params = {**settings.get("params", {}), **request.params}
+    quote = providers.quote(session, provider, model_name)
+    providers.check_params(quote, params)
+    dataset = datasets.get_dataset(session, caller, request.dataset, project=request.project)
+    cases = datasets.cases_of(session, dataset.id, dataset.revision)
+    if not cases:
+        raise field_error("/dataset", f"dataset {dataset.name} has no test case; import some")
+    for case in cases:
+        try:
+            prompts.render_messages(version.content, case.inputs)
+        except PromptmillError as error:
+            raise field_error("/dataset", f"case {case.ordinal} does not fit the prompt: {error.detail}") from error
+    model = {"provider": provider, "model_name": model_name, "params": params}
+    return Target(prompt, version, dataset.id, dataset.revision, cases, model)
+
+
+def check_limits(session: Session, limits: Limits | None, *models: Mapping[str, Any]) -> None:
+    """A ceiling in USD needs a price for every model that may be called."""
+    if limits is None or limits.max_cost_usd is None:
+        return
+    for model in models:
+        if not providers.quote(session, model["provider"], model["model_name"]).has_price:
+            raise field_error(
+                "/budget/max_cost_usd",
+                f"no price is known for {model['provider']}/{model['model_name']}; limit tokens or calls instead",
+            )
+
+
+def create_evaluation(session: Session, caller: Caller, request: EvaluationRequest, target: Target) -> Evaluation:
+    """Insert the evaluation and its first job."""
+    scorers = check_scorers(request.scorers)
+    needed = len(target.cases) * request.repeats
+    limits = request.limits
+    if limits is not None and limits.max_task_calls is not None and limits.max_task_calls < needed:
+        raise Unprocessable(
+            f"max_task_calls is {limits.max_task_calls}; {len(target.cases)} cases x {request.repeats} need {needed}"
+        )
+    check_limits(session, limits, target.model)
+    evaluation_id = new_id()
+    budget_id = budgets.create(session, caller.workspace_id, evaluation_id, limits) if limits else None
+    evaluation = Evaluation(
+        id=evaluation_id,
+        workspace_id=caller.workspace_id,
+        project_id=target.prompt.project_id,
+        prompt_id=target.prompt.id,
+        version_id=target.version.id,
+        dataset_id=target.dataset_id,
+        dataset_revision=target.dataset_revision,
+        name=request.name,
+        scorers=scorers,
+        model=dict(target.model),
+        repeats=request.repeats,
+        budget_id=budget_id,
+        created_by=caller.user_name,
+    )
+    session.add(evaluation)
+    session.flush()
+    events.record(
+        session,
+        [events.Change(caller.workspace_id, "evaluation.queued", evaluation_id, {}, caller.user_name)],
+    )
+    jobs.enqueue_step(session, caller.workspace_id, JobKind.EVALUATION, evaluation_id, 1)
+    return evaluation
+
+
+def get_evaluation(session: Session, caller: Caller, evaluation_id: uuid.UUID) -> Evaluation:
+    evaluation = session.scalars(
+        sa.select(Evaluation).where(Evaluation.id == evaluation_id, Evaluation.workspace_id == caller.workspace_id)
+    ).one_or_none()
+    if evaluation is None or not caller.may_see(evaluation.project_id):
+        raise NotFound(f"no evaluation {evaluation_id}")
+    return evaluation
+
+
+def list_evaluations(session: Session, caller: Caller, *, limit: int, cursor: str | None) -> Page:
+    query = sa.select(Evaluation).where(Evaluation.workspace_id == caller.workspace_id)
+    if caller.project_ids is not None:
+        query = query.where(Evaluation.project_id.in_(caller.project_ids))
+    return pages.newest_first(session, query, Evaluation, limit=limit, cursor=cursor)
+
+
+def list_results(session: Session, evaluation: Evaluation, *, limit: int, cursor: str | None) -> Page:
+    """One row per case and repeat: (work item, case, execution), in the order of the dataset."""
+    query = (
+        sa.select(
+            WorkItem.id.label("id"),
+            TestCase.ordinal,
+            TestCase.name,
+            TestCase.inputs,
+            TestCase.expected,
+            WorkItem.repeat,
+            WorkItem.score,
+            WorkItem.passed,
+            WorkItem.feedback,
+            WorkItem.execution_id,
+            Execution.state,
+            Execution.response_text,
+            Execution.error_type,
+        )
+        .join(TestCase, TestCase.id == WorkItem.test_case_id)
+        .join(Execution, Execution.id == WorkItem.execution_id, isouter=True)
+        .where(WorkItem.scope_id == evaluation.id)
+    )
+    return pages.ascending(session, query, WorkItem.id, limit=limit, cursor=cursor, scalars=False)

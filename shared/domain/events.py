@@ -1,0 +1,37 @@
+"""Recording what changed, in the transaction that changed it (I8)."""
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.models import Event
+
+
+@dataclass(frozen=True)
+class Change:
+    """One state change: `type` is "<subject>.<what happened>", such as `execution.succeeded`."""
+
+    workspace_id: uuid.UUID
+    type: str
+    subject_id: uuid.UUID
+    data: Mapping[str, Any] = field(default_factory=dict)
+    actor: str = ""
+
+
+def record(session: Session, changes: Iterable[Change]) -> None:
+    rows = [
+        {
+            "workspace_id": change.workspace_id,
+            "type": change.type,
+            "subject_id": change.subject_id,
+            "data": dict(change.data),
+            "actor": change.actor,
+        }
+        for change in changes
+    ]
+    if rows:
+        session.execute(sa.insert(Event), rows)

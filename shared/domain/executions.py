@@ -1,0 +1,273 @@
+"""Executions: planned (resolved and rendered outside any transaction), submitted, read, canceled.
+
+The provider call itself happens in the worker, which is the only process that has providers.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.domain import events, jobs, pages, prompts, providers
+from shared.domain.names import PRODUCTION, VersionChoice, parse_reference
+from shared.domain.pages import Page
+from shared.domain.providers import Quote
+from shared.domain.tenants import Caller
+from shared.errors import Conflict, NotFound, field_error
+from shared.hashing import hash_of
+from shared.models import Call, Execution, Job, JobKind, Prompt, Queue, State, Version, new_id
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What a caller asks for. `model` may be left out when the version carries model settings."""
+
+    prompt_name: str
+    project: str | None = None
+    version_number: int | None = None
+    label: str | None = None
+    environment: str = "dev"
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    provider: str | None = None
+    model_name: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    correlation_id: str | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True)
+class NewExecution:
+    """One provider call to be made, fully decided: nothing is looked up or rendered after this."""
+
+    workspace_id: uuid.UUID
+    model: Quote
+    params: Mapping[str, Any]
+    messages: Sequence[Mapping[str, str]]
+    purpose: str = "run"
+    mode: str = "async"
+    environment: str = "dev"
+    project_id: uuid.UUID | None = None
+    prompt_id: uuid.UUID | None = None
+    version_id: uuid.UUID | None = None
+    scope_id: uuid.UUID | None = None  # None: the execution is its own scope
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    sample: int = 0
+    budget_id: uuid.UUID | None = None
+    correlation_id: str | None = None
+    request_id: str | None = None
+    created_by: str = ""
+
+    @property
+    def call_key(self) -> str:
+        return hash_of([self.model.provider, self.model.model_name, self.params, self.messages, self.sample])
+
+
+def plan(session: Session, caller: Caller, request: RunRequest) -> NewExecution:
+    """Resolve the version and the model, check the parameters, render. Reads only."""
+    prompt, version = resolve(session, caller, request)
+    settings = version.content.get("model", {})
+    provider = request.provider or settings.get("provider")
+    model_name = request.model_name or settings.get("model_name")
+    if not provider or not model_name:
+        raise field_error("/model", "required: the version carries no model settings")
+    params = {**settings.get("params", {}), **request.params}
+    model = providers.quote(session, provider, model_name)
+    providers.check_params(model, params)
+    messages = prompts.render_messages(version.content, request.variables)
+    return NewExecution(
+        workspace_id=caller.workspace_id,
+        project_id=prompt.project_id,
+        prompt_id=prompt.id,
+        version_id=version.id,
+        model=model,
+        params=params,
+        messages=messages,
+        environment=request.environment,
+        variables=request.variables,
+        correlation_id=request.correlation_id,
+        request_id=request.request_id,
+        created_by=caller.user_name,
+    )
+
+
+def resolve(session: Session, caller: Caller, request: RunRequest) -> tuple[Prompt, Version]:
+    """The prompt and the version: by number, by label, by reference, else by the label `production`."""
+    name, choice = parse_reference(request.prompt_name)
+    given = [request.version_number is not None, request.label is not None, choice is not None]
+    if sum(given) > 1:
+        raise field_error("/version_number", "give one of version_number, label or a reference with @")
+    if choice is None:
+        label = request.label or PRODUCTION
+        choice = (
+            VersionChoice(label=label)
+            if request.version_number is None
+            else VersionChoice(number=request.version_number)
+        )
+    prompt = prompts.get_prompt(session, caller, name, project=request.project)
+    return prompt, prompts.get_version(session, prompt, choice)
+
+
+def submit(session: Session, new: NewExecution, *, interactive: bool) -> uuid.UUID:
+    """Insert one execution with its ledger row and its job; its id."""
+    mode = "sync" if interactive else "async"
+    queue = Queue.INTERACTIVE if interactive else Queue.EXECUTIONS
+    return submit_many(session, [replace(new, mode=mode)], queue=queue)[0]
+
+
+def submit_many(
+    session: Session, new: Sequence[NewExecution], *, queue: Queue, barrier_id: int | None = None
+) -> list[uuid.UUID]:
+    """Insert executions, ledger rows, jobs and events in four statements, whatever their number.
+
+    The caller has already left out the calls that the ledger holds (`find_calls`).
+    """
+    if not new:
+        return []
+    ids = [new_id() for _ in new]
+    session.execute(
+        sa.insert(Execution), [_row(execution_id, item) for execution_id, item in zip(ids, new, strict=True)]
+    )
+    session.execute(
+        sa.insert(Call),
+        [
+            {
+                "scope_id": item.scope_id or execution_id,
+                "call_key": item.call_key,
+                "generation": 0,
+                "workspace_id": item.workspace_id,
+                "execution_id": execution_id,
+            }
+            for execution_id, item in zip(ids, new, strict=True)
+        ],
+    )
+    events.record(
+        session,
+        [
+            events.Change(item.workspace_id, "execution.queued", execution_id, {}, item.created_by)
+            for execution_id, item in zip(ids, new, strict=True)
+        ],
+    )
+    jobs.enqueue(
+        session,
+        [
+            jobs.NewJob(
+                item.workspace_id,
+                JobKind.EXECUTION,
+                queue,
+                execution_id,
+                barrier_id=barrier_id,
+                budget_id=item.budget_id,
+            )
+            for execution_id, item in zip(ids, new, strict=True)
+        ],
+    )
+    return ids
+
+
+def find_calls(session: Session, scope_id: uuid.UUID, call_keys: Sequence[str]) -> dict[str, uuid.UUID]:
+    """The executions that the ledger of a scope holds for these keys, newest generation."""
+    found: dict[str, uuid.UUID] = {}
+    for start in range(0, len(call_keys), 500):  # SQLite takes 32,766 parameters; a page keeps plans alike
+        rows = session.execute(
+            sa.select(Call.call_key, Call.execution_id)
+            .where(Call.scope_id == scope_id, Call.call_key.in_(call_keys[start : start + 500]))
+            .order_by(Call.generation)
+        )
+        found.update({row.call_key: row.execution_id for row in rows})
+    return found
+
+
+def get_execution(session: Session, caller: Caller, execution_id: uuid.UUID) -> Execution:
+    execution = session.scalars(
+        sa.select(Execution).where(Execution.id == execution_id, Execution.workspace_id == caller.workspace_id)
+    ).one_or_none()
+    if execution is None or not caller.may_see(execution.project_id):
+        raise NotFound(f"no execution {execution_id}")
+    return execution
+
+
+def list_executions(
+    session: Session,
+    caller: Caller,
+    *,
+    prompt_id: uuid.UUID | None = None,
+    state: str | None = None,
+    environment: str | None = None,
+    purpose: str | None = None,
+    correlation_id: str | None = None,
+    limit: int,
+    cursor: str | None,
+) -> Page:
+    query = sa.select(Execution).where(Execution.workspace_id == caller.workspace_id)
+    filters = {
+        Execution.prompt_id: prompt_id,
+        Execution.state: state,
+        Execution.environment: environment,
+        Execution.purpose: purpose,
+        Execution.correlation_id: correlation_id,
+    }
+    for column, value in filters.items():
+        if value is not None:
+            query = query.where(column == value)
+    if caller.project_ids is not None:
+        query = query.where(Execution.project_id.in_(caller.project_ids))
+    return pages.newest_first(session, query, Execution, limit=limit, cursor=cursor)
+
+
+def cancel_execution(session: Session, caller: Caller, execution_id: uuid.UUID) -> Execution:
+    """Cancel it at once when it is queued, within one heartbeat when it runs; 409 when it has ended."""
+    execution = get_execution(session, caller, execution_id)
+    job = jobs.open_job_of(session, execution_id)
+    session.refresh(execution)
+    if job is None:
+        if execution.state == State.CANCELED:
+            return execution
+        raise Conflict(f"the execution has already {execution.state}")
+    jobs.cancel(session, job)
+    session.refresh(execution)
+    return execution
+
+
+def is_waiting(session: Session, execution_id: uuid.UUID) -> bool:
+    """Whether its outcome is still to come."""
+    state = session.scalar(sa.select(Execution.state).where(Execution.id == execution_id))
+    return state in (State.QUEUED, State.RUNNING)
+
+
+def job_of(session: Session, execution_id: uuid.UUID) -> Job | None:
+    """The newest job of an execution: why it waits, how often it was tried."""
+    return session.scalars(
+        sa.select(Job).where(Job.subject_id == execution_id).order_by(Job.id.desc()).limit(1)
+    ).one_or_none()
+
+
+def _row(execution_id: uuid.UUID, new: NewExecution) -> dict[str, Any]:
+    tokens, nano = providers.upper_bound(new.model, new.messages, new.params)
+    return {
+        "id": execution_id,
+        "workspace_id": new.workspace_id,
+        "project_id": new.project_id,
+        "prompt_id": new.prompt_id,
+        "version_id": new.version_id,
+        "scope_id": new.scope_id,
+        "purpose": new.purpose,
+        "mode": new.mode,
+        "environment": new.environment,
+        "correlation_id": new.correlation_id,
+        "request_id": new.request_id,
+        "created_by": new.created_by,
+        "provider": new.model.provider,
+        "model_name": new.model.model_name,
+        "params": dict(new.params),
+        "variables": dict(new.variables),
+        "messages": [dict(message) for message in new.messages],
+        "sample": new.sample,
+        "budget_id": new.budget_id,
+        "estimate_tokens": tokens,
+        "estimate_nano": nano,
+        "input_nano_per_mtok": new.model.input_nano_per_mtok,
+        "output_nano_per_mtok": new.model.output_nano_per_mtok,
+    }

@@ -1,0 +1,254 @@
+"""Jobs: what is enqueued, how it ends, and what its end sets off.
+
+Every terminal transition, whoever makes it (finish, cancel, sweep, budget), goes through `close()`,
+so that a barrier is counted down exactly once for each of its jobs. Locks are always taken in one
+order: jobs by id, their subjects, budgets by id, barriers by id.
+"""
+
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared import messages
+from shared.db import after_commit, db_now
+from shared.domain import events
+from shared.domain.events import Change
+from shared.models import (
+    OPEN_STATES,
+    Barrier,
+    Evaluation,
+    Execution,
+    Job,
+    JobKind,
+    JobLease,
+    Optimization,
+    Queue,
+    State,
+)
+
+MAX_ATTEMPTS = 4  # one try, three retries
+SUBJECTS: Mapping[JobKind, Any] = {
+    JobKind.EXECUTION: Execution,
+    JobKind.EVALUATION: Evaluation,
+    JobKind.OPTIMIZATION: Optimization,
+}
+
+
+@dataclass(frozen=True)
+class NewJob:
+    workspace_id: uuid.UUID
+    kind: JobKind
+    queue: Queue
+    subject_id: uuid.UUID
+    priority: int = 5  # 0 is claimed first, 9 last
+    step_no: int | None = None
+    barrier_id: int | None = None
+    budget_id: uuid.UUID | None = None
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a job ends. `error` is the code and `message` the sentence that the subject shows."""
+
+    job: Job
+    state: State
+    error: str | None = None
+    message: str | None = None
+
+
+def enqueue(session: Session, new_jobs: Sequence[NewJob]) -> None:
+    """Insert queued jobs with their events, and ring for them after the commit."""
+    if not new_jobs:
+        return
+    ids = session.scalars(
+        sa.insert(Job).returning(Job.id, sort_by_parameter_order=True),
+        [
+            {
+                "workspace_id": job.workspace_id,
+                "kind": job.kind,
+                "queue": job.queue,
+                "subject_id": job.subject_id,
+                "priority": job.priority,
+                "step_no": job.step_no,
+                "barrier_id": job.barrier_id,
+                "budget_id": job.budget_id,
+                "max_attempts": MAX_ATTEMPTS,
+            }
+            for job in new_jobs
+        ],
+    ).all()
+    by_queue: dict[Queue, list[int]] = defaultdict(list)
+    for job, job_id in zip(new_jobs, ids, strict=True):
+        by_queue[job.queue].append(job_id)
+    for queue, job_ids in by_queue.items():
+        after_commit(session, lambda queue=queue, job_ids=job_ids: messages.ring(queue, job_ids))  # type: ignore[misc]
+
+
+def lock(session: Session, job_ids: Iterable[int], *, skip_locked: bool = False) -> list[Job]:
+    """The rows, locked in id order (the order that every transaction keeps)."""
+    ids = sorted(set(job_ids))
+    if not ids:
+        return []
+    query = sa.select(Job).where(Job.id.in_(ids)).order_by(Job.id).with_for_update(skip_locked=skip_locked)
+    return list(session.scalars(query.execution_options(populate_existing=True)))
+
+
+def close(session: Session, endings: Sequence[Ending]) -> None:
+    """End locked, open jobs: leases go, subjects follow a failure or a cancel, barriers count down.
+
+    A success leaves the subject alone: the step that finished wrote its outcome itself.
+    """
+    if not endings:
+        return
+    for ending in endings:
+        if ending.job.state not in OPEN_STATES:
+            raise AssertionError(f"job {ending.job.id} is already {ending.job.state}")
+        ending.job.state = ending.state
+        ending.job.error = ending.error
+        ending.job.blocked_by = None
+        ending.job.finished_at = db_now()
+    session.flush()
+    drop_leases(session, [ending.job.id for ending in endings])
+    _follow(session, [ending for ending in endings if ending.state != State.SUCCEEDED])
+    _count_down(session, Counter(ending.job.barrier_id for ending in endings if ending.job.barrier_id))
+
+
+def requeue(session: Session, jobs: Sequence[Job], *, delay_seconds: float = 0.0, error: str | None = None) -> None:
+    """Put locked jobs back into the queue; the fence stays, so a late holder can still be told apart."""
+    if not jobs:
+        return
+    for job in jobs:
+        job.state = State.QUEUED
+        job.error = error
+        job.run_at = db_now(delay_seconds)
+    session.flush()
+    drop_leases(session, [job.id for job in jobs])
+    executions = [job for job in jobs if job.kind == JobKind.EXECUTION]
+    if executions:
+        session.execute(
+            sa.update(Execution)
+            .where(Execution.id.in_([job.subject_id for job in executions]), Execution.state == State.RUNNING)
+            .values(state=State.QUEUED)
+        )
+        events.record(
+            session,
+            [
+                Change(
+                    job.workspace_id,
+                    "execution.queued",
+                    job.subject_id,
+                    {"error": error, "delay": delay_seconds},
+                )
+                for job in executions
+            ],
+        )
+
+
+def drop_leases(session: Session, job_ids: Sequence[int]) -> None:
+    # Locked in id order first: the heartbeat of the same process updates the same rows.
+    ordered = sa.select(JobLease.job_id).where(JobLease.job_id.in_(job_ids)).order_by(JobLease.job_id)
+    session.execute(sa.delete(JobLease).where(JobLease.job_id.in_(ordered.with_for_update())))
+
+
+def cancel(session: Session, job: Job) -> State:
+    """Cancel a locked job. Queued: at once. Running: its worker is asked and sees it within one heartbeat.
+
+    Returns the state after the call; a job that has ended keeps its state (I5).
+    """
+    if job.state == State.QUEUED:
+        close(session, [Ending(job, State.CANCELED)])
+    elif job.state == State.RUNNING:
+        job.cancel_requested = True
+        session.flush()
+    return State(job.state)
+
+
+def cancel_scope(session: Session, subject_id: uuid.UUID) -> None:
+    """Cancel every open job of a run that has ended: its own step and the calls it waits for.
+
+    In a transaction of its own, after the one that ended the run: locks go from jobs to subjects, and
+    once the run is terminal no step can add a job behind our back. The sweep repeats it if we die here.
+    """
+    barriers = sa.select(Barrier.id).where(Barrier.subject_id == subject_id)
+    ids = session.scalars(
+        sa.select(Job.id).where(
+            sa.or_(Job.subject_id == subject_id, Job.barrier_id.in_(barriers)), Job.state.in_(OPEN_STATES)
+        )
+    ).all()
+    jobs = [job for job in lock(session, ids) if job.state in OPEN_STATES]
+    close(session, [Ending(job, State.CANCELED) for job in jobs if job.state == State.QUEUED])
+    for job in jobs:
+        if job.state == State.RUNNING:
+            job.cancel_requested = True
+    session.flush()
+
+
+def open_job_of(session: Session, subject_id: uuid.UUID) -> Job | None:
+    """The open job whose subject this is, locked; None when there is none."""
+    ids = session.scalars(sa.select(Job.id).where(Job.subject_id == subject_id, Job.state.in_(OPEN_STATES))).all()
+    return next((job for job in lock(session, ids) if job.state in OPEN_STATES), None)
+
+
+def enqueue_step(session: Session, workspace_id: uuid.UUID, kind: JobKind, subject_id: uuid.UUID, step_no: int) -> None:
+    """The job for one step of an evaluation or optimization; unique per (subject, step)."""
+    exists = session.scalar(
+        sa.select(Job.id).where(
+            Job.subject_id == subject_id,
+            Job.step_no == step_no,
+            Job.state.not_in((State.FAILED, State.CANCELED)),
+        )
+    )
+    if exists is None:
+        enqueue(
+            session,
+            [NewJob(workspace_id, kind, Queue.OPTIMIZATIONS, subject_id, priority=3, step_no=step_no)],
+        )
+
+
+def _follow(session: Session, endings: Sequence[Ending]) -> None:
+    """Move the subjects of failed and canceled jobs, and stop what a dead step was waiting for."""
+    changes = []
+    for ending in endings:
+        subject = SUBJECTS[JobKind(ending.job.kind)]
+        moved = session.execute(
+            sa.update(subject)
+            .where(subject.id == ending.job.subject_id, subject.state.in_((*OPEN_STATES, "paused")))
+            .values(
+                state=ending.state,
+                error_type=ending.error,
+                error_message=ending.message,
+                completed_at=db_now(),
+            )
+        )
+        if moved.rowcount:  # type: ignore[attr-defined]
+            changes.append(
+                Change(
+                    ending.job.workspace_id,
+                    f"{ending.job.kind}.{ending.state}",
+                    ending.job.subject_id,
+                    {"error": ending.error} if ending.error else {},
+                )
+            )
+    events.record(session, changes)
+
+
+def _count_down(session: Session, ended: "Counter[int]") -> None:
+    for barrier_id in sorted(ended):
+        barrier = session.execute(
+            sa.update(Barrier)
+            .where(Barrier.id == barrier_id)
+            .values(remaining=Barrier.remaining - ended[barrier_id])
+            .returning(Barrier.remaining, Barrier.workspace_id, Barrier.kind, Barrier.subject_id, Barrier.step_no)
+        ).one()
+        if barrier.remaining == 0 and _is_open(session, JobKind(barrier.kind), barrier.subject_id):
+            enqueue_step(session, barrier.workspace_id, JobKind(barrier.kind), barrier.subject_id, barrier.step_no)
+
+
+def _is_open(session: Session, kind: JobKind, subject_id: uuid.UUID) -> bool:
+    subject = SUBJECTS[kind]
+    return session.scalar(sa.select(subject.state).where(subject.id == subject_id)) in OPEN_STATES

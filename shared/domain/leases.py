@@ -1,0 +1,354 @@
+"""The right to work on a job: claim, renew, hold for finishing, release, sweep.
+
+The fence is raised at the claim, and only there. Whoever writes an outcome must hold the newest
+fence of a job that is still open; owner and expiry are never asked. So a worker that was paused past
+its lease can save its paid answer until somebody else has claimed the job, and not after (I2).
+"""
+
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.db import db_now, insert_if_absent, is_postgres
+from shared.domain import budgets, events, jobs
+from shared.domain.events import Change
+from shared.models import (
+    OPEN_STATES,
+    Barrier,
+    Evaluation,
+    Job,
+    JobKind,
+    JobLease,
+    Optimization,
+    Queue,
+    Schedule,
+    State,
+    WorkerProcess,
+)
+
+QUARANTINE_AFTER_LOSSES = 2
+LOSSES_IN_QUARANTINE = 3
+# Advisory locks share one number space with everything else in the database: "PM" in the high bits.
+_LOCK_SPACE = 0x504D << 48
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A claimed job. Frozen: nothing here changes when the lease is renewed."""
+
+    job_id: int
+    fence: int
+    kind: JobKind
+    subject_id: uuid.UUID
+    workspace_id: uuid.UUID
+    step_no: int | None
+    queue: Queue
+    attempts: int
+    losses: int
+
+
+def claim(
+    session: Session,
+    owner: str,
+    *,
+    queue: Queue,
+    limit: int,
+    lease_seconds: float,
+    job_ids: Sequence[int] | None = None,
+    quarantined: bool = False,
+) -> list[Lease]:
+    """Take up to `limit` due jobs of a queue, by priority; of `job_ids` only, when they are given.
+
+    Jobs that lost `QUARANTINE_AFTER_LOSSES` leases are taken only with `quarantined`, and then only
+    they (I11). A job that its budget cannot afford now is set aside with `blocked_by` (I6).
+    """
+    wanted = _lock_due(session, queue, limit, job_ids, quarantined)
+    affordable = budgets.reserve(session, wanted)
+    if not affordable:
+        return []
+    claimed = session.scalars(
+        sa.update(Job)
+        .where(Job.id.in_([job.id for job in affordable]), Job.state == State.QUEUED)
+        .values(state=State.RUNNING, fence=Job.fence + 1)
+        .returning(Job)
+        .execution_options(populate_existing=True)
+    ).all()
+    claimed = sorted(claimed, key=lambda job: (job.priority, job.run_at, job.id))
+    session.execute(
+        sa.insert(JobLease).values(
+            [
+                {
+                    "job_id": job.id,
+                    "owner": owner,
+                    "fence": job.fence,
+                    "acquired_at": db_now(),
+                    "heartbeat_at": db_now(),
+                    "expires_at": db_now(lease_seconds),
+                }
+                for job in claimed
+            ]
+        )
+    )
+    _start_subjects(session, claimed)
+    return [_lease(job) for job in claimed]
+
+
+def has_quarantined(session: Session, queues: Sequence[Queue]) -> bool:
+    """Whether a due job of these queues waits for a process of its own."""
+    return bool(
+        session.scalar(
+            sa.select(
+                sa.exists().where(
+                    Job.queue.in_(queues),
+                    Job.state == State.QUEUED,
+                    Job.losses >= QUARANTINE_AFTER_LOSSES,
+                    Job.blocked_by.is_(None),
+                    Job.run_at <= db_now(),
+                )
+            )
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a heartbeat found: the leases that are still held, and which of those should stop."""
+
+    held: frozenset[int]
+    cancel_requested: frozenset[int]
+
+
+def renew(session: Session, owner: str, leases: Sequence[Lease], *, lease_seconds: float) -> Beat:
+    """Extend these leases in one statement. One that is not returned is lost. Never shortens a lease."""
+    if not leases:
+        return Beat(frozenset(), frozenset())
+    fences = {lease.job_id: lease.fence for lease in leases}
+    ordered = (
+        sa.select(JobLease.job_id)
+        .where(JobLease.owner == owner, JobLease.job_id.in_(fences))
+        .order_by(JobLease.job_id)
+        .with_for_update()
+    )
+    later = sa.func.greatest if is_postgres(session) else sa.func.max
+    rows = session.execute(
+        sa.update(JobLease)
+        .where(JobLease.job_id.in_(ordered))
+        .values(heartbeat_at=db_now(), expires_at=later(JobLease.expires_at, db_now(lease_seconds)))
+        .returning(JobLease.job_id, JobLease.fence)
+    ).all()
+    held = frozenset(row.job_id for row in rows if fences[row.job_id] == row.fence)
+    stopping = session.scalars(sa.select(Job.id).where(Job.id.in_(held), Job.cancel_requested)).all()
+    return Beat(held, frozenset(stopping))
+
+
+def hold(session: Session, leases: Sequence[Lease]) -> dict[int, Job]:
+    """Lock the jobs of these leases and return, by id, those whose outcome may still be written.
+
+    A job that somebody else has claimed since, or that has ended, is left out. One that the sweep has
+    put back, and that nobody has claimed, is in: its paid answer is saved.
+    """
+    fences = {lease.job_id: lease.fence for lease in leases}
+    return {
+        job.id: job
+        for job in jobs.lock(session, list(fences))
+        if job.fence == fences[job.id] and job.state in OPEN_STATES
+    }
+
+
+def release(session: Session, leases: Sequence[Lease], *, started: Collection[int] = ()) -> None:
+    """Give jobs back on a clean shutdown: no attempt, no loss, due at once.
+
+    For those in `started` a call may have been sent, so it is counted as possibly paid.
+    """
+    held = [job for job in hold(session, leases).values() if job.state == State.RUNNING]
+    budgets.presume_paid(session, [job for job in held if job.id in started])
+    budgets.give_back(session, [job for job in held if job.id not in started])
+    jobs.requeue(session, held)
+
+
+@dataclass(frozen=True)
+class Swept:
+    requeued: int = 0
+    failed: int = 0
+    canceled: int = 0
+    steps_restarted: int = 0
+
+
+def sweep(session: Session, *, batch: int = 500) -> Swept:
+    """Put the jobs of expired leases back, end those that keep losing them, restart stalled runs.
+
+    Two sweeps at once are harmless: each handles the leases that it deleted itself.
+    """
+    expired = session.scalars(
+        sa.select(JobLease.job_id).where(JobLease.expires_at < db_now()).order_by(JobLease.job_id).limit(batch)
+    ).all()
+    locked = [job for job in jobs.lock(session, expired, skip_locked=True) if job.state == State.RUNNING]
+    gone = set(
+        session.scalars(
+            sa.delete(JobLease)
+            .where(JobLease.job_id.in_([job.id for job in locked]), JobLease.expires_at < db_now())
+            .returning(JobLease.job_id)
+        )
+    )
+    lost = [job for job in locked if job.id in gone]
+    for job in lost:
+        job.losses += 1
+    budgets.presume_paid(session, lost)
+    canceled = [job for job in lost if job.cancel_requested]
+    dead = [job for job in lost if _is_dead(job) and job not in canceled]
+    jobs.close(session, [jobs.Ending(job, State.CANCELED) for job in canceled])
+    jobs.close(
+        session,
+        [jobs.Ending(job, State.FAILED, "lease_expired", f"its worker was lost {job.losses} times") for job in dead],
+    )
+    again = [job for job in lost if job not in canceled and job not in dead]
+    jobs.requeue(session, again, error="lease_expired")
+    _cancel_orphans(session)
+    return Swept(len(again), len(dead), len(canceled), _restart_stalled(session))
+
+
+def take_turn(session: Session, name: str, *, every_seconds: float) -> bool:
+    """True for the one caller per period that should do the duty `name` now."""
+    moved = session.execute(
+        sa.update(Schedule)
+        .where(Schedule.name == name, Schedule.started_at <= db_now(-every_seconds))
+        .values(started_at=db_now())
+    )
+    if moved.rowcount:  # type: ignore[attr-defined]
+        return True
+    return insert_if_absent(session, Schedule, name=name, started_at=db_now())
+
+
+def end_turn(session: Session, name: str) -> None:
+    session.execute(sa.update(Schedule).where(Schedule.name == name).values(finished_at=db_now()))
+
+
+def check_in(session: Session, owner: str, queues: Sequence[Queue], concurrency: int) -> None:
+    """Say that this worker process is alive and what it consumes."""
+    seen = session.execute(sa.update(WorkerProcess).where(WorkerProcess.owner == owner).values(heartbeat_at=db_now()))
+    if not seen.rowcount:  # type: ignore[attr-defined]
+        session.add(
+            WorkerProcess(
+                owner=owner,
+                queues=[str(queue) for queue in queues],
+                concurrency=concurrency,
+                heartbeat_at=db_now(),
+            )
+        )
+        session.flush()
+
+
+def check_out(session: Session, owner: str) -> None:
+    session.execute(sa.delete(WorkerProcess).where(WorkerProcess.owner == owner))
+
+
+def _lock_due(
+    session: Session, queue: Queue, limit: int, job_ids: Sequence[int] | None, quarantined: bool
+) -> list[Job]:
+    losses = Job.losses >= QUARANTINE_AFTER_LOSSES if quarantined else Job.losses < QUARANTINE_AFTER_LOSSES
+    due = (
+        sa.select(Job.id)
+        .where(
+            Job.state == State.QUEUED,
+            Job.blocked_by.is_(None),
+            Job.queue == queue,
+            Job.run_at <= db_now(),
+            losses,
+        )
+        .order_by(Job.priority, Job.run_at, Job.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    if job_ids is not None:
+        due = due.where(Job.id.in_(job_ids))
+    if not is_postgres(session):
+        # BEGIN IMMEDIATE is the lock: no other transaction can claim until this one has ended.
+        return list(session.scalars(sa.select(Job).where(Job.id.in_(due)).order_by(Job.id)))
+    # The advisory lock is taken over the rows already chosen, never inside the LIMIT query, which would
+    # lock rows that it does not return; its scope is the transaction, so no pooled connection keeps it.
+    chosen = due.cte("chosen").prefix_with("MATERIALIZED")
+    granted = sa.func.pg_try_advisory_xact_lock(sa.literal(_LOCK_SPACE, sa.BigInteger) + chosen.c.id)
+    return list(session.scalars(sa.select(Job).join(chosen, chosen.c.id == Job.id).where(granted).order_by(Job.id)))
+
+
+def _start_subjects(session: Session, claimed: Sequence[Job]) -> None:
+    changes = []
+    for kind, subject in jobs.SUBJECTS.items():
+        ids = [job.subject_id for job in claimed if job.kind == kind]
+        if not ids:
+            continue
+        started = set(
+            session.scalars(
+                sa.update(subject)
+                .where(subject.id.in_(ids), subject.state == State.QUEUED)
+                .values(state=State.RUNNING, started_at=sa.func.coalesce(subject.started_at, db_now()))
+                .returning(subject.id)
+            )
+        )
+        changes += [
+            Change(job.workspace_id, f"{kind}.running", job.subject_id) for job in claimed if job.subject_id in started
+        ]
+    events.record(session, changes)
+
+
+def _lease(job: Job) -> Lease:
+    return Lease(
+        job.id,
+        job.fence,
+        JobKind(job.kind),
+        job.subject_id,
+        job.workspace_id,
+        job.step_no,
+        Queue(job.queue),
+        job.attempts,
+        job.losses,
+    )
+
+
+def _is_dead(job: Job) -> bool:
+    return job.losses >= QUARANTINE_AFTER_LOSSES + LOSSES_IN_QUARANTINE
+
+
+def _cancel_orphans(session: Session) -> None:
+    """Cancel the open calls of runs that have ended: a cancel that died between its two transactions."""
+    for subject in (Evaluation, Optimization):
+        ended = session.scalars(
+            sa.select(subject.id)
+            .where(
+                subject.state.not_in((*OPEN_STATES, "paused")),
+                sa.exists().where(
+                    Barrier.subject_id == subject.id,
+                    Job.barrier_id == Barrier.id,
+                    Job.state.in_(OPEN_STATES),
+                    ~Job.cancel_requested,
+                ),
+            )
+            .limit(100)
+        ).all()
+        for subject_id in ended:
+            jobs.cancel_scope(session, subject_id)
+
+
+def _restart_stalled(session: Session) -> int:
+    """Insert the next step of a run whose barrier is at zero and that has no open job.
+
+    Nothing in the code leaves a run like that; a restore from a backup or a repaired row might.
+    """
+    restarted = 0
+    for kind, subject in ((JobKind.EVALUATION, Evaluation), (JobKind.OPTIMIZATION, Optimization)):
+        open_job = sa.exists().where(Job.subject_id == subject.id, Job.state.in_(OPEN_STATES))
+        waiting = sa.exists().where(
+            Barrier.subject_id == subject.id, Barrier.step_no == subject.step_no + 1, Barrier.remaining > 0
+        )
+        stalled = session.execute(
+            sa.select(subject.id, subject.workspace_id, subject.step_no).where(
+                subject.state.in_(OPEN_STATES), ~open_job, ~waiting
+            )
+        ).all()
+        for row in stalled:
+            jobs.enqueue_step(session, row.workspace_id, kind, row.id, row.step_no + 1)
+            restarted += 1
+    return restarted

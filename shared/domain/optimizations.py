@@ -1,0 +1,157 @@
+"""Optimizations: checked and recorded here; searched in the worker, step by step."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared import knobs
+from shared.domain import budgets, evaluations, events, jobs, pages, providers
+from shared.domain.budgets import NANO, Limits
+from shared.domain.evaluations import Target
+from shared.domain.pages import Page
+from shared.domain.tenants import Caller
+from shared.errors import BudgetTooSmall, FieldError, NotFound, field_error
+from shared.models import Candidate, JobKind, Optimization, new_id
+from shared.scoring import check_scorers
+
+MIN_CASES = 10
+PROPOSER_MAX_NEW_TOKENS = 2_000
+
+
+@dataclass(frozen=True)
+class OptimizationRequest:
+    prompt_name: str
+    dataset: str
+    strategy: str
+    scorers: Sequence[Mapping[str, Any]]
+    budget: Limits
+    project: str | None = None
+    version_number: int | None = None
+    label: str | None = None
+    name: str = ""
+    provider: str | None = None
+    model_name: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    proposer: Mapping[str, Any] | None = None  # {"provider", "model_name"}; the task model if left out
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    split: Mapping[str, Any] = field(default_factory=dict)
+    early_stopping: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+
+def check_request(request: OptimizationRequest) -> dict[str, Any]:
+    """The search's settings with every default filled in. Pure; raises `Unprocessable` naming each bad knob."""
+    limits = request.budget
+    if all(value is None for value in (limits.max_task_calls, limits.max_tokens, limits.max_cost_usd)):
+        raise field_error("/budget", "set at least one of max_task_calls, max_tokens, max_cost_usd")
+    return {
+        "strategy": request.strategy,
+        "knobs": knobs.resolve_strategy(request.strategy, request.knobs),
+        "evaluation": knobs.resolve(knobs.EVALUATION, request.evaluation, "/evaluation"),
+        "split": knobs.resolve_split(request.split),
+        "early_stopping": knobs.resolve(knobs.EARLY_STOPPING, request.early_stopping, "/early_stopping"),
+        "scorers": check_scorers(request.scorers),
+        "budget": {
+            "max_task_calls": limits.max_task_calls,
+            "max_proposer_calls": limits.max_proposer_calls,
+            "max_tokens": limits.max_tokens,
+            "max_cost_nano": None if limits.max_cost_usd is None else round(limits.max_cost_usd * NANO),
+        },
+        "seed": request.seed,
+    }
+
+
+def create_optimization(
+    session: Session,
+    caller: Caller,
+    request: OptimizationRequest,
+    spec: Mapping[str, Any],
+    target: Target,
+) -> Optimization:
+    """Insert the optimization with its budget and its first job."""
+    if len(target.cases) < MIN_CASES:
+        raise field_error("/dataset", f"an optimization needs at least {MIN_CASES} cases; this has {len(target.cases)}")
+    needed = knobs.minimum_task_calls(spec, len(target.cases))
+    limit = request.budget.max_task_calls
+    if limit is not None and limit < needed:
+        detail = f"the cheapest useful run needs {needed} task calls"
+        raise BudgetTooSmall(detail, errors=[FieldError("/budget/max_task_calls", detail)])
+    proposer = _proposer(session, request, target, spec)
+    evaluations.check_limits(session, request.budget, target.model, proposer)
+    full_spec = {**spec, "model": dict(target.model), "proposer": proposer}
+    optimization_id = new_id()
+    budget_id = budgets.create(session, caller.workspace_id, optimization_id, request.budget)
+    optimization = Optimization(
+        id=optimization_id,
+        workspace_id=caller.workspace_id,
+        project_id=target.prompt.project_id,
+        prompt_id=target.prompt.id,
+        version_id=target.version.id,
+        dataset_id=target.dataset_id,
+        dataset_revision=target.dataset_revision,
+        name=request.name,
+        strategy=request.strategy,
+        spec=full_spec,
+        budget_id=budget_id,
+        created_by=caller.user_name,
+    )
+    session.add(optimization)
+    session.flush()
+    events.record(
+        session,
+        [
+            events.Change(
+                caller.workspace_id,
+                "optimization.queued",
+                optimization_id,
+                {"strategy": request.strategy},
+                caller.user_name,
+            )
+        ],
+    )
+    jobs.enqueue_step(session, caller.workspace_id, JobKind.OPTIMIZATION, optimization_id, 1)
+    return optimization
+
+
+def get_optimization(session: Session, caller: Caller, optimization_id: uuid.UUID) -> Optimization:
+    optimization = session.scalars(
+        sa.select(Optimization).where(
+            Optimization.id == optimization_id, Optimization.workspace_id == caller.workspace_id
+        )
+    ).one_or_none()
+    if optimization is None or not caller.may_see(optimization.project_id):
+        raise NotFound(f"no optimization {optimization_id}")
+    return optimization
+
+
+def list_optimizations(session: Session, caller: Caller, *, limit: int, cursor: str | None) -> Page:
+    query = sa.select(Optimization).where(Optimization.workspace_id == caller.workspace_id)
+    if caller.project_ids is not None:
+        query = query.where(Optimization.project_id.in_(caller.project_ids))
+    return pages.newest_first(session, query, Optimization, limit=limit, cursor=cursor)
+
+
+def list_candidates(session: Session, optimization: Optimization, *, limit: int, cursor: str | None) -> Page:
+    """In the order in which the search admitted them; 0 is the seed."""
+    query = sa.select(Candidate).where(Candidate.optimization_id == optimization.id)
+    return pages.ascending(session, query, Candidate.ordinal, limit=limit, cursor=cursor)
+
+
+def _proposer(
+    session: Session, request: OptimizationRequest, target: Target, spec: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The model that writes candidates, with the settings of its calls."""
+    chosen = request.proposer or target.model
+    quote = providers.quote(session, chosen["provider"], chosen["model_name"])
+    wanted = {
+        "temperature": spec["knobs"]["proposer_temperature"],
+        "max_new_tokens": PROPOSER_MAX_NEW_TOKENS,
+    }
+    # A reasoning model takes no temperature; the knob then has nothing to set, which is not the user's error.
+    params = {name: value for name, value in wanted.items() if name in quote.accepted_params}
+    return {"provider": quote.provider, "model_name": quote.model_name, "params": params}

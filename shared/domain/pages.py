@@ -1,0 +1,85 @@
+"""Keyset pages with opaque cursors: newest first, and stable while rows are added."""
+
+import base64
+import binascii
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.errors import FieldError, Unprocessable
+
+
+@dataclass(frozen=True)
+class Page:
+    """`data` in order, and the cursor of the next page; None at the end."""
+
+    data: Sequence[Any]
+    next_cursor: str | None
+
+
+def newest_first(session: Session, query: sa.Select[Any], entity: Any, *, limit: int, cursor: str | None) -> Page:
+    """One page of `query` ordered by (created_at, id) descending."""
+    if cursor:
+        values = _decode(cursor, 2)
+        try:
+            created_at, entity_id = datetime.fromisoformat(values[0]), uuid.UUID(values[1])
+        except ValueError as error:
+            raise _bad_cursor() from error
+        query = query.where(
+            sa.or_(
+                entity.created_at < created_at,
+                sa.and_(entity.created_at == created_at, entity.id < entity_id),
+            )
+        )
+    query = query.order_by(entity.created_at.desc(), entity.id.desc()).limit(limit + 1)
+    rows = session.scalars(query).all()
+    page = rows[:limit]
+    more = len(rows) > limit
+    return Page(page, _encode(page[-1].created_at.isoformat(), str(page[-1].id)) if more else None)
+
+
+def ascending(
+    session: Session,
+    query: Any,
+    column: Any,
+    *,
+    limit: int,
+    cursor: str | None,
+    scalars: bool = True,
+) -> Page:
+    """One page of `query` ordered by a unique integer column; its name is the attribute that is read."""
+    if cursor:
+        try:
+            query = query.where(column > int(_decode(cursor, 1)[0]))
+        except ValueError as error:
+            raise _bad_cursor() from error
+    result = session.execute(query.order_by(column).limit(limit + 1))
+    rows: Sequence[Any] = result.scalars().all() if scalars else result.all()
+    page = rows[:limit]
+    more = len(rows) > limit
+    return Page(page, _encode(str(getattr(page[-1], column.key))) if more else None)
+
+
+def _encode(*values: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+
+
+def _decode(cursor: str, size: int) -> list[str]:
+    try:
+        values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (binascii.Error, ValueError) as error:
+        raise _bad_cursor() from error
+    if not isinstance(values, list) or len(values) != size or not all(isinstance(v, str) for v in values):
+        raise _bad_cursor()
+    return values
+
+
+def _bad_cursor() -> Unprocessable:
+    detail = "is not a cursor that this list gave out"
+    return Unprocessable(f"cursor {detail}", errors=[FieldError("?cursor", detail)])

@@ -1,0 +1,206 @@
+"""What evaluations and optimizations share: units of work fanned out as executions, and collected again.
+
+A unit of work is a row with a key that is a hash of its content, so emitting it twice inserts nothing.
+Several units may share one call: the ledger decides, by the content of the request.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.db import db_now
+from shared.domain import events, executions, jobs
+from shared.domain.executions import NewExecution
+from shared.domain.tenants import Caller
+from shared.errors import Conflict
+from shared.models import (
+    OPEN_STATES,
+    Barrier,
+    Evaluation,
+    Execution,
+    JobKind,
+    Optimization,
+    Queue,
+    State,
+    WorkItem,
+)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit of work with the call that it needs. `call` is None when it cannot be rendered (`problem`)."""
+
+    key: str
+    kind: str  # evaluate or propose
+    call: NewExecution | None
+    candidate: str | None = None
+    test_case_id: uuid.UUID | None = None
+    repeat: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A unit whose call has ended. `text` is None when there is no answer."""
+
+    item_id: int
+    key: str
+    kind: str
+    candidate: str | None
+    test_case_id: uuid.UUID | None
+    repeat: int
+    text: str | None
+
+
+def fan_out(
+    session: Session,
+    *,
+    workspace_id: uuid.UUID,
+    kind: JobKind,
+    subject_id: uuid.UUID,
+    step_no: int,
+    units: Sequence[Unit],
+) -> None:
+    """Insert the units, their calls and a barrier that starts step `step_no` when all calls have ended.
+
+    A call that the ledger of this run holds already is not made again; it is only waited for if open.
+    """
+    wanted = {unit.call.call_key: unit.call for unit in units if unit.call is not None}
+    known = executions.find_calls(session, subject_id, list(wanted))
+    missing = [call for key, call in wanted.items() if key not in known]
+    barrier = Barrier(
+        workspace_id=workspace_id,
+        kind=kind,
+        subject_id=subject_id,
+        step_no=step_no,
+        total=len(missing),
+        remaining=len(missing),
+    )
+    session.add(barrier)
+    session.flush()
+    ids = executions.submit_many(session, missing, queue=Queue.EXECUTIONS, barrier_id=barrier.id)
+    known |= {call.call_key: execution_id for call, execution_id in zip(missing, ids, strict=True)}
+    if units:
+        session.execute(
+            sa.insert(WorkItem),
+            [
+                {
+                    "workspace_id": workspace_id,
+                    "scope_id": subject_id,
+                    "step_no": step_no,
+                    "ordinal": ordinal,
+                    "work_key": unit.key,
+                    "kind": unit.kind,
+                    "candidate": unit.candidate,
+                    "test_case_id": unit.test_case_id,
+                    "repeat": unit.repeat,
+                    "execution_id": known[unit.call.call_key] if unit.call else None,
+                    "feedback": unit.problem or None,
+                }
+                for ordinal, unit in enumerate(units)
+            ],
+        )
+    if not missing:
+        jobs.enqueue_step(session, workspace_id, kind, subject_id, step_no)
+
+
+def collect(session: Session, subject_id: uuid.UUID, step_no: int) -> list[Collected]:
+    """The units that a step was waiting for, in the order of their emission."""
+    rows = session.execute(
+        sa.select(
+            WorkItem.id,
+            WorkItem.work_key,
+            WorkItem.kind,
+            WorkItem.candidate,
+            WorkItem.test_case_id,
+            WorkItem.repeat,
+            Execution.state,
+            Execution.response_text,
+        )
+        .join(Execution, Execution.id == WorkItem.execution_id, isouter=True)
+        .where(WorkItem.scope_id == subject_id, WorkItem.step_no == step_no)
+        .order_by(WorkItem.ordinal)
+    )
+    return [
+        Collected(
+            row.id,
+            row.work_key,
+            row.kind,
+            row.candidate,
+            row.test_case_id,
+            row.repeat,
+            row.response_text if row.state == State.SUCCEEDED else None,
+        )
+        for row in rows
+    ]
+
+
+def record_scores(session: Session, scores: Sequence[Mapping[str, Any]]) -> None:
+    """Write score, passed and feedback of work items, by `id`, in one statement."""
+    if scores:
+        session.execute(sa.update(WorkItem), list(scores))
+
+
+@dataclass(frozen=True)
+class Spend:
+    """Logical spend of a run: each call of its ledger once. `ambiguous` counts attempts possibly paid twice."""
+
+    task_calls: int
+    proposer_calls: int
+    tokens: int
+    nano: int
+    ambiguous: int
+
+
+def spend_of(session: Session, subject_id: uuid.UUID) -> Spend:
+    """Of the calls that have ended."""
+    tokens = sa.func.coalesce(Execution.prompt_tokens, 0) + sa.func.coalesce(Execution.response_tokens, 0)
+    proposal = Execution.purpose == "proposal"
+    row = session.execute(
+        sa.select(
+            sa.func.count().filter(~proposal),
+            sa.func.count().filter(proposal),
+            sa.func.coalesce(sa.func.sum(tokens), 0),
+            sa.func.coalesce(sa.func.sum(Execution.cost_nano), 0),
+            sa.func.coalesce(sa.func.sum(Execution.ambiguous_attempts), 0),
+        ).where(Execution.scope_id == subject_id, Execution.state.not_in(OPEN_STATES))
+    ).one()
+    return Spend(*(int(value) for value in row))
+
+
+def open_calls(session: Session, subject_id: uuid.UUID) -> tuple[int, int]:
+    """(done, total) of the calls of the newest barrier: how far the current step has come."""
+    row = session.execute(
+        sa.select(Barrier.total, Barrier.remaining)
+        .where(Barrier.subject_id == subject_id)
+        .order_by(Barrier.step_no.desc())
+        .limit(1)
+    ).first()
+    return (0, 0) if row is None else (row.total - row.remaining, row.total)
+
+
+def cancel_run(session: Session, caller: Caller, run: Evaluation | Optimization, *, kind: JobKind) -> None:
+    """End a run at once, keeping what it has paid for. Follow it with `jobs.cancel_scope` in a new transaction.
+
+    Compare-and-set: a run that has ended meanwhile keeps its state, and this is a 409.
+    """
+    subject = jobs.SUBJECTS[kind]
+    moved = session.execute(
+        sa.update(subject)
+        .where(subject.id == run.id, subject.state.in_((*OPEN_STATES, "paused")))
+        .values(state=State.CANCELED, completed_at=db_now())
+    )
+    if not moved.rowcount:  # type: ignore[attr-defined]
+        session.refresh(run)
+        if run.state != State.CANCELED:
+            raise Conflict(f"the {kind} has already {run.state}")
+        return
+    events.record(
+        session,
+        [events.Change(run.workspace_id, f"{kind}.canceled", run.id, {}, caller.user_name)],
+    )
+    session.refresh(run)

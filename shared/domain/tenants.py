@@ -1,0 +1,114 @@
+"""Who calls: workspaces, users, API keys, and what a key may do."""
+
+import secrets
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.db import db_now, insert_if_absent
+from shared.domain import events
+from shared.errors import Forbidden, NotFound, Unauthorized
+from shared.hashing import sha256
+from shared.models import ApiKey, Project, Role, User, Workspace, new_id
+
+DEFAULT_WORKSPACE = "default"
+DEFAULT_PROJECT = "default"
+_RANK = {role: rank for rank, role in enumerate(Role)}
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The authenticated author of a request. Every domain function scopes by its workspace (I10)."""
+
+    workspace_id: uuid.UUID
+    user_id: uuid.UUID
+    user_name: str
+    role: Role
+    project_ids: frozenset[uuid.UUID] | None = None  # None: every project of the workspace
+
+    def require(self, role: Role) -> None:
+        if _RANK[self.role] < _RANK[role]:
+            raise Forbidden(f"this needs the role {role}; the key has {self.role}")
+
+    def may_see(self, project_id: uuid.UUID | None) -> bool:
+        return self.project_ids is None or project_id in self.project_ids
+
+
+def authenticate(session: Session, key: str) -> Caller:
+    """The caller that an API key stands for; `Unauthorized` when it is unknown, expired or revoked."""
+    row = session.execute(
+        sa.select(ApiKey, User.name)
+        .join(User, User.id == ApiKey.user_id)
+        .where(
+            ApiKey.key_hash == sha256(key),
+            ApiKey.revoked_at.is_(None),
+            sa.or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > db_now()),
+        )
+    ).first()
+    if row is None:
+        raise Unauthorized("the API key is unknown, expired or revoked")
+    api_key: ApiKey = row[0]
+    projects = None if api_key.project_ids is None else frozenset(map(uuid.UUID, api_key.project_ids))
+    return Caller(api_key.workspace_id, api_key.user_id, row[1], Role(api_key.role), projects)
+
+
+def new_key() -> str:
+    """A fresh API key: 256 random bits behind a prefix that secret scanners can find."""
+    return f"pm_{secrets.token_urlsafe(32)}"
+
+
+def create_key(
+    session: Session,
+    *,
+    workspace: str,
+    user: str,
+    role: Role,
+    key: str,
+    name: str = "",
+    projects: list[str] | None = None,
+    expires_at: datetime | None = None,
+) -> Caller:
+    """Store a key (hashed) for a user, making the workspace, its default project and the user if needed.
+
+    Storing the same key again changes nothing.
+    """
+    insert_if_absent(session, Workspace, id=new_id(), name=workspace)
+    workspace_id = session.scalars(sa.select(Workspace.id).where(Workspace.name == workspace)).one()
+    insert_if_absent(session, User, id=new_id(), workspace_id=workspace_id, name=user)
+    insert_if_absent(session, Project, id=new_id(), workspace_id=workspace_id, name=DEFAULT_PROJECT, created_by=user)
+    user_id = session.scalars(sa.select(User.id).where(User.workspace_id == workspace_id, User.name == user)).one()
+    api_key_id = new_id()
+    if insert_if_absent(
+        session,
+        ApiKey,
+        id=api_key_id,
+        workspace_id=workspace_id,
+        user_id=user_id,
+        name=name,
+        key_hash=sha256(key),
+        role=role,
+        project_ids=_project_ids(session, workspace_id, projects),
+        expires_at=expires_at,
+    ):
+        events.record(
+            session,
+            [events.Change(workspace_id, "api_key.created", api_key_id, {"name": name, "role": role}, user)],
+        )
+    return authenticate(session, key)
+
+
+def _project_ids(session: Session, workspace_id: uuid.UUID, names: list[str] | None) -> list[str] | None:
+    if names is None:
+        return None
+    found = dict(
+        session.execute(
+            sa.select(Project.name, Project.id).where(Project.workspace_id == workspace_id, Project.name.in_(names))
+        ).all()
+    )
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise NotFound(f"no project named {', '.join(missing)}")
+    return [str(found[name]) for name in names]

@@ -1,0 +1,24 @@
+"""Canonical JSON and the hashes made of it. Two processes, two databases, one hash."""
+
+import hashlib
+import json
+from typing import Any
+
+
+def dump_json(value: Any) -> str:
+    """JSON as the database keeps it: no NaN, no escapes, no spaces, keys in the order given."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def canonical_json(value: Any) -> str:
+    """JSON in which equal values have equal text: keys sorted, no NaN, no spaces."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_of(value: Any) -> str:
+    """SHA-256 of the canonical JSON."""
+    return sha256(canonical_json(value))

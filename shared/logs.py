@@ -1,0 +1,56 @@
+"""structlog set-up for every process: one line per event, JSON in production, readable on a terminal."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from shared.config import settings
+
+_SECRET_NAMES = ("authorization", "api_key", "x-api-key", "password", "secret", "token", "redis_url")
+
+
+def configure(role: str) -> None:
+    """Send structlog and the standard library's loggers through one renderer to stderr."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _redact,
+    ]
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+        if settings().log_format == "console"
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(settings().log_level)
+    for noisy in ("httpx", "httpx2", "openai", "kombu", "amqp", "celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    structlog.contextvars.bind_contextvars(role=role)
+
+
+def _redact(logger: Any, method: str, fields: dict[str, Any]) -> dict[str, Any]:
+    for name in fields:
+        if name.lower() in _SECRET_NAMES:
+            fields[name] = "[redacted]"
+    return fields

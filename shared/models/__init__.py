@@ -1,0 +1,50 @@
+"""Tables, relations and constraints. No queries: those are the verbs in `shared.domain`."""
+
+from shared.models.base import OPEN_STATES, Base, State, new_id
+from shared.models.budgets import Budget
+from shared.models.datasets import Dataset, TestCase
+from shared.models.evaluations import Evaluation, WorkItem
+from shared.models.events import Event
+from shared.models.executions import Call, Execution
+from shared.models.idempotency import IdempotencyRecord
+from shared.models.jobs import Barrier, Job, JobKind, JobLease, Queue, Schedule, WorkerProcess
+from shared.models.optimizations import Candidate, Optimization
+from shared.models.projects import Project
+from shared.models.prompts import Label, Prompt, Version
+from shared.models.providers import Model, Price
+from shared.models.tenants import ApiKey, Role, User, Workspace
+
+__all__ = [
+    "OPEN_STATES",
+    "ApiKey",
+    "Barrier",
+    "Base",
+    "Budget",
+    "Call",
+    "Candidate",
+    "Dataset",
+    "Evaluation",
+    "Event",
+    "Execution",
+    "IdempotencyRecord",
+    "Job",
+    "JobKind",
+    "JobLease",
+    "Label",
+    "Model",
+    "Optimization",
+    "Price",
+    "Project",
+    "Prompt",
+    "Queue",
+    "Role",
+    "Schedule",
+    "State",
+    "TestCase",
+    "User",
+    "Version",
+    "WorkItem",
+    "WorkerProcess",
+    "Workspace",
+    "new_id",
+]

@@ -1,0 +1,31 @@
+"""Ceilings on what a run may spend, and what it has reserved and spent."""
+
+import uuid
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from shared.models.base import Base, Identified
+
+
+class Budget(Identified, Base):
+    """A null limit is no limit. `reserved_*` is held by calls in flight, `spent_*` is settled.
+
+    spent + reserved ≤ limit holds after every transaction, for every measure.
+    """
+
+    __tablename__ = "budgets"
+
+    subject_id: Mapped[uuid.UUID]  # the run that it belongs to
+    limit_task_calls: Mapped[int | None]
+    limit_proposer_calls: Mapped[int | None]
+    limit_tokens: Mapped[int | None] = mapped_column(sa.BigInteger)
+    limit_nano: Mapped[int | None] = mapped_column(sa.BigInteger)
+    reserved_task_calls: Mapped[int] = mapped_column(default=0)
+    reserved_proposer_calls: Mapped[int] = mapped_column(default=0)
+    reserved_tokens: Mapped[int] = mapped_column(sa.BigInteger, default=0)
+    reserved_nano: Mapped[int] = mapped_column(sa.BigInteger, default=0)
+    spent_task_calls: Mapped[int] = mapped_column(default=0)
+    spent_proposer_calls: Mapped[int] = mapped_column(default=0)
+    spent_tokens: Mapped[int] = mapped_column(sa.BigInteger, default=0)
+    spent_nano: Mapped[int] = mapped_column(sa.BigInteger, default=0)

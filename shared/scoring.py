@@ -1,0 +1,158 @@
+"""Scorers: pure functions from an answer and what was expected to a score in [0, 1].
+
+A delivered answer that fails is 0; a call that failed has no score at all. Feedback says what was wrong,
+in words that a prompt writer can act on: it is what reflection reads.
+"""
+
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shared.errors import field_error
+
+
+@dataclass(frozen=True)
+class Score:
+    """`value` in [0, 1], 1 is best; `passed` at the scorer's threshold; `feedback` is empty when all is right."""
+
+    value: float
+    passed: bool
+    feedback: str = ""
+
+
+def check_scorers(given: Sequence[Mapping[str, Any]], pointer: str = "/scorers") -> list[dict[str, Any]]:
+    """The scorers with defaults filled in; `Unprocessable` names what is wrong.
+
+    Each is `{"type": …, "weight": 1, …settings}`.
+    """
+    if not given:
+        raise field_error(pointer, "at least one scorer is needed")
+    checked = []
+    for index, item in enumerate(given):
+        where = f"{pointer}/{index}"
+        kind = str(item.get("type"))
+        if kind not in SCORERS:
+            raise field_error(f"{where}/type", f"must be one of {', '.join(SCORERS)}")
+        weight = item.get("weight", 1.0)
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+            raise field_error(f"{where}/weight", "must be a number above 0")
+        known = SCORERS[kind].settings
+        unknown = [name for name in item if name not in ("type", "weight", *known)]
+        if unknown:
+            raise field_error(f"{where}/{unknown[0]}", f"{kind} takes: {', '.join(known) or 'no settings'}")
+        complete = {name: item.get(name, default) for name, default in known.items()}
+        for name, default in known.items():
+            if not _same_kind(complete[name], default):
+                raise field_error(f"{where}/{name}", f"must be {_kind_name(default)}")
+        checked.append({"type": kind, "weight": float(weight), **complete})
+    return checked
+
+
+def score(scorers: Sequence[Mapping[str, Any]], answer: str, expected: Any) -> Score:
+    """The weighted mean of the scorers. Passed when every one passed."""
+    results = [(SCORERS[item["type"]].function(answer, expected, item), item["weight"]) for item in scorers]
+    total = sum(weight for _, weight in results)
+    value = sum(result.value * weight for result, weight in results) / total
+    feedback = "; ".join(result.feedback for result, _ in results if result.feedback)
+    return Score(value, all(result.passed for result, _ in results), feedback)
+
+
+def _exact_match(answer: str, expected: Any, settings: Mapping[str, Any]) -> Score:
+    wanted, got = _text_of(expected), answer
+    if settings["normalize"]:
+        wanted, got = _normalized(wanted), _normalized(got)
+    if wanted == got:
+        return Score(1.0, True)
+    return Score(0.0, False, f"expected {_shown(_text_of(expected))} got {_shown(answer)}")
+
+
+def _contains(answer: str, expected: Any, settings: Mapping[str, Any]) -> Score:
+    """The share of the expected texts that the answer holds."""
+    wanted = [str(item) for item in expected] if isinstance(expected, list) else [_text_of(expected)]
+    fold = str if settings["case_sensitive"] else str.casefold
+    missing = [item for item in wanted if fold(item) not in fold(answer)]
+    value = 1 - len(missing) / len(wanted) if wanted else 1.0
+    return Score(value, not missing, f"missing: {', '.join(map(_shown, missing))}" if missing else "")
+
+
+def _json_fields(answer: str, expected: Any, settings: Mapping[str, Any]) -> Score:
+    """The share of the expected object's fields that the answer's JSON object has right."""
+    parsed = _parse_object(answer, lenient=settings["lenient"])
+    if parsed is None:
+        return Score(0.0, False, f"not JSON: the answer was {_shown(answer)}")
+    wanted = expected if isinstance(expected, Mapping) else {"answer": expected}
+    wrong = []
+    for name, value in wanted.items():
+        if _normalized(_text_of(parsed.get(name))) != _normalized(_text_of(value)):
+            wrong.append(f"{name}: expected {_text_of(value)} got {_shown(_text_of(parsed.get(name)))}")
+    value = 1 - len(wrong) / len(wanted) if wanted else 1.0
+    return Score(value, not wrong, "; ".join(wrong))
+
+
+def _json_valid(answer: str, expected: Any, settings: Mapping[str, Any]) -> Score:
+    if _parse_object(answer, lenient=False) is not None:
+        return Score(1.0, True)
+    return Score(0.0, False, f"not JSON: the answer was {_shown(answer)}")
+
+
+@dataclass(frozen=True)
+class _Kind:
+    function: Callable[[str, Any, Mapping[str, Any]], Score]
+    settings: Mapping[str, Any]  # name → default
+    description: str
+
+
+SCORERS: Mapping[str, _Kind] = {
+    "exact_match": _Kind(_exact_match, {"normalize": True}, "1 if the answer equals the expected text"),
+    "contains": _Kind(_contains, {"case_sensitive": False}, "share of the expected texts that the answer holds"),
+    "json_fields": _Kind(_json_fields, {"lenient": False}, "share of the expected fields that are right"),
+    "json_valid": _Kind(_json_valid, {}, "1 if the answer is a JSON object"),
+}
+
+
+def _parse_object(answer: str, *, lenient: bool) -> Mapping[str, Any] | None:
+    """The answer as a JSON object; lenient also takes one in a fence or inside other text."""
+    candidates = [answer.strip()]
+    fenced = re.search(r"```(?:json)?\s*(\{.*?\})\s*```", answer, re.DOTALL)
+    if fenced:
+        candidates.append(fenced.group(1))
+    if lenient and "{" in answer and "}" in answer:
+        candidates.append(answer[answer.index("{") : answer.rindex("}") + 1])
+    for text in candidates:
+        try:
+            parsed = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(parsed, dict):
+            return parsed
+    return None
+
+
+def _normalized(text: str) -> str:
+    """NFKC, casefolded, white space collapsed, without surrounding quotes and final punctuation."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return re.sub(r"\s+", " ", folded).strip().strip("\"'`.!").strip()
+
+
+def _text_of(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 120 else text[:117] + "...")
+
+
+def _same_kind(value: Any, default: Any) -> bool:
+    if isinstance(default, bool):
+        return isinstance(value, bool)
+    return isinstance(value, type(default))
+
+
+def _kind_name(default: Any) -> str:
+    return "true or false" if isinstance(default, bool) else f"a {type(default).__name__}"

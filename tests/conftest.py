@@ -1,0 +1,149 @@
+"""Fixtures: both databases for every test that touches one, a real Redis, the API, and a drained queue."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask.testing import FlaskClient
+
+from tests.servers import PostgresServer, RedisServer, temporary_directory
+
+# Before anything of ours is imported: the Celery application reads its broker when it is made.
+_home = temporary_directory()
+HOME = _home.__enter__()
+REDIS = RedisServer(HOME / "redis")
+os.environ.update(
+    PROMPTMILL_HOME=str(HOME),
+    PROMPTMILL_DATABASE_URL=f"sqlite:///{HOME}/unused.db",
+    PROMPTMILL_REDIS_URL=REDIS.url,
+    PROMPTMILL_SIMULATED_LATENCY_MS="0",
+    PROMPTMILL_LOG_LEVEL="WARNING",
+)
+os.environ.pop("OPENAI_API_KEY", None)
+
+import migrations  # noqa: E402
+from app import create_app  # noqa: E402
+from shared import db, messages  # noqa: E402
+from shared.config import settings  # noqa: E402
+from shared.domain import providers, tenants  # noqa: E402
+from shared.domain.tenants import Caller  # noqa: E402
+from shared.models import Base, Role  # noqa: E402
+from tests.support import API_KEY, Api, Drain  # noqa: E402
+
+DATABASES = ("sqlite", "postgresql")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    REDIS.kill()
+    _home.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    REDIS.start()
+    yield REDIS
+    REDIS.kill()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    with temporary_directory() as directory:
+        server = PostgresServer(directory)
+        yield server
+        db.disconnect()
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def migrated() -> dict[str, str]:
+    """Migrated databases of this process, by dialect; made when first asked for."""
+    return {}
+
+
+@pytest.fixture(params=DATABASES)
+def database(request: pytest.FixtureRequest, migrated: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    """An empty, migrated database that `shared.db` is connected to; every test runs on both dialects."""
+    url = _fresh_sqlite(migrated, tmp_path) if request.param == "sqlite" else _fresh_postgres(request, migrated)
+    os.environ["PROMPTMILL_DATABASE_URL"] = url
+    settings.cache_clear()
+    db.connect(url)
+    with db.transaction() as session:
+        providers.seed_catalogue(session)
+    yield url
+    db.offset_clock(0)
+    db.disconnect()
+
+
+@pytest.fixture
+def admin(database: str) -> Caller:
+    with db.transaction() as session:
+        return tenants.create_key(session, workspace="default", user="admin", role=Role.ADMIN, key=API_KEY)
+
+
+@pytest.fixture
+def broker(redis_server: RedisServer) -> RedisServer:
+    """A real Redis, empty."""
+    messages.client().flushall()
+    return redis_server
+
+
+@pytest.fixture(scope="session")
+def flask_client() -> FlaskClient:
+    return create_app().test_client()
+
+
+@pytest.fixture
+def api(flask_client: FlaskClient, admin: Caller, broker: RedisServer) -> Api:
+    """The HTTP API, as the administrator of the default workspace."""
+    return Api(flask_client, API_KEY)
+
+
+@pytest.fixture
+def drain(database: str) -> Drain:
+    """Runs queued jobs in this process until none is due."""
+    return Drain()
+
+
+@pytest.fixture
+def as_user(flask_client: FlaskClient, admin: Caller, broker: RedisServer) -> Callable[..., Api]:
+    """The API as somebody else: another role, user or workspace."""
+
+    def login(*, workspace: str = "default", user: str = "other", role: Role = Role.EDITOR, **fields: Any) -> Api:
+        key = tenants.new_key()
+        with db.transaction() as session:
+            tenants.create_key(session, workspace=workspace, user=user, role=role, key=key, **fields)
+        return Api(flask_client, key)
+
+    return login
+
+
+def _fresh_sqlite(migrated: dict[str, str], tmp_path: Path) -> str:
+    if "sqlite" not in migrated:
+        template = HOME / "template.db"
+        db.connect(f"sqlite:///{template}")
+        migrations.upgrade()
+        with db.engine().connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.rollback()
+        db.disconnect()
+        migrated["sqlite"] = str(template)
+    shutil.copy(migrated["sqlite"], tmp_path / "test.db")
+    return f"sqlite:///{tmp_path}/test.db"
+
+
+def _fresh_postgres(request: pytest.FixtureRequest, migrated: dict[str, str]) -> str:
+    if "postgresql" not in migrated:
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        migrated["postgresql"] = server.url.replace("postgresql://", "postgresql+psycopg://")
+        db.connect(migrated["postgresql"])
+        migrations.upgrade()
+    else:
+        db.connect(migrated["postgresql"])
+        tables = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
+        with db.engine().begin() as connection:
+            connection.execute(sa.text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+    return migrated["postgresql"]

@@ -1,0 +1,99 @@
+"""Plain helpers for tests: a small HTTP client, factories with only the fields that matter, a drain."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from shared import db
+from shared.domain import leases
+from shared.models import JobKind, Queue
+from worker.runner import record
+from worker.steps import Canceled
+from worker.tasks import STEPS
+
+API_KEY = "pm_test-key"
+OWNER = "test:1"
+LEASE_SECONDS = 60.0
+MODEL = {"provider": "simulated", "model_name": "simulated-small"}
+
+
+class Api:
+    """Requests with an API key. Each verb returns the response; `expect` also checks the status."""
+
+    def __init__(self, client: FlaskClient, key: str) -> None:
+        self._client = client
+        self._key = key
+
+    def request(self, method: str, path: str, body: Any = None, **options: Any) -> TestResponse:
+        headers = {"X-API-Key": self._key, **options.pop("headers", {})}
+        if body is not None:
+            options |= {"data": json.dumps(body), "content_type": "application/json"}
+        return self._client.open(path, method=method, headers=headers, **options)
+
+    def get(self, path: str, **options: Any) -> TestResponse:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, body: Any = None, **options: Any) -> TestResponse:
+        return self.request("POST", path, body, **options)
+
+    def put(self, path: str, body: Any = None, **options: Any) -> TestResponse:
+        return self.request("PUT", path, body, **options)
+
+    def expect(self, status: int, method: str, path: str, body: Any = None, **options: Any) -> Any:
+        answer = self.request(method, path, body, **options)
+        assert answer.status_code == status, (answer.status_code, answer.get_data(as_text=True))
+        return answer.get_json()
+
+
+class Drain:
+    """Claims and runs due jobs here, through the same claim, steps and recording as a worker."""
+
+    def __call__(self, *, most: int = 10_000) -> int:
+        """Until none is due; how many ran."""
+        count = 0
+        while count < most:
+            claimed = self.claim()
+            if not claimed:
+                break
+            for lease in claimed:
+                self.run(lease)
+                count += 1
+        return count
+
+    def claim(self, *, owner: str = OWNER, limit: int = 50) -> list[leases.Lease]:
+        found = []
+        for queue in Queue:
+            with db.transaction() as session:
+                found += leases.claim(session, owner, queue=queue, limit=limit, lease_seconds=LEASE_SECONDS)
+        return found
+
+    def run(self, lease: leases.Lease) -> Any:
+        outcome = self.outcome(lease)
+        record(STEPS, [(lease, outcome)])
+        return outcome
+
+    def outcome(self, lease: leases.Lease) -> Any:
+        step = STEPS[JobKind(lease.kind)]
+        with db.reading() as session:
+            loaded: Mapping[int, Any] = step.load(session, [lease])
+        return step.run(lease, loaded[lease.job_id]) if lease.job_id in loaded else Canceled()
+
+
+def make_prompt(api: Api, name: str = "greeter", *, template: str = "Say hello to {{ name }}.", **fields: Any) -> Any:
+    return api.expect(200, "PUT", f"/v1/prompts/{name}", {"template_source": template, "set_active": True, **fields})
+
+
+def run_body(name: str = "greeter", **fields: Any) -> dict[str, Any]:
+    return {"prompt_name": name, "variables": {"name": "Ada"}, "model": MODEL, **fields}
+
+
+def pointers(answer: TestResponse) -> list[str]:
+    """The fields that a problem names."""
+    assert answer.mimetype == "application/problem+json", answer.get_data(as_text=True)
+    return [error["pointer"] for error in answer.get_json().get("errors", [])]
+
+
+Factory = Callable[..., Any]

@@ -1,0 +1,144 @@
+"""Chat completions of OpenAI, or of any server that speaks its protocol (`OPENAI_BASE_URL`).
+
+The SDK's own retries are off: the job decides about attempts, so three tries never become twelve.
+"""
+
+import email.utils
+import math
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx2
+import openai
+
+from shared.config import settings
+from shared.errors import ProviderError
+from worker.providers import Answer, Request
+
+_RETRYABLE_STATUS = (408, 409, 425, 429)
+_COMPLETION_LIMIT_MODELS = ("o1", "o3", "o4", "gpt-5")  # these refuse max_tokens
+
+
+class OpenAIProvider:
+    def __init__(self, client: openai.OpenAI | None) -> None:
+        self._client = client
+
+    def generate(self, request: Request) -> Answer:
+        if self._client is None:
+            raise ProviderError(
+                "no_credentials", "set OPENAI_API_KEY or OPENAI_BASE_URL for the workers", retryable=False
+            )
+        started = time.monotonic()
+        try:
+            response = self._client.chat.completions.with_raw_response.create(
+                model=request.model_name,
+                messages=[dict(message) for message in request.messages],  # type: ignore[misc]
+                timeout=httpx2.Timeout(request.timeout_seconds, connect=5.0, write=30.0, pool=5.0),
+                extra_headers={
+                    "X-Client-Request-Id": request.execution_id,
+                    "X-Promptmill-Sample": str(request.sample),
+                    "X-Promptmill-Attempt": str(request.attempt),
+                },
+                **_as_openai(request.model_name, request.params),
+            )
+            return _read(response.http_response, started)
+        except openai.APIStatusError as error:
+            raise _from_status(error) from error
+        except openai.APITimeoutError as error:
+            sent = not isinstance(error.__cause__, httpx2.ConnectTimeout | httpx2.PoolTimeout)
+            raise ProviderError("timeout", "no answer in time", retryable=True, possibly_paid=sent) from error
+        except openai.APIConnectionError as error:
+            sent = not isinstance(error.__cause__, httpx2.ConnectError)
+            raise ProviderError(
+                "connection_error", str(error.__cause__ or error), retryable=True, possibly_paid=sent
+            ) from error
+
+
+def connect() -> OpenAIProvider:
+    key = settings().openai_api_key
+    base_url = settings().openai_base_url
+    if key is None and base_url is None:
+        return OpenAIProvider(None)
+    # A server of one's own often wants no key; the SDK insists on some text.
+    secret = key.get_secret_value() if key else "none"
+    return OpenAIProvider(openai.OpenAI(api_key=secret, base_url=base_url, max_retries=0))
+
+
+def _as_openai(model_name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Our parameter names as the SDK's. The API has refused by name what the model does not take."""
+    limit = "max_completion_tokens" if model_name.startswith(_COMPLETION_LIMIT_MODELS) else "max_tokens"
+    names = {
+        "temperature": "temperature",
+        "top_p": "top_p",
+        "max_new_tokens": limit,
+        "seed": "seed",
+        "stop": "stop",
+    }
+    unknown = [name for name in params if name not in names]
+    if unknown:
+        raise ProviderError("unsupported_param", f"openai does not take {', '.join(unknown)}", retryable=False)
+    return {names[name]: value for name, value in params.items()}
+
+
+def _read(response: httpx2.Response, started: float) -> Answer:
+    """The first choice of a 200. The body is read by hand: whatever it is, it becomes one of our errors."""
+    latency_ms = round((time.monotonic() - started) * 1000)
+    try:
+        body = response.json()
+        choice = body["choices"][0]
+        text = choice["message"]["content"]
+        usage = body.get("usage") or {}
+        if not isinstance(text, str):
+            raise TypeError("the message has no text")
+        return Answer(
+            text=text,
+            prompt_tokens=_count(usage.get("prompt_tokens")),
+            response_tokens=_count(usage.get("completion_tokens")),
+            latency_ms=latency_ms,
+            provider_request_id=response.headers.get("x-request-id") or body.get("id"),
+            finish_reason=choice.get("finish_reason"),
+        )
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        # A 200 was billed, and asking again would be billed again; but an unreadable answer is useless.
+        raise ProviderError(
+            "malformed_response", str(error) or "unreadable answer", retryable=True, possibly_paid=True
+        ) from error
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _from_status(error: openai.APIStatusError) -> ProviderError:
+    status = error.status_code
+    code = getattr(error, "code", None)
+    if status == 429 and code == "insufficient_quota":
+        return ProviderError("insufficient_quota", error.message, retryable=False)
+    names = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 429: "rate_limited"}
+    return ProviderError(
+        names.get(status, "server_error" if status >= 500 else f"http_{status}"),
+        error.message[:500],
+        retryable=status in _RETRYABLE_STATUS or status >= 500,
+        retry_after_seconds=_retry_after(error.response.headers.get("retry-after")),
+    )
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds from now; a header that is neither a number nor a date is ignored."""
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        parsed = email.utils.parsedate_to_datetime(value) if _is_date(value) else None
+        if parsed is None:
+            return None
+        seconds = (parsed - datetime.now(UTC)).total_seconds()
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def _is_date(value: str) -> bool:
+    parsed = email.utils.parsedate_tz(value)
+    return parsed is not None and parsed[9] is not None

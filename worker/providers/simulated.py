@@ -1,0 +1,30 @@
+"""The simulated model, called in this process: for a first run without a key, and for tests."""
+
+import time
+
+from worker import simulator
+from worker.providers import Answer, Request
+from worker.simulator import faults
+
+
+class SimulatedProvider:
+    def generate(self, request: Request) -> Answer:
+        started = time.monotonic()
+        params = dict(request.params)
+        if "max_new_tokens" in params:
+            params["max_tokens"] = params.pop("max_new_tokens")
+        call = simulator.SimulatedCall(request.model_name, request.messages, params, request.sample, request.attempt)
+        faults.raise_if_any(call)
+        reply = simulator.reply_to(call)
+        simulator.wait(reply)
+        return Answer(
+            text=reply.text,
+            prompt_tokens=reply.prompt_tokens,
+            response_tokens=reply.response_tokens,
+            latency_ms=round((time.monotonic() - started) * 1000),
+            finish_reason=reply.finish_reason,
+        )
+
+
+def connect() -> SimulatedProvider:
+    return SimulatedProvider()

@@ -1,0 +1,406 @@
+"""One worker process: claims jobs into its slots, keeps their leases, runs their steps, records outcomes.
+
+The puller thread alone claims. Slot threads run steps. The recorder commits outcomes, those that end
+close together in one transaction. The heartbeat renews leases and hears of cancels. A slot is free again
+only when its outcome has been committed, so a killed process repeats at most `concurrency` calls (I4).
+"""
+
+import os
+import queue
+import random
+import socket
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from shared.config import settings
+from shared.db import reading, transaction
+from shared.domain import jobs, leases
+from shared.domain.leases import Lease
+from shared.errors import DatabaseBusy
+from shared.models import JobKind, Queue
+from worker.steps import Canceled, Done, Failure, Step, Verdict
+
+CLAIM_AT_MOST = 200
+RECORD_AT_MOST = 200
+_OUTAGES = (OperationalError, InterfaceError, DatabaseBusy)
+
+log = structlog.get_logger("worker")
+
+
+@dataclass
+class _Running:
+    """A claimed job in this process."""
+
+    lease: Lease
+    renewed_at: float  # monotonic, when the claim or the last renewal began
+    alone: bool = False  # quarantined: nothing else runs beside it
+    started: bool = False  # its step has begun, so a call may have been sent
+    lost: bool = False  # the lease could not be renewed
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """What the recorder is given. A cancel that the heartbeat heard of does not free the slot: the step
+    that it overtakes still runs there, and its own outcome will come later and be dropped."""
+
+    lease: Lease
+    outcome: Any
+    frees_slot: bool = True
+
+
+class Runner:
+    def __init__(
+        self,
+        steps: Mapping[JobKind, Step],
+        *,
+        queues: Sequence[Queue],
+        concurrency: int,
+        sweep: Callable[[], None],
+    ) -> None:
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._steps = steps
+        self._queues = [name for name in Queue if name in queues]  # in the order of claiming
+        self._concurrency = concurrency
+        self._sweep = sweep
+        serves_batches = any(name != Queue.INTERACTIVE for name in self._queues)
+        self._kept_for_interactive = (
+            max(1, concurrency // 8) if Queue.INTERACTIVE in self._queues and serves_batches and concurrency > 1 else 0
+        )
+        self._running: dict[int, _Running] = {}
+        self._lock = threading.Lock()
+        self._hints: set[int] = set()
+        self._wakeup = threading.Event()
+        self._draining = threading.Event()
+        self._stopped = threading.Event()
+        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[_Ended | None] = queue.SimpleQueue()
+        # Daemon threads, unlike those of an executor, do not keep a process alive that should end while
+        # a provider hangs.
+        self._threads = [
+            threading.Thread(target=target, name=name, daemon=True)
+            for name, target in (
+                ("puller", self._pull_for_ever),
+                ("recorder", self._record_for_ever),
+                ("heartbeat", self._beat_for_ever),
+                ("sweeper", self._sweep_for_ever),
+                *((f"slot-{i}", self._work_for_ever) for i in range(concurrency)),
+            )
+        ]
+
+    # ---- what the process calls -------------------------------------------------------------
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+        log.info(
+            "worker_started",
+            owner=self.owner,
+            queues=[str(name) for name in self._queues],
+            slots=self._concurrency,
+        )
+
+    def wake(self, job_ids: Sequence[int] = ()) -> None:
+        """A message arrived: look now, at these jobs first."""
+        with self._lock:
+            self._hints.update(job_ids)
+        self._wakeup.set()
+
+    def drain(self) -> None:
+        """Stop claiming. What runs goes on."""
+        self._draining.set()
+        self._wakeup.set()
+
+    def stop(self, *, grace_seconds: float) -> None:
+        """Drain, let running work finish within the grace period, give the rest back."""
+        self.drain()
+        deadline = time.monotonic() + grace_seconds
+        while self._in_flight() and time.monotonic() < deadline:
+            self._stopped.wait(0.05)
+        self._stopped.set()
+        self._outcomes.put(None)
+        for thread in self._threads[:2]:
+            thread.join(timeout=5)
+        with self._lock:
+            left = list(self._running.values())
+        self._give_back(left)
+        log.info("worker_stopped", owner=self.owner, given_back=len(left))
+
+    # ---- claiming ---------------------------------------------------------------------------
+
+    def _pull_for_ever(self) -> None:
+        while not self._draining.is_set():
+            try:
+                self._pull()
+                pause = settings().poll_seconds * random.uniform(0.75, 1.25)
+            except _OUTAGES as error:
+                log.warning("claim_failed", error=_first_line(error))
+                pause = 1.0
+            except Exception:
+                log.exception("claim_failed")
+                pause = 1.0
+            self._wakeup.wait(pause)
+            self._wakeup.clear()
+
+    def _pull(self) -> None:
+        """Claim what messages named, then whatever is due, up to the free slots."""
+        with self._lock:
+            hints, self._hints = sorted(self._hints), set()
+            alone = any(running.alone for running in self._running.values())
+        free = self._free_slots()
+        if alone or not any(free.values()):
+            return
+        claimed: list[Lease] = []
+        claimed_at = time.monotonic()
+        with transaction() as session:
+            if leases.has_quarantined(session, self._queues):
+                # A job that killed its workers runs with nothing beside it that it could take along.
+                if not self._in_flight():
+                    self._start(self._claim_quarantined(session), claimed_at, alone=True)
+                return
+            for name in self._queues:
+                for wanted in (hints, None) if hints else (None,):
+                    room = min(free[name] - len(claimed), CLAIM_AT_MOST)
+                    if room > 0:
+                        claimed += leases.claim(
+                            session,
+                            self.owner,
+                            queue=name,
+                            limit=room,
+                            lease_seconds=settings().job_lease_seconds,
+                            job_ids=wanted,
+                        )
+        self._start(claimed, claimed_at)
+        if claimed and any(self._free_slots().values()):
+            self._wakeup.set()
+
+    def _claim_quarantined(self, session: Any) -> list[Lease]:
+        for name in self._queues:
+            claimed = leases.claim(
+                session,
+                self.owner,
+                queue=name,
+                limit=1,
+                lease_seconds=settings().job_lease_seconds,
+                quarantined=True,
+            )
+            if claimed:
+                log.warning("quarantined_job_claimed", job_id=claimed[0].job_id, losses=claimed[0].losses)
+                return claimed
+        return []
+
+    def _free_slots(self) -> dict[Queue, int]:
+        """By queue. Batch work leaves one slot in eight, at least one, to the interactive lane."""
+        with self._lock:
+            in_flight = len(self._running)
+            batch = sum(running.lease.queue != Queue.INTERACTIVE for running in self._running.values())
+        free = self._concurrency - in_flight
+        batch_free = min(free, self._concurrency - self._kept_for_interactive - batch)
+        return {name: free if name == Queue.INTERACTIVE else max(0, batch_free) for name in self._queues}
+
+    def _in_flight(self) -> int:
+        with self._lock:
+            return len(self._running)
+
+    def _start(self, claimed: Sequence[Lease], claimed_at: float, *, alone: bool = False) -> None:
+        with self._lock:
+            for lease in claimed:
+                self._running[lease.job_id] = _Running(lease, claimed_at, alone)
+        by_kind = defaultdict(list)
+        for lease in claimed:
+            by_kind[lease.kind].append(lease)
+        for kind, group in by_kind.items():
+            self._work.put(partial(self._load, kind, group))
+
+    # ---- running ----------------------------------------------------------------------------
+
+    def _work_for_ever(self) -> None:
+        while True:
+            self._work.get()()
+
+    def _load(self, kind: JobKind, group: Sequence[Lease]) -> None:
+        """Read what a group of jobs needs in one transaction, then run each in a slot of its own."""
+        try:
+            with reading() as session:
+                loaded = self._steps[kind].load(session, group)
+        except Exception as error:
+            for lease in group:
+                self._outcomes.put(_Ended(lease, _crash(error, lease)))
+            return
+        for lease in group[1:]:
+            self._work.put(partial(self._run, lease, loaded))
+        self._run(group[0], loaded)
+
+    def _run(self, lease: Lease, loaded: Mapping[int, Any]) -> None:
+        if lease.job_id not in loaded:
+            self._outcomes.put(_Ended(lease, Canceled()))
+        elif not self._may_start(lease):
+            self._forget(lease)
+        else:
+            try:
+                outcome = self._steps[lease.kind].run(lease, loaded[lease.job_id])
+            except Exception as error:
+                outcome = _crash(error, lease)
+            self._outcomes.put(_Ended(lease, outcome))
+
+    def _may_start(self, lease: Lease) -> bool:
+        """Nothing new is begun for a lost lease, nor once it may have expired without our hearing of it,
+        nor while the process is being stopped."""
+        with self._lock:
+            running = self._running.get(lease.job_id)
+            if running is None or running.lost or self._stopped.is_set():
+                return False
+            running.started = time.monotonic() - running.renewed_at < settings().job_lease_seconds
+            return running.started
+
+    # ---- recording --------------------------------------------------------------------------
+
+    def _record_for_ever(self) -> None:
+        while True:
+            first = self._outcomes.get()
+            if first is None:
+                return
+            group = [first]
+            while len(group) < RECORD_AT_MOST:
+                try:
+                    following = self._outcomes.get_nowait()
+                except queue.Empty:
+                    break
+                if following is None:
+                    self._outcomes.put(None)
+                    break
+                group.append(following)
+            self._record([(ended.lease, ended.outcome) for ended in group])
+            for ended in group:
+                if ended.frees_slot:
+                    self._forget(ended.lease)
+
+    def _record(self, group: Sequence[tuple[Lease, Any]]) -> None:
+        """Commit the group; one by one when it fails together, so that a bad answer fails alone.
+
+        While the database is away the outcomes are kept: they are paid. Once it is back they are written,
+        unless somebody has claimed the job meanwhile.
+        """
+        while True:
+            try:
+                record(self._steps, group)
+                return
+            except _OUTAGES as error:
+                log.warning("outcome_not_recorded_yet", jobs=len(group), error=_first_line(error))
+                if self._stopped.wait(0.5):
+                    return
+            except Exception as error:
+                if len(group) > 1:
+                    for item in group:
+                        self._record([item])
+                    return
+                lease, outcome = group[0]
+                log.exception("outcome_not_recorded", job_id=lease.job_id)
+                if isinstance(outcome, Failure) and outcome.code == "unstorable_outcome":
+                    return  # the sweep will see to it
+                group = [(lease, Failure("unstorable_outcome", _first_line(error), False, possibly_paid=True))]
+
+    def _forget(self, lease: Lease) -> None:
+        with self._lock:
+            self._running.pop(lease.job_id, None)
+        self._wakeup.set()
+
+    def _give_back(self, left: Sequence[_Running]) -> None:
+        try:
+            with transaction() as session:
+                leases.release(
+                    session,
+                    [running.lease for running in left],
+                    started={running.lease.job_id for running in left if running.started},
+                )
+                leases.check_out(session, self.owner)
+        except _OUTAGES as error:
+            log.warning("leases_not_given_back", jobs=len(left), error=_first_line(error))
+
+    # ---- heartbeat --------------------------------------------------------------------------
+
+    def _beat_for_ever(self) -> None:
+        beat_seconds = settings().heartbeat_seconds or settings().job_lease_seconds / 3
+        while True:
+            try:
+                self._beat()
+            except _OUTAGES as error:
+                log.warning("heartbeat_failed", error=_first_line(error))
+            except Exception:
+                log.exception("heartbeat_failed")
+            if self._stopped.wait(beat_seconds):
+                return
+
+    def _beat(self) -> None:
+        with self._lock:
+            held = [running.lease for running in self._running.values() if not running.lost]
+        began = time.monotonic()
+        with transaction() as session:
+            leases.check_in(session, self.owner, self._queues, self._concurrency)
+            beat = leases.renew(session, self.owner, held, lease_seconds=settings().job_lease_seconds)
+        with self._lock:
+            for lease in held:
+                running = self._running.get(lease.job_id)
+                if running is None or running.lease.fence != lease.fence:
+                    continue
+                if lease.job_id in beat.held:
+                    running.renewed_at = began
+                else:
+                    running.lost = True
+                    log.warning("lease_lost", job_id=lease.job_id, kind=str(lease.kind))
+        for lease in held:
+            if lease.job_id in beat.cancel_requested:
+                self._outcomes.put(_Ended(lease, Canceled(), frees_slot=False))
+
+    def _sweep_for_ever(self) -> None:
+        """Sweep when beat has not: a dead beat or a dead Redis stops nothing."""
+        while not self._stopped.wait(settings().sweep_seconds):
+            try:
+                self._sweep()
+            except _OUTAGES as error:
+                log.warning("sweep_failed", error=_first_line(error))
+            except Exception:
+                log.exception("sweep_failed")
+
+
+def record(steps: Mapping[JobKind, Step], group: Sequence[tuple[Lease, Any]]) -> None:
+    """Write the outcomes whose fence is still the newest, in one transaction; drop the others."""
+    outcomes = {lease.job_id: outcome for lease, outcome in group}
+    with transaction() as session:
+        held = leases.hold(session, [lease for lease, _ in group])
+        if len(held) < len(outcomes):
+            log.warning("stale_outcomes_dropped", job_ids=sorted(set(outcomes) - set(held)))
+        by_kind: dict[JobKind, list[Done]] = defaultdict(list)
+        for job_id, job in held.items():
+            by_kind[JobKind(job.kind)].append(Done(job, outcomes[job_id]))
+        verdicts: dict[int, Verdict] = {}
+        for kind, done in by_kind.items():
+            verdicts.update(steps[kind].finish(session, done))
+        endings = []
+        for job_id, job in held.items():
+            verdict = verdicts[job_id]
+            job.attempts += 1
+            if verdict.retry_in_seconds is not None:
+                jobs.requeue(session, [job], delay_seconds=verdict.retry_in_seconds, error=verdict.error)
+            else:
+                endings.append(jobs.Ending(job, verdict.state, verdict.error, verdict.message))
+        jobs.close(session, endings)
+
+
+def _crash(error: Exception, lease: Lease) -> Failure:
+    """A bug in a step, or a database that went away while it read: tried again, then failed in the open."""
+    outage = isinstance(error, DBAPIError | DatabaseBusy)
+    log.error("step_crashed", job_id=lease.job_id, kind=str(lease.kind), exc_info=error)
+    return Failure("database_unavailable" if outage else "internal_error", _first_line(error), retryable=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]

@@ -1,0 +1,136 @@
+"""The simulated model as an OpenAI-compatible HTTP server, so that tests drive the real SDK.
+
+    gunicorn --threads 64 worker.simulator.server:application
+
+`POST /v1/chat/completions` answers; `GET /calls` says how often each call was made (by the sha256 of
+its request and sample); `PUT /faults` with `{"rate_limited": 0.2}` makes it misbehave, `{}` stops it;
+`PUT /latency` with `{"ms": 500}` sets the wait. One process only: the counts live in memory.
+"""
+
+import json
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from shared.hashing import hash_of
+from worker import simulator
+from worker.simulator import faults
+from worker.simulator.faults import RETRY_AFTER_SECONDS
+
+Answer = tuple[int, dict[str, str], Any]  # status, headers, body (bytes as they are, else JSON)
+Handler = Callable[[WSGIEnvironment, Any], Answer]
+
+_PARAMS: Sequence[str] = ("temperature", "max_tokens", "max_completion_tokens", "seed", "stop")
+_lock = threading.Lock()
+_calls: "Counter[str]" = Counter()
+_shares: dict[str, float] = {}
+_latency_ms: float | None = None
+
+
+def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    route = (environ["REQUEST_METHOD"], environ["PATH_INFO"])
+    try:
+        body = json.loads(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)) or b"{}")
+        handler = _ROUTES.get(route)
+        if handler is None:
+            answer: Answer = (404, {}, _error("unknown route", "not_found"))
+        else:
+            answer = handler(environ, body)
+    except (ValueError, KeyError, TypeError) as error:
+        answer = (400, {}, _error(f"{type(error).__name__}: {error}", "bad_request"))
+    status, headers, payload = answer
+    content = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    length = headers.pop("Content-Length", str(len(content)))
+    start_response(
+        f"{status} .",
+        [
+            ("Content-Type", "application/json"),
+            ("Content-Length", length),
+            ("x-request-id", f"req_{uuid.uuid4().hex[:16]}"),
+            *headers.items(),
+        ],
+    )
+    return [content]
+
+
+def _complete(environ: WSGIEnvironment, body: dict[str, Any]) -> Answer:
+    params = {name: body[name] for name in _PARAMS if name in body}
+    call = simulator.SimulatedCall(
+        body["model"],
+        [{"role": message["role"], "content": message["content"]} for message in body["messages"]],
+        params,
+        int(environ.get("HTTP_X_PROMPTMILL_SAMPLE", 0)),
+        int(environ.get("HTTP_X_PROMPTMILL_ATTEMPT", 0)),
+    )
+    with _lock:
+        _calls[hash_of([call.model_name, params, list(call.messages), call.sample])] += 1
+    fault = faults.choose(call, _shares)
+    reply = simulator.reply_to(call)
+    time.sleep(reply.latency_seconds if _latency_ms is None else _latency_ms / 1000)
+    if fault == "rate_limited":
+        return 429, {"Retry-After": str(RETRY_AFTER_SECONDS)}, _error("slow down", "rate_limit_exceeded")
+    if fault == "server_error":
+        return 500, {}, _error("simulated failure", "server_error")
+    if fault == "bad_request":
+        return 400, {}, _error("simulated refusal", "bad_request")
+    if fault == "malformed":
+        return 200, {}, b'{"choices": [{"message": '
+    payload = {
+        "id": f"chatcmpl-{uuid.uuid4().hex[:16]}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": call.model_name,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": reply.text},
+                "finish_reason": reply.finish_reason,
+            }
+        ],
+        "usage": {
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": reply.response_tokens,
+            "total_tokens": reply.prompt_tokens + reply.response_tokens,
+        },
+    }
+    if fault == "truncated":
+        whole = json.dumps(payload).encode()
+        return 200, {"Content-Length": str(len(whole))}, whole[: len(whole) // 2]
+    if fault == "timeout":
+        time.sleep(3600)
+    return 200, {}, payload
+
+
+def _count(environ: WSGIEnvironment, body: Any) -> Answer:
+    with _lock:
+        return 200, {}, {"total": sum(_calls.values()), "calls": dict(_calls)}
+
+
+def _set_faults(environ: WSGIEnvironment, body: dict[str, float]) -> Answer:
+    shares = faults.parse(",".join(f"{name}:{share}" for name, share in body.items()))
+    with _lock:
+        _shares.clear()
+        _shares.update(shares)
+    return 200, {}, shares
+
+
+def _set_latency(environ: WSGIEnvironment, body: dict[str, float]) -> Answer:
+    global _latency_ms
+    _latency_ms = float(body["ms"])
+    return 200, {}, body
+
+
+def _error(message: str, code: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": code, "code": code}}
+
+
+_ROUTES: dict[tuple[str, str], Handler] = {
+    ("POST", "/v1/chat/completions"): _complete,
+    ("GET", "/calls"): _count,
+    ("PUT", "/faults"): _set_faults,
+    ("PUT", "/latency"): _set_latency,
+}

@@ -1,0 +1,61 @@
+"""One file per kind of job. A step reads in one transaction, works in none, and writes in another.
+
+`finish` runs inside the transaction in which the runner holds the jobs (I2): everything that a step
+writes, it writes there, so a worker that has lost its lease writes nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy.orm import Session
+
+from shared.domain.leases import Lease
+from shared.models import Job, State
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A step that ended in an error. `retryable` sends the job back while it has attempts left."""
+
+    code: str
+    message: str
+    retryable: bool
+    possibly_paid: bool = False
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Canceled:
+    """Somebody asked for a stop while the step ran."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """One held job with what its step returned, a `Failure` or `Canceled`."""
+
+    job: Job
+    outcome: Any
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of the job: ended in `state`, or back into the queue after `retry_in_seconds`."""
+
+    state: State
+    error: str | None = None
+    message: str | None = None
+    retry_in_seconds: float | None = None
+
+
+class Step(Protocol):
+    """The module of a kind of job."""
+
+    def load(self, session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
+        """What `run` needs, by job id. Reads only; a job that is left out is closed as canceled."""
+
+    def run(self, lease: Lease, loaded: Any) -> Any:
+        """The work, without a transaction. Returns what `finish` records, or a `Failure`."""
+
+    def finish(self, session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
+        """Record the outcomes of held jobs; a verdict by job id. Log lines wait for `after_commit`."""

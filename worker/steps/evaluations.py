@@ -1,0 +1,201 @@
+"""The two steps of an evaluation: fan its cases out over the fleet, then score what came back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared import scoring, stats
+from shared.db import db_now
+from shared.domain import datasets, events, prompts, providers, runs
+from shared.domain.executions import NewExecution
+from shared.domain.leases import Lease
+from shared.domain.runs import Collected, Unit
+from shared.hashing import hash_of
+from shared.models import Evaluation, JobKind, State, TestCase, Version
+from worker.steps import Done, Failure, Verdict
+
+FAN_OUT, SCORE = 1, 2
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    evaluation: Evaluation
+    cases: Sequence[TestCase]
+    version: Version | None = None
+    quote: providers.Quote | None = None
+    collected: Sequence[Collected] = ()
+
+
+@dataclass(frozen=True)
+class _FannedOut:
+    units: Sequence[Unit]
+
+
+@dataclass(frozen=True)
+class _Scored:
+    scores: Sequence[Mapping[str, Any]]
+    aggregate: Mapping[str, Any]
+
+
+def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
+    loaded = {}
+    for lease in leases:
+        evaluation = session.get_one(Evaluation, lease.subject_id)
+        if evaluation.state not in (State.QUEUED, State.RUNNING):
+            continue
+        cases = datasets.cases_of(session, evaluation.dataset_id, evaluation.dataset_revision)
+        if lease.step_no == FAN_OUT:
+            model = evaluation.model
+            loaded[lease.job_id] = _Loaded(
+                evaluation,
+                cases,
+                version=session.get_one(Version, evaluation.version_id),
+                quote=providers.quote(session, model["provider"], model["model_name"]),
+            )
+        else:
+            loaded[lease.job_id] = _Loaded(evaluation, cases, collected=runs.collect(session, evaluation.id, SCORE))
+    return loaded
+
+
+def run(lease: Lease, loaded: _Loaded) -> _FannedOut | _Scored:
+    return _fan_out(loaded) if lease.step_no == FAN_OUT else _score(loaded)
+
+
+def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
+    verdicts = {}
+    for item in done:
+        job, outcome = item.job, item.outcome
+        evaluation = session.get_one(Evaluation, job.subject_id, with_for_update=True)
+        if evaluation.state not in (State.QUEUED, State.RUNNING):
+            verdicts[job.id] = Verdict(State.CANCELED)
+        elif isinstance(outcome, Failure):
+            verdicts[job.id] = step_failure(job, outcome)
+        elif isinstance(outcome, _FannedOut):
+            evaluation.step_no = FAN_OUT
+            runs.fan_out(
+                session,
+                workspace_id=evaluation.workspace_id,
+                kind=JobKind.EVALUATION,
+                subject_id=evaluation.id,
+                step_no=SCORE,
+                units=outcome.units,
+            )
+            verdicts[job.id] = Verdict(State.SUCCEEDED)
+        elif isinstance(outcome, _Scored):
+            _conclude(session, evaluation, outcome)
+            verdicts[job.id] = Verdict(State.SUCCEEDED)
+        else:
+            verdicts[job.id] = Verdict(State.CANCELED)
+    return verdicts
+
+
+def step_failure(job: Any, failure: Failure) -> Verdict:
+    """A step that crashed: again in a moment while it has attempts left, else the run fails and says why."""
+    if failure.retryable and job.attempts + 1 < job.max_attempts:
+        return Verdict(State.QUEUED, failure.code, failure.message, retry_in_seconds=1.0)
+    return Verdict(State.FAILED, failure.code, failure.message)
+
+
+def _fan_out(loaded: _Loaded) -> _FannedOut:
+    evaluation, version, quote = loaded.evaluation, loaded.version, loaded.quote
+    assert version is not None
+    assert quote is not None
+    units = []
+    for case in loaded.cases:
+        messages = prompts.render_messages(version.content, case.inputs)
+        for repeat in range(evaluation.repeats):
+            call = NewExecution(
+                workspace_id=evaluation.workspace_id,
+                model=quote,
+                params=evaluation.model["params"],
+                messages=messages,
+                purpose="evaluation",
+                environment="evaluation",
+                project_id=evaluation.project_id,
+                prompt_id=evaluation.prompt_id,
+                version_id=evaluation.version_id,
+                scope_id=evaluation.id,
+                variables=case.inputs,
+                sample=repeat,
+                budget_id=evaluation.budget_id,
+                created_by=evaluation.created_by,
+            )
+            units.append(
+                Unit(
+                    hash_of(["case", case.ordinal, repeat]),
+                    "evaluate",
+                    call,
+                    test_case_id=case.id,
+                    repeat=repeat,
+                )
+            )
+    return _FannedOut(units)
+
+
+def _score(loaded: _Loaded) -> _Scored:
+    """Score each answer. A call that failed is missing, which is not 0."""
+    cases = {case.id: case for case in loaded.cases}
+    rows, values, weights, passed = [], [], [], 0
+    for item in loaded.collected:
+        if item.text is None or item.test_case_id is None:
+            continue
+        case = cases[item.test_case_id]
+        result = scoring.score(loaded.evaluation.scorers, item.text, case.expected)
+        rows.append(
+            {
+                "id": item.item_id,
+                "score": result.value,
+                "passed": result.passed,
+                "feedback": result.feedback or None,
+            }
+        )
+        values.append(result.value)
+        weights.append(case.weight)
+        passed += result.passed
+    aggregate: dict[str, Any] = {
+        "cases": len(loaded.collected),
+        "scored": len(values),
+        "missing": len(loaded.collected) - len(values),
+        "passed": passed,
+    }
+    if values:
+        low, high = stats.mean_interval(values, seed=0)
+        aggregate |= {
+            "score": sum(v * w for v, w in zip(values, weights, strict=True)) / sum(weights),
+            "pass_rate": passed / len(values),
+            "standard_error": stats.standard_error(values),
+            "ci_low": low,
+            "ci_high": high,
+        }
+    return _Scored(rows, aggregate)
+
+
+def _conclude(session: Session, evaluation: Evaluation, scored: _Scored) -> None:
+    runs.record_scores(session, scored.scores)
+    failed = not scored.aggregate["scored"]
+    session.execute(
+        sa.update(Evaluation)
+        .where(Evaluation.id == evaluation.id)
+        .values(
+            step_no=SCORE,
+            state=State.FAILED if failed else State.SUCCEEDED,
+            error_type="scoring_failed" if failed else None,
+            error_message="no call succeeded" if failed else None,
+            aggregate=dict(scored.aggregate),
+            completed_at=db_now(),
+        )
+    )
+    events.record(
+        session,
+        [
+            events.Change(
+                evaluation.workspace_id,
+                f"evaluation.{State.FAILED if failed else State.SUCCEEDED}",
+                evaluation.id,
+                dict(scored.aggregate),
+            )
+        ],
+    )

@@ -1,0 +1,360 @@
+"""One step of a search: results in, the reducer's decision out, its work fanned out. Durable by replay:
+the state, the candidates and the work of a step are written in the transaction that ends its job."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared import scoring, stats
+from shared.db import db_now
+from shared.domain import datasets, events, prompts, providers, runs
+from shared.domain.events import Change
+from shared.domain.executions import NewExecution
+from shared.domain.leases import Lease
+from shared.domain.providers import Quote
+from shared.domain.runs import Collected, Spend, Unit
+from shared.errors import PromptmillError
+from shared.models import Candidate, JobKind, Optimization, State, TestCase, Version, new_id
+from worker.steps import Done, Failure, Verdict
+from worker.steps.evaluations import step_failure
+from worker.strategies import STRATEGIES, search
+from worker.strategies.contract import Case, Evaluate, Problem, Propose, Result, Spent, Step, Work
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    optimization: Optimization
+    version: Version
+    cases: Sequence[TestCase]
+    task: Quote
+    proposer: Quote
+    collected: Sequence[Collected]
+    spend: Spend
+
+
+@dataclass(frozen=True)
+class _Advanced:
+    step: Step
+    units: Sequence[Unit]
+    scores: Sequence[Mapping[str, Any]]
+    spend: Spend
+
+
+def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
+    loaded = {}
+    for lease in leases:
+        optimization = session.get_one(Optimization, lease.subject_id)
+        if optimization.state not in (State.QUEUED, State.RUNNING):
+            continue
+        spec = optimization.spec
+        loaded[lease.job_id] = _Loaded(
+            optimization,
+            session.get_one(Version, optimization.version_id),
+            datasets.cases_of(session, optimization.dataset_id, optimization.dataset_revision),
+            providers.quote(session, spec["model"]["provider"], spec["model"]["model_name"]),
+            providers.quote(session, spec["proposer"]["provider"], spec["proposer"]["model_name"]),
+            runs.collect(session, optimization.id, lease.step_no or 1),
+            runs.spend_of(session, optimization.id),
+        )
+    return loaded
+
+
+def run(lease: Lease, loaded: _Loaded) -> _Advanced:
+    optimization = loaded.optimization
+    caller = _Calls(loaded)
+    problem = Problem(
+        spec=optimization.spec,
+        components=components_of(loaded.version.content),
+        cases=[Case(case.ordinal, case.inputs, case.expected, case.group, case.weight) for case in loaded.cases],
+        price=caller.price,
+        problem_with=caller.problem_with,
+    )
+    strategy = STRATEGIES[optimization.strategy]
+    results, scores = _results(loaded)
+    if optimization.search_state is None:
+        decided = search.start(problem, strategy)
+    else:
+        spend = loaded.spend
+        spent = Spent(spend.task_calls, spend.proposer_calls, spend.tokens, spend.nano)
+        decided = search.step(problem, strategy, optimization.search_state, results, spent)
+    texts = {candidate["hash"]: candidate["components"] for candidate in decided.state["candidates"]}
+    units = [caller.unit(work, texts) for work in decided.work]
+    return _Advanced(decided, units, scores, loaded.spend)
+
+
+def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
+    verdicts = {}
+    for item in done:
+        job, outcome = item.job, item.outcome
+        optimization = session.get_one(Optimization, job.subject_id, with_for_update=True)
+        if optimization.state not in (State.QUEUED, State.RUNNING):
+            verdicts[job.id] = Verdict(State.CANCELED)
+        elif isinstance(outcome, Failure):
+            verdicts[job.id] = step_failure(job, outcome)
+        elif isinstance(outcome, _Advanced):
+            _write(session, optimization, outcome, job.step_no or 1)
+            verdicts[job.id] = Verdict(State.SUCCEEDED)
+        else:
+            verdicts[job.id] = Verdict(State.CANCELED)
+    return verdicts
+
+
+def components_of(content: Mapping[str, Any]) -> dict[str, str]:
+    """The texts that a search may change, by a name that says which message they are."""
+    if "template_source" in content:
+        return {"template": content["template_source"]}
+    return {f"{i}_{message['role']}": message["content"] for i, message in enumerate(content["messages"])}
+
+
+def content_from(content: Mapping[str, Any], components: Mapping[str, str]) -> dict[str, Any]:
+    """The version content with these texts in place of its own."""
+    if "template_source" in content:
+        return {**content, "template_source": components["template"]}
+    messages = [
+        {"role": message["role"], "content": components[f"{i}_{message['role']}"]}
+        for i, message in enumerate(content["messages"])
+    ]
+    return {**content, "messages": messages}
+
+
+class _Calls:
+    """Turns units of work into calls: renders, prices and checks candidates. Pure, and cached within a step."""
+
+    def __init__(self, loaded: _Loaded) -> None:
+        self._loaded = loaded
+        self._cases = {case.ordinal: case for case in loaded.cases}
+        self._variables = set(loaded.version.variables)
+        self._content = loaded.version.content
+        self._render = lru_cache(maxsize=None)(self._rendered)
+
+    def price(self, components: Mapping[str, str], work: Work) -> tuple[int, int]:
+        spec = self._loaded.optimization.spec
+        if isinstance(work, Propose):
+            return providers.upper_bound(self._loaded.proposer, work.messages, spec["proposer"]["params"])
+        messages = self._render(tuple(sorted(components.items())), work.case)
+        if isinstance(messages, str):
+            return 0, 0
+        return providers.upper_bound(self._loaded.task, messages, spec["model"]["params"])
+
+    def problem_with(self, components: Mapping[str, str]) -> str | None:
+        content = content_from(self._content, components)
+        try:
+            checked = prompts.check_content(
+                template_source=content.get("template_source"), messages=content.get("messages")
+            )
+        except PromptmillError as error:
+            return f"not a valid template: {error.detail}"[:200]
+        if set(checked.variables) != self._variables:
+            return f"variables changed from {sorted(self._variables)} to {list(checked.variables)}"[:200]
+        return None
+
+    def unit(self, work: Work, texts: Mapping[str, Mapping[str, str]]) -> Unit:
+        if isinstance(work, Propose):
+            return Unit(work.key, "propose", self._proposal(work), candidate=work.parent)
+        case = self._cases[work.case]
+        messages = self._render(tuple(sorted(texts[work.candidate].items())), work.case)
+        call = None if isinstance(messages, str) else self._evaluation(work, case, messages)
+        problem = messages if isinstance(messages, str) else ""
+        return Unit(work.key, "evaluate", call, work.candidate, case.id, work.repeat, problem)
+
+    def _rendered(self, components: tuple[tuple[str, str], ...], ordinal: int) -> list[dict[str, str]] | str:
+        """The messages, or why this candidate cannot be rendered for this case."""
+        try:
+            content = content_from(self._content, dict(components))
+            return prompts.render_messages(content, self._cases[ordinal].inputs)
+        except PromptmillError as error:
+            return f"cannot be rendered: {error.detail}"[:500]
+
+    def _evaluation(self, work: Evaluate, case: TestCase, messages: Sequence[Mapping[str, str]]) -> NewExecution:
+        spec = self._loaded.optimization.spec
+        return self._call(self._loaded.task, spec["model"]["params"], messages, "evaluation", work.repeat, case.inputs)
+
+    def _proposal(self, work: Propose) -> NewExecution:
+        spec = self._loaded.optimization.spec
+        return self._call(self._loaded.proposer, spec["proposer"]["params"], work.messages, "proposal", work.slot, {})
+
+    def _call(
+        self,
+        model: Quote,
+        params: Mapping[str, Any],
+        messages: Sequence[Mapping[str, str]],
+        purpose: str,
+        sample: int,
+        variables: Mapping[str, Any],
+    ) -> NewExecution:
+        optimization = self._loaded.optimization
+        return NewExecution(
+            workspace_id=optimization.workspace_id,
+            model=model,
+            params=params,
+            messages=messages,
+            purpose=purpose,
+            environment="optimization",
+            project_id=optimization.project_id,
+            prompt_id=optimization.prompt_id,
+            scope_id=optimization.id,
+            variables=variables,
+            sample=sample,
+            budget_id=optimization.budget_id,
+            created_by=optimization.created_by,
+        )
+
+
+def _results(loaded: _Loaded) -> tuple[list[Result], list[dict[str, Any]]]:
+    """What the reducer is told, and the same scores for the rows of the work items."""
+    cases = {case.id: case for case in loaded.cases}
+    scorers = loaded.optimization.spec["scorers"]
+    results, rows = [], []
+    for item in loaded.collected:
+        if item.kind == "propose" or item.text is None or item.test_case_id is None:
+            results.append(Result(item.key, output=item.text))
+            continue
+        scored = scoring.score(scorers, item.text, cases[item.test_case_id].expected)
+        results.append(Result(item.key, item.text, scored.value, scored.passed, scored.feedback))
+        rows.append(
+            {
+                "id": item.item_id,
+                "score": scored.value,
+                "passed": scored.passed,
+                "feedback": scored.feedback or None,
+            }
+        )
+    return results, rows
+
+
+def _write(session: Session, optimization: Optimization, advanced: _Advanced, step_no: int) -> None:
+    state = advanced.step.state
+    changes = [
+        Change(optimization.workspace_id, kind, optimization.id, dict(data)) for kind, data in advanced.step.events
+    ]
+    runs.record_scores(session, advanced.scores)
+    _write_candidates(session, optimization, state)
+    values: dict[str, Any] = {
+        "step_no": step_no,
+        "search_state": state,
+        "progress": _progress(optimization, state),
+    }
+    if advanced.step.finished:
+        values |= _ending(session, optimization, state)
+        changes.append(
+            Change(
+                optimization.workspace_id,
+                f"optimization.{values['state']}",
+                optimization.id,
+                {"finish_reason": state["finish_reason"], "verdict": state["result"]["verdict"]},
+            )
+        )
+    else:
+        runs.fan_out(
+            session,
+            workspace_id=optimization.workspace_id,
+            kind=JobKind.OPTIMIZATION,
+            subject_id=optimization.id,
+            step_no=step_no + 1,
+            units=advanced.units,
+        )
+    session.execute(sa.update(Optimization).where(Optimization.id == optimization.id).values(**values))
+    events.record(session, changes)
+
+
+def _ending(session: Session, optimization: Optimization, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The end of a run. A best prompt other than the seed becomes a version; no label is moved."""
+    failed = state["finish_reason"] in ("scoring_failed", "proposer_failed") and not state["curve"]
+    best = next(item for item in state["candidates"] if item["hash"] == state["result"]["best"])
+    version_id = optimization.version_id
+    if best["operator"] != "seed":
+        seed = session.get_one(Version, optimization.version_id)
+        body = content_from(seed.content, best["components"])
+        content = prompts.check_content(
+            template_source=body.get("template_source"),
+            messages=body.get("messages"),
+            model=body.get("model"),
+        )
+        version_id = prompts.add_version(
+            session,
+            optimization.prompt_id,
+            content,
+            author=optimization.created_by,
+            message=f"optimization {optimization.id}: {state['result']['verdict']}",
+        ).id
+    return {
+        "state": State.FAILED if failed else State.SUCCEEDED,
+        "error_type": state["finish_reason"] if failed else None,
+        "error_message": "too many calls failed; see its executions" if failed else None,
+        "finish_reason": state["finish_reason"],
+        "result": state["result"],
+        "best_version_id": version_id,
+        "completed_at": db_now(),
+    }
+
+
+def _progress(optimization: Optimization, state: Mapping[str, Any]) -> dict[str, Any]:
+    curve = state["curve"]
+    dev = state["dev"]
+    best = state["incumbent"]
+    return {
+        "phase": state["phase"],
+        "round": state["round"],
+        "max_rounds": optimization.spec["knobs"].get("max_rounds", 1),
+        "candidates": len(state["candidates"]),
+        "rejected": state["rejected"],
+        "best_score": curve[-1]["best"] if curve else (_mean_of(state, best, dev) if best else None),
+        "baseline_score": _mean_of(state, state["candidates"][0]["hash"], dev) if best else None,
+        "curve": curve,
+    }
+
+
+def _mean_of(state: Mapping[str, Any], candidate: str, cases: Sequence[int]) -> float | None:
+    scores = _known_scores(state, candidate, cases)
+    return stats.mean(scores) if scores else None
+
+
+def _known_scores(state: Mapping[str, Any], candidate: str, cases: Sequence[int]) -> list[float]:
+    known = state["scores"].get(candidate, {})
+    flat = [value for case in cases for value in known.get(str(case), []) if value is not None]
+    return [float(value) for value in flat]
+
+
+def _write_candidates(session: Session, optimization: Optimization, state: Mapping[str, Any]) -> None:
+    """Insert the new candidates and bring the others up to date, in two statements."""
+    known = dict(
+        session.execute(
+            sa.select(Candidate.hash, Candidate.id).where(Candidate.optimization_id == optimization.id)
+        ).all()
+    )
+    fresh, changed = [], []
+    for ordinal, item in enumerate(state["candidates"]):
+        scores = _known_scores(state, item["hash"], state["dev"])
+        measured = {
+            "decision": item["decision"],
+            "reason": item["reason"],
+            "cases": len(scores),
+            "mean": stats.mean(scores) if scores else None,
+            "standard_error": stats.standard_error(scores) if scores else None,
+        }
+        if item["hash"] in known:
+            changed.append({"id": known[item["hash"]], **measured})
+            continue
+        fresh.append(
+            {
+                "id": new_id(),
+                "workspace_id": optimization.workspace_id,
+                "optimization_id": optimization.id,
+                "ordinal": ordinal,
+                "hash": item["hash"],
+                "components": item["components"],
+                "parents": item["parents"],
+                "operator": item["operator"],
+                "round": item["round"],
+                "lineage": item["lineage"],
+                **measured,
+            }
+        )
+    if fresh:
+        session.execute(sa.insert(Candidate), fresh)
+    if changed:
+        session.execute(sa.update(Candidate), changed)

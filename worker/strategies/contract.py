@@ -1,0 +1,117 @@
+"""The values that cross the border of a search, and what a strategy is."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from shared.hashing import hash_of
+
+if TYPE_CHECKING:
+    from worker.strategies.search import Search
+
+
+@dataclass(frozen=True)
+class Case:
+    """A test case as the search sees it: its ordinal names it, in splits, ties and sums."""
+
+    ordinal: int
+    inputs: Mapping[str, Any]
+    expected: Any
+    group: str | None = None
+    weight: float = 1.0
+
+    @property
+    def stratum(self) -> str:
+        """What a split is balanced by: the expected value, or its first field."""
+        value = next(iter(self.expected.values()), "") if isinstance(self.expected, Mapping) else self.expected
+        return str(value)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Run a candidate on a case. `repeat` numbers wanted answers to the same request."""
+
+    candidate: str
+    case: int
+    repeat: int
+
+    @property
+    def key(self) -> str:
+        return hash_of(["evaluate", self.candidate, self.case, self.repeat])
+
+
+@dataclass(frozen=True)
+class Propose:
+    """Ask a model to write a candidate. `slot` makes identical requests of one step different calls."""
+
+    operator: str
+    parent: str
+    component: str
+    messages: Sequence[Mapping[str, str]]
+    round: int
+    slot: int
+    evidence: tuple[int, ...] = ()  # ordinals of the train cases that it shows
+
+    @property
+    def key(self) -> str:
+        return hash_of(["propose", self.operator, list(self.messages), self.round, self.slot])
+
+
+Work = Evaluate | Propose
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one unit of work. `score` is None when the call failed: missing is not 0."""
+
+    key: str
+    output: str | None = None
+    score: float | None = None
+    passed: bool = False
+    feedback: str = ""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Settled logical spend: each call of the ledger once, however often crashes repeated it."""
+
+    task_calls: int = 0
+    proposer_calls: int = 0
+    tokens: int = 0
+    nano: int = 0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything that decides a search and does not change while it runs."""
+
+    spec: Mapping[str, Any]  # strategy, knobs, evaluation, split, early_stopping, budget, seed: resolved
+    components: Mapping[str, str]  # the seed candidate's texts
+    cases: Sequence[Case]  # in order of ordinal
+    # The upper bound of one unit of work: (tokens, nano-dollars). Pure: the same work, the same bound.
+    price: Callable[[Mapping[str, str], "Work"], tuple[int, int]]
+    # Why a candidate cannot be a prompt (does not compile, other variables); None when it can.
+    problem_with: Callable[[Mapping[str, str]], str | None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step decides: the next state, and the work that must end before the next step."""
+
+    state: dict[str, Any]  # JSON
+    work: Sequence[Work] = ()
+    events: Sequence[tuple[str, Mapping[str, Any]]] = field(default=())
+
+    @property
+    def finished(self) -> bool:
+        return self.state["phase"] == "done"
+
+
+class Strategy(Protocol):
+    """The module of a strategy. It keeps its own JSON in `search.own` and is called when no work is open."""
+
+    def begin(self, search: "Search") -> None:
+        """Called once, when the baseline has been scored."""
+
+    def advance(self, search: "Search") -> None:
+        """Look at the scores, then ask for work or end with `search.conclude(reason)`."""
