@@ -55,7 +55,7 @@ def _name_the_request() -> None:
     given = flask.request.headers.get("X-Request-Id", "")
     flask.g.request_id = given if re.fullmatch(r"[\w.:-]{1,64}", given) else uuid.uuid4().hex
     structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(role="api", request_id=flask.g.request_id)
+    structlog.contextvars.bind_contextvars(request_id=flask.g.request_id)
 
 
 def _finish(response: flask.Response) -> flask.Response:

@@ -58,6 +58,14 @@ def bootstrap() -> None:
         click.echo(f"API key of the administrator (shown once): {key}")
 
 
+@main.command()
+@click.pass_context
+def release(context: click.Context) -> None:
+    """What a deploy runs before its processes start: migrate, then bootstrap."""
+    context.invoke(migrate, revision="head", down=False)
+    context.invoke(bootstrap)
+
+
 @main.command("create-key")
 @click.option("--workspace", default=tenants.DEFAULT_WORKSPACE, show_default=True)
 @click.option("--user", required=True, help="Who will use the key; made if new.")

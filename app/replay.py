@@ -12,6 +12,7 @@ from shared.domain import idempotency
 from shared.domain.idempotency import Attempt
 from shared.domain.tenants import Caller
 from shared.errors import DatabaseBusy, IdempotencyInProgress
+from shared.models import IdempotencyRecord
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
@@ -24,57 +25,74 @@ PARAMETER = {
 }
 
 
-def create(caller: Caller, body: Any, status: int, make: Callable[[Session], Any]) -> flask.Response:
-    """Run `make` in one transaction and answer what it returns, or replay the answer of an earlier request."""
-    attempt = _attempt(caller, body)
-    if attempt is None:
-        with transaction() as session:
-            payload = make(session)
-        return _answer(payload, status)
-    with reading() as session:
-        record = idempotency.find(session, attempt)
-    if record is None:
-        try:
-            with transaction(wait_seconds=idempotency.WAIT_SECONDS) as session:
-                record = idempotency.begin(session, attempt)
-                if record is None:
-                    payload = make(session)
-                    idempotency.complete(session, attempt, status=status, body=payload)
-                    session.flush()
-        except DatabaseBusy as error:
-            raise IdempotencyInProgress("wait a second and repeat the request") from error
-    if record is None:
-        return _answer(payload, status)
-    answer = _answer(record.body, record.status or status)
-    answer.headers[REPLAYED] = "true"
+def create(
+    caller: Caller,
+    body: Any,
+    status: int,
+    make: Callable[[Session, Any], Any],
+    *,
+    plan: Callable[[], Any] = lambda: None,
+) -> flask.Response:
+    """Run `make` in one transaction and answer what it returns, or replay the answer of an earlier request.
+
+    `plan` does the reading, rendering and hashing before the transaction begins; `make` is given its result.
+    """
+
+    def write(session: Session, planned: Any) -> tuple[Any, dict[str, Any]]:
+        payload = make(session, planned)
+        return payload, {"status": status, "body": payload}
+
+    payload, record = _once(caller, body, plan, write)
+    answer = flask.jsonify(record.body if record else payload)
+    answer.status_code = record.status or status if record else status
+    if record:
+        answer.headers[REPLAYED] = "true"
     return answer
 
 
 def run(
     caller: Caller, body: Any, plan: Callable[[], Any], submit: Callable[[Session, Any], uuid.UUID]
 ) -> tuple[uuid.UUID, bool]:
-    """(execution id, replayed). `plan` reads and renders outside the transaction that `submit` writes in."""
-    attempt = _attempt(caller, body)
-    if attempt is None:
-        planned = plan()
-        with transaction() as session:
-            return submit(session, planned), False
-    with reading() as session:
-        record = idempotency.find(session, attempt)
-    if record is None:
-        planned = plan()
-        try:
-            with transaction(wait_seconds=idempotency.WAIT_SECONDS) as session:
-                record = idempotency.begin(session, attempt)
-                if record is None:
-                    execution_id = submit(session, planned)
-                    idempotency.complete(session, attempt, status=202, entity_id=execution_id)
-        except DatabaseBusy as error:
-            raise IdempotencyInProgress("wait a second and repeat the request") from error
+    """(execution id, replayed): a run is replayed as the execution that it is now."""
+
+    def write(session: Session, planned: Any) -> tuple[Any, dict[str, Any]]:
+        execution_id = submit(session, planned)
+        return execution_id, {"status": 202, "entity_id": execution_id}
+
+    execution_id, record = _once(caller, body, plan, write)
     if record is None:
         return execution_id, False
     assert record.entity_id is not None
     return record.entity_id, True
+
+
+def _once(
+    caller: Caller,
+    body: Any,
+    plan: Callable[[], Any],
+    write: Callable[[Session, Any], tuple[Any, dict[str, Any]]],
+) -> tuple[Any, IdempotencyRecord | None]:
+    """(what `write` returned, None), or (None, the record of the request that was first)."""
+    attempt = _attempt(caller, body)
+    if attempt is None:
+        planned = plan()
+        with transaction() as session:
+            return write(session, planned)[0], None
+    with reading() as session:
+        record = idempotency.find(session, attempt)
+    if record is not None:
+        return None, record
+    planned = plan()
+    try:
+        with transaction(wait_seconds=idempotency.WAIT_SECONDS) as session:
+            record = idempotency.begin(session, attempt)
+            if record is not None:
+                return None, record
+            made, kept = write(session, planned)
+            idempotency.complete(session, attempt, **kept)
+            return made, None
+    except DatabaseBusy as error:
+        raise IdempotencyInProgress("wait a second and repeat the request") from error
 
 
 def _attempt(caller: Caller, body: Any) -> Attempt | None:
@@ -83,9 +101,3 @@ def _attempt(caller: Caller, body: Any) -> Attempt | None:
         return None
     route = f"{flask.request.method} {flask.request.path}"
     return idempotency.attempt(caller, route, key, [dict(flask.request.args), body])
-
-
-def _answer(payload: Any, status: int) -> flask.Response:
-    answer = flask.jsonify(payload)
-    answer.status_code = status
-    return answer

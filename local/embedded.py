@@ -32,7 +32,7 @@ def redis(directory: Path, *, port: int, password: str) -> Server:
     configuration.touch(mode=0o600)
     configuration.write_text(
         f"bind 127.0.0.1\nport {port}\nrequirepass {password}\n"
-        f"dir {directory.resolve()}\nsave ''\nappendonly no\nmaxmemory-policy noeviction\n"
+        f"dir {directory.resolve()}\nsave ''\nappendonly no\nloglevel warning\nmaxmemory-policy noeviction\n"
     )
     return Server([_redis_binary(), str(configuration)], f"redis://:{password}@127.0.0.1:{port}/0")
 

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from functools import partial
 from typing import Any
 
 import structlog
@@ -13,14 +14,13 @@ _SECRET_NAMES = ("authorization", "api_key", "x-api-key", "password", "secret", 
 
 def configure(role: str) -> None:
     """Send structlog and the standard library's loggers through one renderer to stderr."""
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _redact,
-    ]
+    shared: list[Any] = [structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level, _redact]
+    if settings().log_format == "json":
+        # On a terminal the supervisor puts time and role before each line.
+        shared.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
+        shared.append(partial(_add_role, role))
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0, pad_level=False)
         if settings().log_format == "console"
         else structlog.processors.JSONRenderer()
     )
@@ -44,9 +44,22 @@ def configure(role: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings().log_level)
-    for noisy in ("httpx", "httpx2", "openai", "kombu", "amqp", "celery.worker.strategy", "celery.app.trace"):
+    for noisy in (
+        "httpx",
+        "httpx2",
+        "openai",
+        "kombu",
+        "amqp",
+        "celery.worker.strategy",
+        "celery.app.trace",
+        "celery.beat",
+        "alembic",
+    ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    structlog.contextvars.bind_contextvars(role=role)
+
+
+def _add_role(role: str, logger: Any, method: str, fields: dict[str, Any]) -> dict[str, Any]:
+    return {"role": role, **fields}
 
 
 def _redact(logger: Any, method: str, fields: dict[str, Any]) -> dict[str, Any]:

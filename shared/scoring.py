@@ -52,6 +52,11 @@ def check_scorers(given: Sequence[Mapping[str, Any]], pointer: str = "/scorers")
     return checked
 
 
+def needs_expected(scorers: Sequence[Mapping[str, Any]]) -> str | None:
+    """The first scorer that compares with an expected value, None when none does."""
+    return next((item["type"] for item in scorers if SCORERS[item["type"]].compares), None)
+
+
 def score(scorers: Sequence[Mapping[str, Any]], answer: str, expected: Any) -> Score:
     """The weighted mean of the scorers. Passed when every one passed."""
     results = [(SCORERS[item["type"]].function(answer, expected, item), item["weight"]) for item in scorers]
@@ -104,13 +109,14 @@ class _Kind:
     function: Callable[[str, Any, Mapping[str, Any]], Score]
     settings: Mapping[str, Any]  # name → default
     description: str
+    compares: bool = True  # with an expected value
 
 
 SCORERS: Mapping[str, _Kind] = {
     "exact_match": _Kind(_exact_match, {"normalize": True}, "1 if the answer equals the expected text"),
     "contains": _Kind(_contains, {"case_sensitive": False}, "share of the expected texts that the answer holds"),
     "json_fields": _Kind(_json_fields, {"lenient": False}, "share of the expected fields that are right"),
-    "json_valid": _Kind(_json_valid, {}, "1 if the answer is a JSON object"),
+    "json_valid": _Kind(_json_valid, {}, "1 if the answer is a JSON object", compares=False),
 }
 
 

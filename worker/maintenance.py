@@ -4,7 +4,7 @@ import structlog
 
 from shared.config import settings
 from shared.db import transaction
-from shared.domain import leases
+from shared.domain import idempotency, leases
 
 log = structlog.get_logger("maintenance")
 
@@ -24,6 +24,8 @@ def _sweep_unless_done_since(seconds: float) -> None:
         if not leases.take_turn(session, "sweep", every_seconds=seconds):
             return
         swept = leases.sweep(session)
+        idempotency.prune(session)
+        leases.forget_dead_workers(session)
         leases.end_turn(session, "sweep")
     if swept != leases.Swept():
         log.warning(

@@ -50,6 +50,7 @@ def _log_our_way(**kwargs: Any) -> None:
 def _start(sender: Any, **kwargs: Any) -> None:
     """Begin to pull before the broker is reached: a dead Redis must not keep a worker from its work."""
     global _runner
+    logs.configure("worker")
     consumed = [Queue(name) for name in sender.app.amqp.queues.consume_from]
     _runner = Runner(STEPS, queues=consumed, concurrency=settings().concurrency, sweep=maintenance.sweep_if_late)
     _runner.start()

@@ -68,7 +68,7 @@ def create_dataset(body: dict[str, Any]) -> flask.Response:
     """Create an empty dataset"""
     author = caller(Role.EDITOR)
     return replay.create(
-        author, body, 201, lambda session: DatasetOut().dump(datasets.create_dataset(session, author, **body))
+        author, body, 201, lambda session, _: DatasetOut().dump(datasets.create_dataset(session, author, **body))
     )
 
 
@@ -128,7 +128,7 @@ def import_cases(scope: dict[str, Any], name: str) -> flask.Response:
     flask.request.max_content_length = MAX_IMPORT_BYTES
     rows = _rows()
 
-    def make(session: Session) -> Any:
+    def make(session: Session, _: Any) -> Any:
         dataset = datasets.get_dataset(session, author, name, **scope)
         return ImportOut().dump(datasets.import_cases(session, author, dataset, rows))
 

@@ -15,7 +15,7 @@ from app.auth import caller
 from shared.db import reading, transaction
 from shared.domain import evaluations, jobs, providers, runs
 from shared.domain.budgets import Limits
-from shared.domain.evaluations import EvaluationRequest
+from shared.domain.evaluations import EvaluationRequest, Target
 from shared.models import Evaluation, JobKind, Role
 from shared.scoring import SCORERS, check_scorers
 
@@ -97,14 +97,17 @@ def create_evaluation(body: dict[str, Any]) -> flask.Response:
     """Start an evaluation; poll the Location"""
     author = caller(Role.EDITOR)
     request = evaluation_request(body)
-    check_scorers(request.scorers)
+    scorers = check_scorers(request.scorers)
 
-    def make(session: Session) -> Any:
-        target = evaluations.plan_target(session, author, request)
-        evaluation = evaluations.create_evaluation(session, author, request, target)
+    def plan() -> Target:
+        with reading() as session:
+            return evaluations.plan_target(session, author, request, scorers)
+
+    def make(session: Session, target: Target) -> Any:
+        evaluation = evaluations.create_evaluation(session, author, request, scorers, target)
         return _evaluation(session, evaluation)
 
-    answer = replay.create(author, body, 202, make)
+    answer = replay.create(author, body, 202, make, plan=plan)
     answer.headers["Location"] = f"/v1/evaluations/{answer.get_json()['evaluation_id']}"
     return answer
 

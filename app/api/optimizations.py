@@ -17,6 +17,7 @@ from shared import knobs as catalogue
 from shared.db import reading, transaction
 from shared.domain import evaluations, jobs, optimizations, providers, runs
 from shared.domain.budgets import Limits
+from shared.domain.evaluations import Target
 from shared.domain.optimizations import OptimizationRequest
 from shared.models import JobKind, Optimization, Role, Version
 from shared.scoring import SCORERS
@@ -121,11 +122,14 @@ def create_optimization(body: dict[str, Any]) -> flask.Response:
     request = _request(body)
     spec = optimizations.check_request(request)
 
-    def make(session: Session) -> Any:
-        target = evaluations.plan_target(session, author, request)
+    def plan() -> Target:
+        with reading() as session:
+            return evaluations.plan_target(session, author, request, spec["scorers"])
+
+    def make(session: Session, target: Target) -> Any:
         return _optimization(session, optimizations.create_optimization(session, author, request, spec, target))
 
-    answer = replay.create(author, body, 202, make)
+    answer = replay.create(author, body, 202, make, plan=plan)
     answer.headers["Location"] = f"/v1/optimizations/{answer.get_json()['optimization_id']}"
     return answer
 

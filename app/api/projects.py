@@ -37,7 +37,7 @@ def create_project(body: dict[str, Any]) -> flask.Response:
     """Create a project"""
     author = caller(Role.EDITOR)
     return replay.create(
-        author, body, 201, lambda session: ProjectOut().dump(projects.create_project(session, author, **body))
+        author, body, 201, lambda session, _: ProjectOut().dump(projects.create_project(session, author, **body))
     )
 
 

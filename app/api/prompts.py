@@ -223,7 +223,7 @@ def _upsert(name: str, body: dict[str, Any], *, status: int) -> flask.Response:
     )
     fields = {**body, "must_be_new": status == 201}
 
-    def make(session: Session) -> Any:
+    def make(session: Session, _: Any) -> Any:
         return UpsertOut().dump(prompts.upsert(session, author, name, content, **fields))
 
     return replay.create(author, [content.content_hash, fields], status, make)

@@ -15,7 +15,7 @@ from shared.domain.pages import Page
 from shared.domain.tenants import Caller
 from shared.errors import NotFound, PromptmillError, Unprocessable, field_error
 from shared.models import Evaluation, Execution, JobKind, Prompt, TestCase, Version, WorkItem, new_id
-from shared.scoring import check_scorers
+from shared.scoring import needs_expected
 
 
 @dataclass(frozen=True)
@@ -30,26 +30,34 @@ class Target:
     model: Mapping[str, Any]  # {"provider", "model_name", "params"}
 
 
-@dataclass(frozen=True)
-class EvaluationRequest:
+@dataclass(frozen=True, kw_only=True)
+class TargetRequest:
+    """What is run on what. Model settings that are left out come from the version."""
+
     prompt_name: str
     dataset: str
-    scorers: Sequence[Mapping[str, Any]]
     project: str | None = None
     version_number: int | None = None
     label: str | None = None
-    name: str = ""
     provider: str | None = None
     model_name: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRequest(TargetRequest):
+    scorers: Sequence[Mapping[str, Any]]
+    name: str = ""
     repeats: int = 1
     limits: Limits | None = None
 
 
-def plan_target(session: Session, caller: Caller, request: Any) -> Target:
+def plan_target(
+    session: Session, caller: Caller, request: TargetRequest, scorers: Sequence[Mapping[str, Any]]
+) -> Target:
     """Resolve prompt, version, model and dataset, and render every case once, so that bad input fails here.
 
-    `request` has the fields of `EvaluationRequest` that name them. Reads only.
+    Reads only.
     """
     prompt, version = executions.resolve(
         session,
@@ -78,6 +86,8 @@ def plan_target(session: Session, caller: Caller, request: Any) -> Target:
             prompts.render_messages(version.content, case.inputs)
         except PromptmillError as error:
             raise field_error("/dataset", f"case {case.ordinal} does not fit the prompt: {error.detail}") from error
+        if case.expected is None and (kind := needs_expected(scorers)):
+            raise field_error("/dataset", f"case {case.ordinal} has no expected value, which {kind} needs")
     model = {"provider": provider, "model_name": model_name, "params": params}
     return Target(prompt, version, dataset.id, dataset.revision, cases, model)
 
@@ -94,9 +104,22 @@ def check_limits(session: Session, limits: Limits | None, *models: Mapping[str, 
             )
 
 
-def create_evaluation(session: Session, caller: Caller, request: EvaluationRequest, target: Target) -> Evaluation:
+def capped(model: Mapping[str, Any], limits: Limits | None) -> dict[str, Any]:
+    """The model with an output limit. Under a ceiling a call without one would have no upper bound."""
+    params = dict(model["params"])
+    if limits is not None:
+        params.setdefault("max_new_tokens", providers.DEFAULT_OUTPUT_TOKENS)
+    return {**model, "params": params}
+
+
+def create_evaluation(
+    session: Session,
+    caller: Caller,
+    request: EvaluationRequest,
+    scorers: Sequence[Mapping[str, Any]],
+    target: Target,
+) -> Evaluation:
     """Insert the evaluation and its first job."""
-    scorers = check_scorers(request.scorers)
     needed = len(target.cases) * request.repeats
     limits = request.limits
     if limits is not None and limits.max_task_calls is not None and limits.max_task_calls < needed:
@@ -115,8 +138,8 @@ def create_evaluation(session: Session, caller: Caller, request: EvaluationReque
         dataset_id=target.dataset_id,
         dataset_revision=target.dataset_revision,
         name=request.name,
-        scorers=scorers,
-        model=dict(target.model),
+        scorers=list(scorers),
+        model=capped(target.model, limits),
         repeats=request.repeats,
         budget_id=budget_id,
         created_by=caller.user_name,

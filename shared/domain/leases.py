@@ -245,6 +245,10 @@ def check_out(session: Session, owner: str) -> None:
     session.execute(sa.delete(WorkerProcess).where(WorkerProcess.owner == owner))
 
 
+def forget_dead_workers(session: Session, *, after_seconds: float = 3600) -> None:
+    session.execute(sa.delete(WorkerProcess).where(WorkerProcess.heartbeat_at < db_now(-after_seconds)))
+
+
 def _lock_due(
     session: Session, queue: Queue, limit: int, job_ids: Sequence[int] | None, quarantined: bool
 ) -> list[Job]:

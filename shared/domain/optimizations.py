@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from shared import knobs
 from shared.domain import budgets, evaluations, events, jobs, pages, providers
 from shared.domain.budgets import NANO, Limits
-from shared.domain.evaluations import Target
+from shared.domain.evaluations import Target, TargetRequest
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller
 from shared.errors import BudgetTooSmall, FieldError, NotFound, field_error
@@ -22,20 +22,12 @@ MIN_CASES = 10
 PROPOSER_MAX_NEW_TOKENS = 2_000
 
 
-@dataclass(frozen=True)
-class OptimizationRequest:
-    prompt_name: str
-    dataset: str
+@dataclass(frozen=True, kw_only=True)
+class OptimizationRequest(TargetRequest):
     strategy: str
     scorers: Sequence[Mapping[str, Any]]
     budget: Limits
-    project: str | None = None
-    version_number: int | None = None
-    label: str | None = None
     name: str = ""
-    provider: str | None = None
-    model_name: str | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
     proposer: Mapping[str, Any] | None = None  # {"provider", "model_name"}; the task model if left out
     knobs: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
@@ -83,7 +75,7 @@ def create_optimization(
         raise BudgetTooSmall(detail, errors=[FieldError("/budget/max_task_calls", detail)])
     proposer = _proposer(session, request, target, spec)
     evaluations.check_limits(session, request.budget, target.model, proposer)
-    full_spec = {**spec, "model": dict(target.model), "proposer": proposer}
+    full_spec = {**spec, "model": evaluations.capped(target.model, request.budget), "proposer": proposer}
     optimization_id = new_id()
     budget_id = budgets.create(session, caller.workspace_id, optimization_id, request.budget)
     optimization = Optimization(

@@ -25,7 +25,7 @@ from worker.strategies.splits import balanced, draw, split
 
 LEAK_CHARACTERS = 40  # a candidate may not hold so long a piece of a dev or holdout case
 GIVE_UP_MISSING = 0.5  # of one barrier's scores
-_KEPT_FAILURES = 32
+_KEPT_FAILURES = 32  # per candidate; the proposer is shown a sample of them
 _MEASURES = {
     "task_calls": "max_task_calls",
     "proposer_calls": "max_proposer_calls",
@@ -171,7 +171,10 @@ class Search:
         return value - self.knobs["length_penalty"] * growth / 10
 
     def failures(self, candidate: str) -> list[Failure]:
-        return [Failure(**item) for item in self.state["failures"].get(candidate, [])]
+        return [
+            Failure(item["case"], _texts(self._cases[item["case"]].inputs), item["output"], item["feedback"])
+            for item in self.state["failures"].get(candidate, [])
+        ]
 
     def similarity(self, one: str, other: str) -> float:
         """In [0, 1], of two candidates' texts."""
@@ -530,7 +533,6 @@ class Search:
                 kept.append(
                     {
                         "case": item["case"],
-                        "inputs": _texts(self._cases[item["case"]].inputs),
                         "output": (result.output or "")[:1000],
                         "feedback": result.feedback[:1000],
                     }

@@ -1,0 +1,282 @@
+"""The whole stack on this machine: which servers and processes, with which settings, in which order.
+
+The processes are those of the Procfile, started by the commands that stand there.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import psycopg
+import redis
+
+from local import embedded
+from local.supervisor import Child, Supervisor, end_leftovers, write_atomically
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60.0
+
+
+class StackError(Exception):
+    """Why the stack cannot start, in words for the person at the terminal."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """From the environment; see `make help`."""
+
+    home: Path
+    port: int
+    port_was_chosen: bool  # then a busy one is an error, else the next free one is taken
+    workers: int
+    database: str  # sqlite or postgres
+    database_url: str | None
+    redis_url: str | None
+
+    @classmethod
+    def from_environment(cls) -> "Options":
+        read = os.environ.get
+        database = read("DB", "sqlite")
+        if database not in ("sqlite", "postgres"):
+            raise StackError(f"DB must be sqlite or postgres, not {database!r}")
+        return cls(
+            home=Path(read("PROMPTMILL_HOME") or ".promptmill").resolve(),
+            port=_whole("PORT", 8000, 1, 65_535),
+            port_was_chosen="PORT" in os.environ,
+            workers=_whole("WORKERS", 2, 1, 64),
+            database=database,
+            database_url=read("PROMPTMILL_DATABASE_URL") or None,
+            redis_url=read("PROMPTMILL_REDIS_URL") or None,
+        )
+
+
+@dataclass
+class Stack:
+    """A running stack. `up` is what stands in up.json."""
+
+    options: Options
+    supervisor: Supervisor
+    up: dict[str, Any] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def running(options: Options, *, quiet: bool = False) -> Iterator[Stack]:
+    """Start everything, yield when it is ready, and end everything on the way out."""
+    options.home.mkdir(parents=True, exist_ok=True)
+    up_file = options.home / "up.json"
+    with _only_one(options.home, up_file):
+        supervisor = Supervisor(options.home / "processes.json", quiet=quiet)
+        stack = Stack(options, supervisor)
+        left = end_leftovers(supervisor.record)
+        if left:
+            supervisor.say("stack", f"ended what an earlier run left behind: {', '.join(left)}")
+        up_file.unlink(missing_ok=True)
+        try:
+            _start(stack)
+            supervisor.on_change = lambda pids: _write_up(stack, up_file, pids)
+            _write_up(stack, up_file, supervisor.pids())
+            yield stack
+        finally:
+            supervisor.on_change = lambda pids: None
+            up_file.unlink(missing_ok=True)
+            supervisor.stop()
+
+
+def _start(stack: Stack) -> None:
+    options = stack.options
+    port = _free_port(options)
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges",
+        "PYTHONPATH": str(ROOT),
+        "PROMPTMILL_HOME": str(options.home),
+        "PORT": str(port),
+        "HOST": os.environ.get("HOST", "127.0.0.1"),
+        "PROMPTMILL_LOG_FORMAT": "console",
+        "PROMPTMILL_API_KEY": _api_key(options.home),
+        "FLOWER_BASIC_AUTH": f"admin:{_secret(options.home / 'flower_password')}",
+        "FLOWER_PORT": str(_any_port()),
+        "FLOWER_ADDRESS": "127.0.0.1",
+        "FLOWER_LOGGING": "error",
+    }
+    environment.setdefault("PROMPTMILL_DRAIN_SECONDS", "5")
+    environment.setdefault("PROMPTMILL_JOB_LEASE_SECONDS", "15")
+    environment["PROMPTMILL_CONCURRENCY"] = str(
+        _whole("CONCURRENCY", int(os.environ.get("PROMPTMILL_CONCURRENCY", "16")), 1, 1000)
+    )
+    environment["PROMPTMILL_REDIS_URL"] = options.redis_url or _start_redis(stack, environment)
+    environment["PROMPTMILL_DATABASE_URL"] = options.database_url or _start_database(stack, environment)
+    commands = _procfile()
+    _run_release(stack, commands["release"], environment)
+    for number in range(1, options.workers + 1):
+        named = {**environment, "NODE_NAME": f"worker{number}"}
+        _start_process(stack, f"worker.{number}", commands["worker"], named)
+    for role in ("beat", "flower", "web"):
+        _start_process(stack, role, commands[role], environment)
+    stack.up = {
+        "url": f"http://127.0.0.1:{port}",
+        "api_key": environment["PROMPTMILL_API_KEY"],
+        "database_url": environment["PROMPTMILL_DATABASE_URL"],
+        "redis_url": environment["PROMPTMILL_REDIS_URL"],
+        "flower_url": f"http://{environment['FLOWER_BASIC_AUTH']}@127.0.0.1:{environment['FLOWER_PORT']}",
+        "home": str(options.home),
+    }
+    _await(stack, lambda: _is_ready(stack, options.workers), "the API and the workers answer")
+
+
+def _start_redis(stack: Stack, environment: Mapping[str, str]) -> str:
+    password = _secret(stack.options.home / "redis_password")
+    server = embedded.redis(stack.options.home / "redis", port=_any_port(), password=password)
+    stack.supervisor.start(Child("redis", server.command, environment, is_server=True))
+    client = redis.Redis.from_url(server.url, socket_timeout=1)
+    _await(stack, lambda: _answers(client.ping, redis.RedisError), "Redis answers")
+    return server.url
+
+
+def _start_database(stack: Stack, environment: Mapping[str, str]) -> str:
+    if stack.options.database == "sqlite":
+        return f"sqlite:///{stack.options.home / 'promptmill.db'}"
+    server = embedded.postgres(stack.options.home / "postgres")
+    # SIGINT is PostgreSQL's fast shutdown: it does not wait for clients to leave.
+    stack.supervisor.start(
+        Child("postgres", server.command, environment, server.user, signal.SIGINT, 20, is_server=True)
+    )
+    _await(
+        stack,
+        lambda: _answers(lambda: embedded.ensure_database(server.url), psycopg.OperationalError),
+        "PostgreSQL answers",
+    )
+    return server.url
+
+
+def _run_release(stack: Stack, command: str, environment: Mapping[str, str]) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], env=dict(environment), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    for line in (done.stdout + done.stderr).splitlines():
+        stack.supervisor.say("release", line)
+    if done.returncode:
+        raise StackError(f"`{command}` failed:\n{done.stderr or done.stdout}")
+
+
+def _start_process(stack: Stack, role: str, command: str, environment: Mapping[str, str]) -> None:
+    # `exec`: the process itself is our child, so signals and its pid are the real ones.
+    stack.supervisor.start(
+        Child(role, ["/bin/sh", "-c", f"cd {ROOT} && exec {command}"], environment, patience_seconds=15)
+    )
+
+
+def _procfile() -> dict[str, str]:
+    lines = (ROOT / "Procfile").read_text().splitlines()
+    return {name.strip(): command.strip() for name, _, command in (line.partition(":") for line in lines if line)}
+
+
+def _await(stack: Stack, condition: Any, what: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not condition():
+        stack.supervisor.watch()
+        if time.monotonic() > deadline:
+            raise StackError(f"waited {START_SECONDS:g} s in vain until {what}; see the log above")
+        time.sleep(0.05)
+
+
+def _is_ready(stack: Stack, workers: int) -> bool:
+    request = urllib.request.Request(stack.up["url"] + "/v1/status", headers={"X-API-Key": stack.up["api_key"]})
+    try:
+        with urllib.request.urlopen(request, timeout=2) as answer:
+            return bool(json.load(answer)["consumers"]["executions"] >= workers)
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def _answers(call: Any, error: type[Exception]) -> bool:
+    try:
+        call()
+    except error:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _only_one(home: Path, up_file: Path) -> Iterator[None]:
+    """Hold the lock of this home. A lock dies with its process, so a crash is no obstacle."""
+    lock: IO[str] = open(home / "lock", "w")  # noqa: SIM115  # held until the stack has ended
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        where = ""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            where = f" at {json.loads(up_file.read_text())['url']}"
+        raise StackError(f"Promptmill is already running in {home}{where}") from error
+    try:
+        yield
+    finally:
+        lock.close()
+
+
+def _write_up(stack: Stack, up_file: Path, pids: Mapping[str, int]) -> None:
+    content = {**stack.up, "pids": {"supervisor": os.getpid(), **pids}}
+    write_atomically(up_file, json.dumps(content, indent=2) + "\n")
+
+
+def _api_key(home: Path) -> str:
+    """The same key on every start of this home; PROMPTMILL_API_KEY wins."""
+    return os.environ.get("PROMPTMILL_API_KEY") or "pm_" + _secret(home / "api_key")
+
+
+def _secret(path: Path) -> str:
+    if not path.exists():
+        write_atomically(path, secrets.token_urlsafe(32))
+    return path.read_text().strip()
+
+
+def _free_port(options: Options) -> int:
+    if options.port_was_chosen:
+        if not _is_free(options.port):
+            raise StackError(f"port {options.port} is in use; choose another with PORT=…")
+        return options.port
+    for port in range(options.port, options.port + 50):
+        if _is_free(port):
+            return port
+    raise StackError(f"no free port from {options.port} to {options.port + 49}; choose one with PORT=…")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _any_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _whole(name: str, default: int, low: int, high: int) -> int:
+    text = os.environ.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+        raise StackError(f"{name} must be a whole number from {low} to {high}, not {text!r}")
+    return int(text)
