@@ -5,17 +5,19 @@ folds constants like `9**9**9` while compiling): output, names, attributes and i
 values, `if`, `for`, comparisons, and the filters below. Undefined variables are errors.
 """
 
+import io
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateError, nodes
+from jinja2 import StrictUndefined, Template, TemplateError, Undefined, nodes, pass_context
 from jinja2.exceptions import TemplateSyntaxError, UndefinedError
-from jinja2.meta import find_undeclared_variables
-from jinja2.runtime import LoopContext
+from jinja2.filters import do_round
+from jinja2.meta import TrackingCodeGenerator
+from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from shared.errors import FieldError, InvalidTemplate, RenderFailed
@@ -24,14 +26,19 @@ from shared.hashing import dump_json
 MAX_SOURCE_BYTES = 200_000
 MAX_RENDERED_BYTES = 200_000
 MAX_NODES = 5_000
+MAX_DEPTH = 100  # far below what Python can compile, so that it fails in every process or in none
 MAX_LOOP_DEPTH = 3
 MAX_ITERATIONS = 100_000
 MAX_SECONDS = 1.0
+MAX_FILTERED = 1_000_000  # characters, or elements, that one filter may give
+MAX_ROUND_DIGITS = 100
 
 FILTERS = (
     "capitalize count d default first float indent int items join last length list lower replace "
     "round sort string title tojson trim truncate unique upper"
 ).split()
+# They make text of whatever they are given, a list of a thousand references to one long text too.
+_TEXT_FILTERS = set("capitalize indent join lower replace string title tojson trim upper".split())
 TESTS = "defined undefined none number string sequence mapping boolean true false in eq ne lt le gt ge".split()
 
 _ALLOWED_NODES = (
@@ -78,7 +85,13 @@ def check(source: str) -> None:
 
 def variable_names(source: str) -> list[str]:
     """The template's variables, sorted."""
-    return sorted(find_undeclared_variables(_parse(source)))
+    try:
+        tracker = TrackingCodeGenerator(_jinja)
+        tracker.optimizer = None  # as in _environments()
+        tracker.visit(_parse(source))
+        return sorted(tracker.undeclared_identifiers)
+    except RecursionError as error:
+        raise InvalidTemplate(_TOO_DEEP) from error
 
 
 def render(source: str, variables: Mapping[str, Any]) -> str:
@@ -91,16 +104,36 @@ def render(source: str, variables: Mapping[str, Any]) -> str:
     limits = _Limits()
     token = _limits.set(limits)
     try:
-        return "".join(limits.capped(template.generate(**variables)))
+        return "".join(limits.capped(template.generate(dict(variables))))
     except UndefinedError as error:
-        missing = [name for name in variable_names(source) if name not in variables]
-        problems = [FieldError(f"/variables/{name}", "missing") for name in missing]
-        detail = f"missing variables: {', '.join(missing)}" if missing else str(error)
-        raise RenderFailed(detail, errors=problems or [FieldError("/variables", detail)]) from error
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
+        raise _undefined(source, variables, str(error)) from error
+    except _WRONG_VALUES as error:
         raise RenderFailed(str(error), errors=[FieldError("/variables", str(error))]) from error
     finally:
         _limits.reset(token)
+
+
+# What the filters and operators of Python and Jinja raise when a value is not what they expect.
+_WRONG_VALUES = (
+    TemplateError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    RecursionError,
+)
+_TOO_DEEP = "the template is nested too deeply"
+
+
+def _undefined(source: str, variables: Mapping[str, Any], detail: str) -> RenderFailed:
+    """Every variable that was not given, when one of them is the reason; else what was undefined."""
+    missing = [name for name in variable_names(source) if name not in variables]
+    if not any(detail == f"{name!r} is undefined" for name in missing):
+        return RenderFailed(detail, errors=[FieldError("/variables", detail)])
+    errors = [FieldError(f"/variables/{name}", "missing") for name in missing]
+    return RenderFailed(f"missing variables: {', '.join(missing)}", errors=errors)
 
 
 class _LimitPassed(TemplateError):
@@ -146,7 +179,8 @@ class _Environment(ImmutableSandboxedEnvironment):
             return getattr(obj, attribute)
         if isinstance(obj, Mapping) and attribute in obj:
             return obj[attribute]
-        return self.undefined(obj=obj, name=attribute)
+        # What is missing in something missing is the same missing thing: the error names the variable.
+        return obj if isinstance(obj, Undefined) else self.undefined(obj=obj, name=attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         if isinstance(obj, Mapping | list | tuple | str):
@@ -154,55 +188,127 @@ class _Environment(ImmutableSandboxedEnvironment):
                 return obj[argument]
             except (LookupError, TypeError):
                 pass
-        return self.undefined(obj=obj, name=argument)
+        return obj if isinstance(obj, Undefined) else self.undefined(obj=obj, name=argument)
 
 
-def _counted(items: Iterable[Any]) -> Iterator[Any]:
+@pass_context
+def _counted(context: Context, items: Iterable[Any]) -> Iterator[Any]:
     limits = _limits.get()
     for item in items:
         limits.turn()
         yield item
 
 
+def _finalize(value: Any) -> Any:
+    """What an output prints."""
+    if not isinstance(value, str):
+        _refuse_large(value)
+    return value
+
+
+def _guarded(name: str) -> Callable[..., Any]:
+    """The filter of that name under the limits.
+
+    Jinja runs a filter of constants while compiling, before any limit holds; not one that asks for the context.
+    """
+
+    @pass_context
+    def guarded(context: Context, value: Any, *args: Any, **options: Any) -> Any:
+        _limits.get().check_clock()
+        if name in _TEXT_FILTERS or (isinstance(value, Undefined) and name not in ("default", "d")):
+            _refuse_large(value)
+        result = _plain.call_filter(name, value, args, options, context)
+        if isinstance(result, Iterator):
+            result = list(result)
+        if isinstance(result, str | list) and len(result) > MAX_FILTERED:
+            raise _LimitPassed(f"{name}: the result is larger than {MAX_FILTERED}")
+        return result
+
+    return guarded
+
+
+def _refuse_large(value: Any) -> None:
+    """Refuse a value whose text would be too large, before that text is made, or that holds an undefined one."""
+    size, waiting = 0, [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Undefined):
+            str(item)  # raises, and says which
+        if isinstance(item, Mapping):
+            waiting.extend(item.keys())
+            waiting.extend(item.values())
+        elif isinstance(item, list | tuple):
+            waiting.extend(item)
+        size += len(item) if isinstance(item, str) else 1
+        if size > MAX_FILTERED:
+            raise _LimitPassed(f"a value is larger than {MAX_FILTERED} characters")
+
+
 def _join(value: Iterable[Any], separator: str = "") -> str:
     if len(separator) > 100:
         raise _LimitPassed("join: the separator is longer than 100 characters")
-    return separator.join(str(item) for item in value)
+    texts = [str(item) for item in value]
+    if sum(map(len, texts)) + len(texts) * len(separator) > MAX_FILTERED:
+        raise _LimitPassed(f"join: the result is larger than {MAX_FILTERED}")
+    return separator.join(texts)
 
 
-def _replace(value: str, old: str, new: str) -> str:
-    if not old or (len(value) // len(old) + 1) * len(new) > 4 * MAX_RENDERED_BYTES:
+def _replace(value: Any, old: str, new: str) -> str:
+    text = str(value)
+    if not old or (len(text) // len(old) + 1) * len(new) > 4 * MAX_RENDERED_BYTES:
         raise _LimitPassed("replace: the result could be too large")
-    return value.replace(old, new)
+    return text.replace(old, new)
 
 
-def _indent(value: str, width: int = 4, first: bool = False) -> str:
-    padding = " " * min(int(width), 40)
-    return (padding if first else "") + value.replace("\n", "\n" + padding)
+def _indent(value: Any, width: int = 4, first: bool = False) -> str:
+    text, padding = str(value), " " * min(int(width), 40)
+    if len(text) + text.count("\n") * len(padding) > MAX_FILTERED:
+        raise _LimitPassed(f"indent: the result is larger than {MAX_FILTERED}")
+    return (padding if first else "") + text.replace("\n", "\n" + padding)
 
 
 def _tojson(value: Any, indent: int | None = None) -> str:
     if indent is None:
         return dump_json(value)
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=min(int(indent), 8))
+    text = io.StringIO()
+    for chunk in json.JSONEncoder(ensure_ascii=False, allow_nan=False, indent=min(int(indent), 8)).iterencode(value):
+        if text.tell() > MAX_FILTERED:
+            raise _LimitPassed(f"tojson: the result is larger than {MAX_FILTERED}")
+        text.write(chunk)
+    return text.getvalue()
 
 
-def _environment() -> _Environment:
-    environment = _Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
-    environment.globals = {}
-    environment.filters = {name: environment.filters[name] for name in FILTERS}
-    environment.filters |= {
+def _round(value: Any, precision: int = 0, method: str = "common") -> Any:
+    if abs(precision) > MAX_ROUND_DIGITS:  # ten to the power of it is computed
+        raise _LimitPassed(f"round: the precision is larger than {MAX_ROUND_DIGITS}")
+    return do_round(value, precision, method)  # type: ignore[arg-type]
+
+
+def _environments() -> tuple["_Environment", "_Environment"]:
+    """(the environment of the templates, the one that holds the filters as they are)"""
+    plain = _Environment(undefined=StrictUndefined)
+    plain.filters |= {
+        "indent": _indent,
         "join": _join,
         "replace": _replace,
-        "indent": _indent,
+        "round": _round,
         "tojson": _tojson,
-        "_counted": _counted,
     }
+    environment = _Environment(
+        undefined=StrictUndefined,
+        autoescape=False,
+        keep_trailing_newline=True,
+        finalize=_finalize,
+        optimized=False,  # folding constants takes time with the square of the depth, and no limit holds there
+    )
+    environment.globals = {}
+    environment.filters = {name: _guarded(name) for name in FILTERS}
+    environment.filters["_counted"] = _counted
     environment.tests = {name: environment.tests[name] for name in TESTS}
-    return environment
+    return environment, plain
 
 
-_jinja = _environment()
+_jinja, _plain = _environments()
 
 
 def _parse(source: str) -> nodes.Template:
@@ -213,7 +319,9 @@ def _parse(source: str) -> nodes.Template:
     except TemplateSyntaxError as error:
         raise InvalidTemplate(f"line {error.lineno}: {error.message}") from error
     except RecursionError as error:
-        raise InvalidTemplate("the template is nested too deeply") from error
+        raise InvalidTemplate(_TOO_DEEP) from error
+    except ValueError as error:  # Python reads no number of more than 4,300 digits
+        raise InvalidTemplate("a number in the template is too long") from error
 
 
 @lru_cache(maxsize=512)
@@ -225,24 +333,27 @@ def _compile(source: str) -> Template:
             loop.iter = nodes.Filter(loop.iter, "_counted", [], [], None, None, lineno=loop.lineno)
         tree.set_environment(_jinja)
         return Template.from_code(_jinja, _jinja.compile(tree), {})
-    except RecursionError as error:
-        raise InvalidTemplate("the template is nested too deeply") from error
+    except TemplateSyntaxError as error:
+        raise InvalidTemplate(f"line {error.lineno}: {error.message}") from error
+    except (RecursionError, SyntaxError) as error:  # Python compiles neither 100 blocks nor 200 parentheses deep
+        raise InvalidTemplate(_TOO_DEEP) from error
 
 
 def _refuse_what_is_not_allowed(tree: nodes.Template) -> None:
     seen = 0
-    waiting: list[tuple[nodes.Node, int]] = [(tree, 0)]
+    waiting: list[tuple[nodes.Node, int, int]] = [(tree, 0, 0)]
     while waiting:
-        node, depth = waiting.pop()
+        node, depth, loops = waiting.pop()
         seen += 1
         if seen > MAX_NODES:
             raise InvalidTemplate(f"the template has more than {MAX_NODES} parts")
-        if isinstance(node, nodes.For):
-            depth += 1
-        problem = _problem(node, depth)
+        if depth > MAX_DEPTH:
+            raise InvalidTemplate(_TOO_DEEP)
+        loops += isinstance(node, nodes.For)
+        problem = _problem(node, loops)
         if problem:
             raise InvalidTemplate(f"line {node.lineno}: {problem}")
-        waiting.extend((child, depth) for child in node.iter_child_nodes())
+        waiting.extend((child, depth + 1, loops) for child in node.iter_child_nodes())
 
 
 def _problem(node: nodes.Node, loop_depth: int) -> str | None:
@@ -260,4 +371,16 @@ def _problem(node: nodes.Node, loop_depth: int) -> str | None:
         return f"unknown test {node.name!r}; there are: {', '.join(TESTS)}"
     if isinstance(node, nodes.Name) and node.name.startswith("_"):
         return f"names must not begin with an underscore: {node.name}"
+    if isinstance(node, nodes.Name) and node.name == "self":
+        return "the name self is taken: it stands for the template"
+    text = getattr(node, "value", getattr(node, "data", None))  # of a Const, of TemplateData
+    return _unstorable(text) if isinstance(text, str) else None
+
+
+def _unstorable(text: str) -> str | None:
+    """Why no database can hold this text, which an escape in the template can spell."""
+    if "\x00" in text:
+        return "holds a NUL character"
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        return "holds half of a surrogate pair"
     return None

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
-from tests.servers import PostgresServer, RedisServer, temporary_directory
+from tests.servers import PostgresServer, ProviderServer, RedisServer, temporary_directory
 
 # Before anything of ours is imported: the Celery application reads its broker when it is made.
 _home = temporary_directory()
@@ -27,13 +27,14 @@ os.environ.pop("OPENAI_API_KEY", None)
 
 import migrations  # noqa: E402
 from app import create_app  # noqa: E402
-from shared import db, messages  # noqa: E402
+from shared import db, logs, messages  # noqa: E402
 from shared.config import settings  # noqa: E402
 from shared.domain import providers, tenants  # noqa: E402
 from shared.domain.tenants import Caller  # noqa: E402
 from shared.models import Base, Role  # noqa: E402
 from tests.support import API_KEY, Api, Drain  # noqa: E402
 
+logs.configure("tests")
 DATABASES = ("sqlite", "postgresql")
 
 
@@ -89,6 +90,21 @@ def broker(redis_server: RedisServer) -> RedisServer:
     """A real Redis, empty."""
     messages.client().flushall()
     return redis_server
+
+
+@pytest.fixture(scope="session")
+def provider_server() -> Iterator[ProviderServer]:
+    server = ProviderServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def provider(provider_server: ProviderServer) -> ProviderServer:
+    """The provider stub, well behaved."""
+    provider_server.set_faults()
+    provider_server.set_latency(0)
+    return provider_server
 
 
 @pytest.fixture(scope="session")

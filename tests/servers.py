@@ -1,13 +1,19 @@
 """Real servers for the tests: one Redis and one PostgreSQL per test process, from the embedded wheels."""
 
 import contextlib
+import json
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import redis
@@ -91,3 +97,45 @@ def _answers(client: "redis.Redis") -> bool:
         return bool(client.ping())
     except redis.RedisError:
         return False
+
+
+class ProviderServer:
+    """The simulated model behind real HTTP, with fault modes and a count of every call."""
+
+    def __init__(self, *, latency_ms: float = 0.0) -> None:
+        self.port = free_port()
+        self.root = f"http://127.0.0.1:{self.port}"
+        self.base_url = f"{self.root}/v1"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{self.port}", "--threads", "64",
+             "--log-level", "critical", "worker.simulator.server:application"],
+            env={**os.environ, "PROMPTMILL_SIMULATED_LATENCY_MS": str(latency_ms)},
+        )  # fmt: skip
+        wait_until(self._is_up, "the provider stub answers")
+
+    def calls(self) -> dict[str, int]:
+        """How often each request was made, by its content and sample."""
+        return dict(self._ask("GET", "/calls")["calls"])
+
+    def set_faults(self, **shares: float) -> None:
+        self._ask("PUT", "/faults", shares)
+
+    def set_latency(self, ms: float) -> None:
+        self._ask("PUT", "/latency", {"ms": ms})
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+    def _ask(self, method: str, path: str, body: object = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.root + path, data=data, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+    def _is_up(self) -> bool:
+        try:
+            self._ask("GET", "/calls")
+        except (urllib.error.URLError, OSError):
+            return False
+        return True

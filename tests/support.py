@@ -12,6 +12,7 @@ from shared.domain import leases
 from shared.models import JobKind, Queue
 from worker.runner import record
 from worker.steps import Canceled
+from worker.simulator.knowledge import SHIPPED_ANSWERS
 from worker.tasks import STEPS
 
 API_KEY = "pm_test-key"
@@ -55,19 +56,21 @@ class Drain:
         """Until none is due; how many ran."""
         count = 0
         while count < most:
-            claimed = self.claim()
+            claimed = self.claim(limit=min(50, most - count))
             if not claimed:
                 break
-            for lease in claimed:
-                self.run(lease)
-                count += 1
+            record(STEPS, [(lease, self.outcome(lease)) for lease in claimed])
+            count += len(claimed)
         return count
 
     def claim(self, *, owner: str = OWNER, limit: int = 50) -> list[leases.Lease]:
-        found = []
+        found: list[leases.Lease] = []
         for queue in Queue:
+            room = limit - len(found)
             with db.transaction() as session:
-                found += leases.claim(session, owner, queue=queue, limit=limit, lease_seconds=LEASE_SECONDS)
+                found += (
+                    leases.claim(session, owner, queue=queue, limit=room, lease_seconds=LEASE_SECONDS) if room else []
+                )
         return found
 
     def run(self, lease: leases.Lease) -> Any:
@@ -97,3 +100,39 @@ def pointers(answer: TestResponse) -> list[str]:
 
 
 Factory = Callable[..., Any]
+
+
+def tickets(count: int = 40) -> list[dict[str, Any]]:
+    """The first cases of the shipped dataset, which the simulated model knows the answers to."""
+    lines = SHIPPED_ANSWERS.read_text(encoding="utf-8").splitlines()[:count]
+    return [json.loads(line) for line in lines]
+
+
+TRIAGE = (
+    'Reply with JSON like {"category": "...", "priority": "..."}.\n'
+    "Categories: billing, account_access, bug, how_to, feature_request, cancellation, data_privacy.\n"
+    "Priorities: low, normal, high, urgent.\n\nTicket:\n{{ ticket }}"
+)
+
+
+def make_triage(api: Api, *, cases: int = 40, template: str = TRIAGE) -> None:
+    """A prompt and a dataset to evaluate and optimize."""
+    model = {**MODEL, "params": {"temperature": 0.0, "max_new_tokens": 60}}
+    make_prompt(api, "triage", template=template, model=model)
+    api.expect(201, "POST", "/v1/datasets", {"name": "tickets"})
+    api.expect(201, "POST", "/v1/datasets/tickets/cases", tickets(cases))
+
+
+def evaluation_body(**fields: Any) -> dict[str, Any]:
+    return {"prompt_name": "triage", "dataset": "tickets", "scorers": [{"type": "json_fields"}], **fields}
+
+
+def optimization_body(**fields: Any) -> dict[str, Any]:
+    return {
+        **evaluation_body(),
+        "strategy": "beam_search",
+        "knobs": {"beam_width": 2, "expansions_per_beam": 2, "max_rounds": 2, "evidence_cases": 6},
+        "evaluation": {"min_cases": 6},
+        "budget": {"max_cost_usd": 1.0},
+        **fields,
+    }

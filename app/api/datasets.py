@@ -13,7 +13,8 @@ from app.bodies import json_body
 from shared.db import reading
 from shared.domain import datasets
 from shared.domain.datasets import NewCase
-from shared.errors import BadRequest, field_error
+from shared.domain.names import is_name
+from shared.errors import BadRequest, NotFound, field_error
 from shared.hashing import sha256
 from shared.models import Role
 
@@ -39,6 +40,10 @@ class DatasetOut(ma.Schema):
     updated_at = ma.fields.DateTime()
 
 
+class ListQuery(PageQuery, ProjectQuery):
+    """One schema: each of two would refuse the fields of the other."""
+
+
 class CaseOut(ma.Schema):
     test_case_id = ma.fields.UUID(attribute="id")
     ordinal = ma.fields.Integer()
@@ -56,7 +61,8 @@ class ImportOut(ma.Schema):
     dataset = ma.fields.Nested(DatasetOut)
     added = ma.fields.Integer()
     duplicates = ma.fields.List(
-        ma.fields.Integer(), metadata={"description": "Rows whose content was there already; skipped"}
+        ma.fields.Integer(),
+        metadata={"description": "Lines (of an array: indexes) whose content was there already; skipped"},
     )
 
 
@@ -73,13 +79,12 @@ def create_dataset(body: dict[str, Any]) -> flask.Response:
 
 
 @blp.get("/datasets")
-@blp.arguments(PageQuery, location="query")
-@blp.arguments(ProjectQuery, location="query")
+@blp.arguments(ListQuery, location="query")
 @blp.response(200, page_of(DatasetOut))
-def list_datasets(query: dict[str, Any], scope: dict[str, Any]) -> flask.Response:
+def list_datasets(query: dict[str, Any]) -> flask.Response:
     """List datasets, newest first"""
     with reading() as session:
-        page = datasets.list_datasets(session, caller(), **scope, **query)
+        page = datasets.list_datasets(session, caller(), **query)
         return flask.jsonify(render_page(DatasetOut(), page))
 
 
@@ -93,13 +98,12 @@ def get_dataset(scope: dict[str, Any], name: str) -> flask.Response:
 
 
 @blp.get("/datasets/<name>/cases")
-@blp.arguments(PageQuery, location="query")
-@blp.arguments(ProjectQuery, location="query")
+@blp.arguments(ListQuery, location="query")
 @blp.response(200, page_of(CaseOut))
-def list_cases(query: dict[str, Any], scope: dict[str, Any], name: str) -> flask.Response:
+def list_cases(query: dict[str, Any], name: str) -> flask.Response:
     """List the cases of the current revision"""
     with reading() as session:
-        dataset = datasets.get_dataset(session, caller(), name, **scope)
+        dataset = datasets.get_dataset(session, caller(), name, project=query.pop("project"))
         return flask.jsonify(render_page(CaseOut(), datasets.list_cases(session, dataset, **query)))
 
 
@@ -122,9 +126,11 @@ def import_cases(scope: dict[str, Any], name: str) -> flask.Response:
 
     JSONL: one object per line with `inputs` (object), `expected`, and optionally `name`, `tags`, `group`,
     `weight`, `golden`. CSV: columns `input.<field>`, `expected.<field>` or `expected`, and the same names.
-    All rows or none: an answer with errors names each bad line.
+    All rows or none: an answer with errors names each bad line, or each bad element by its JSON pointer.
     """
     author = caller(Role.EDITOR)
+    if not is_name(name):
+        raise NotFound(f"no dataset {name!r}")
     flask.request.max_content_length = MAX_IMPORT_BYTES
     rows = _rows()
 
@@ -132,7 +138,7 @@ def import_cases(scope: dict[str, Any], name: str) -> flask.Response:
         dataset = datasets.get_dataset(session, author, name, **scope)
         return ImportOut().dump(datasets.import_cases(session, author, dataset, rows))
 
-    return replay.create(author, sha256("\n".join(row.content_hash for row in rows)), 201, make)
+    return replay.create(author, sha256(flask.request.get_data(as_text=True)), 201, make)
 
 
 def _rows() -> list[NewCase]:

@@ -11,7 +11,7 @@ from app.api import PageQuery, ProjectQuery, Strict, WholeNumber, blueprint, pag
 from app.auth import caller
 from shared.db import reading, transaction
 from shared.domain import prompts, providers
-from shared.domain.names import PRODUCTION, VersionChoice
+from shared.domain.names import PRODUCTION, VersionChoice, check_name
 from shared.errors import NotFound, field_error
 from shared.models import Prompt, Role, Version
 
@@ -42,6 +42,15 @@ class ModelSettings(ma.Schema):
     params = ma.fields.Nested(Params, load_default=dict)
 
 
+class TrueOrFalse(ma.fields.Boolean):
+    """A boolean that is written as one: no "true", no 1."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return value
+
+
 class VersionIn(ma.Schema):
     """Content: `template_source` or `messages`. The same content never makes a second version."""
 
@@ -54,9 +63,7 @@ class VersionIn(ma.Schema):
     tags = ma.fields.List(ma.fields.String(validate=Length(1, 64)), validate=Length(max=50))
     created_by = ma.fields.String(validate=Length(1, 128))
     message = ma.fields.String(validate=Length(max=500), metadata={"description": "Commit message"})
-    set_active = ma.fields.Boolean(
-        truthy={True}, falsy={False}, metadata={"description": "Move the label `production` to this version"}
-    )
+    set_active = TrueOrFalse(metadata={"description": "Move the label `production` to this version"})
     project = ma.fields.String()
 
 
@@ -124,18 +131,26 @@ class UpsertOut(ma.Schema):
 
 
 class LabelIn(ma.Schema):
-    version_number = WholeNumber(required=True, validate=ma.validate.Range(1))
+    version_number = WholeNumber(required=True, validate=ma.validate.Range(1, 999_999_999))
+
+
+class ListQuery(PageQuery, ProjectQuery):
+    """One schema: each of two would refuse the fields of the other."""
 
 
 @blp.put("/prompts/<name>")
 @blp.doc(parameters=[replay.PARAMETER])
 @blp.arguments(VersionIn)
+@blp.arguments(ProjectQuery, location="query")
 @blp.response(200, UpsertOut)
-def put_prompt(body: dict[str, Any], name: str) -> flask.Response:
+def put_prompt(body: dict[str, Any], scope: dict[str, Any], name: str) -> flask.Response:
     """Create a prompt, or add a version unless one has this content
 
-    Equal content over all history is the same version, whatever its number.
+    Equal content over all history is the same version, whatever its number. The project may stand in the
+    body or in the query.
     """
+    if scope["project"] is not None and body.setdefault("project", scope["project"]) != scope["project"]:
+        raise field_error("/project", "the query names another project")
     return _upsert(name, body, status=200)
 
 
@@ -149,13 +164,12 @@ def create_prompt(body: dict[str, Any]) -> flask.Response:
 
 
 @blp.get("/prompts")
-@blp.arguments(PageQuery, location="query")
-@blp.arguments(ProjectQuery, location="query")
+@blp.arguments(ListQuery, location="query")
 @blp.response(200, page_of(PromptSummary))
-def list_prompts(query: dict[str, Any], scope: dict[str, Any]) -> flask.Response:
+def list_prompts(query: dict[str, Any]) -> flask.Response:
     """List prompts, newest first; of every project unless one is named"""
     with reading() as session:
-        page = prompts.list_prompts(session, caller(), **scope, **query)
+        page = prompts.list_prompts(session, caller(), **query)
         return flask.jsonify(render_page(PromptSummary(), page))
 
 
@@ -170,13 +184,12 @@ def get_prompt(scope: dict[str, Any], name: str) -> flask.Response:
 
 
 @blp.get("/prompts/<name>/versions")
-@blp.arguments(PageQuery, location="query")
-@blp.arguments(ProjectQuery, location="query")
+@blp.arguments(ListQuery, location="query")
 @blp.response(200, page_of(VersionOut))
-def list_versions(query: dict[str, Any], scope: dict[str, Any], name: str) -> flask.Response:
+def list_versions(query: dict[str, Any], name: str) -> flask.Response:
     """List a prompt's versions, 1 first"""
     with reading() as session:
-        prompt = prompts.get_prompt(session, caller(), name, **scope)
+        prompt = prompts.get_prompt(session, caller(), name, project=query.pop("project"))
         return flask.jsonify(render_page(VersionOut(), prompts.list_versions(session, prompt, **query)))
 
 
@@ -216,6 +229,7 @@ def move_label(body: dict[str, Any], scope: dict[str, Any], name: str, label: st
 
 def _upsert(name: str, body: dict[str, Any], *, status: int) -> flask.Response:
     author = caller(Role.EDITOR)
+    check_name(name)
     content = prompts.check_content(
         template_source=body.pop("template_source", None),
         messages=body.pop("messages", None),

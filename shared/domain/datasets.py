@@ -4,7 +4,8 @@ import csv
 import io
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from shared.db import db_now, insert_if_absent
 from shared.domain import events, pages, projects
-from shared.domain.names import check_name
+from shared.domain.names import check_name, is_name
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller
 from shared.errors import AlreadyExists, BadRequest, FieldError, NotFound, Unprocessable
@@ -22,6 +23,8 @@ from shared.models import Dataset, TestCase, new_id
 
 MAX_CASES = 50_000
 MAX_CASE_BYTES = 200_000
+MAX_DEPTH = 50
+csv.field_size_limit(MAX_CASE_BYTES)  # its own limit is lower, and would refuse a case that JSONL may hold
 _FIELDS = ("name", "inputs", "expected", "tags", "group", "weight", "golden", "is_golden")
 
 
@@ -36,6 +39,7 @@ class NewCase:
     group: str | None = None
     weight: float = 1.0
     golden: bool = False
+    line: int = 0  # where it stands in the file, or its index in the array
 
     @property
     def content_hash(self) -> str:
@@ -46,7 +50,7 @@ class NewCase:
 class Imported:
     dataset: Dataset
     added: int
-    duplicates: Sequence[int]  # line numbers whose content the dataset, or the file, had already
+    duplicates: Sequence[int]  # lines whose content the dataset, or the file, had already
 
 
 def create_dataset(
@@ -74,9 +78,8 @@ def create_dataset(
 
 def get_dataset(session: Session, caller: Caller, name: str, *, project: str | None = None) -> Dataset:
     home = projects.get_project(session, caller, project)
-    dataset = session.scalars(
-        sa.select(Dataset).where(Dataset.project_id == home.id, Dataset.name == name)
-    ).one_or_none()
+    query = sa.select(Dataset).where(Dataset.project_id == home.id, Dataset.name == name)
+    dataset = session.scalars(query).one_or_none() if is_name(name) else None
     if dataset is None:
         raise NotFound(f"no dataset {name!r} in project {home.name}")
     return dataset
@@ -113,9 +116,9 @@ def import_cases(session: Session, caller: Caller, dataset: Dataset, rows: Seque
     )
     last = session.scalar(sa.select(sa.func.max(TestCase.ordinal)).where(TestCase.dataset_id == dataset.id))
     fresh, duplicates = [], []
-    for line, row in enumerate(rows, start=1):
+    for row in rows:
         if row.content_hash in known:
-            duplicates.append(line)
+            duplicates.append(row.line)
         else:
             known.add(row.content_hash)
             fresh.append(row)
@@ -148,7 +151,7 @@ def import_cases(session: Session, caller: Caller, dataset: Dataset, rows: Seque
 
 def parse_jsonl(raw: bytes) -> list[NewCase]:
     """One JSON object per line: inputs (object), expected, and name, tags, group, weight, golden."""
-    return _checked((line, _json_row(line, text)) for line, text in _lines(raw))
+    return _checked((line, _json_row(text)) for line, text in _lines(raw))
 
 
 def parse_csv(raw: bytes) -> list[NewCase]:
@@ -156,22 +159,25 @@ def parse_csv(raw: bytes) -> list[NewCase]:
 
     A cell is read as JSON where it is an object, a list, a number, true, false or null, else as text.
     """
-    text = _decoded(raw)
+    reader = csv.reader(io.StringIO(_decoded(raw), newline=""), strict=True)
     try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
-        raise _file_error(0, f"not CSV: {error}") from error
+        raise _file_error(reader.line_num, f"not CSV: {error}") from error
     if not rows:
         raise _file_error(1, "the file is empty")
-    header = [column.strip() for column in rows[0]]
+    header = [column.strip() for column in rows[0][1]]
     if not any(column.startswith(("input.", "inputs.")) for column in header):
         raise _file_error(1, "needs at least one column named input.<field>")
-    return _checked((line, _csv_row(line, header, row)) for line, row in enumerate(rows[1:], start=2) if row)
+    twice = [column for column, count in Counter(header).items() if column and count > 1]
+    if twice:
+        raise _file_error(1, f"two columns are named {twice[0]}")
+    return _checked((line, _csv_row(header, row)) for line, row in rows[1:] if row)
 
 
 def parse_rows(rows: Sequence[Any]) -> list[NewCase]:
-    """The rows of a JSON array."""
-    return _checked(enumerate(rows, start=1))
+    """The rows of a JSON array. Errors are named by JSON pointer, so the first is /0."""
+    return _checked(enumerate(rows), "element")
 
 
 def _in_revision(dataset_id: uuid.UUID, revision: int) -> tuple[sa.ColumnElement[bool], ...]:
@@ -214,14 +220,14 @@ def _lines(raw: bytes) -> list[tuple[int, str]]:
     return [(number, line) for number, line in enumerate(_decoded(raw).split("\n"), start=1) if line.strip()]
 
 
-def _json_row(line: int, text: str) -> Any:
+def _json_row(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         return _Bad(f"not JSON: {error}")
 
 
-def _csv_row(line: int, header: Sequence[str], cells: Sequence[str]) -> Any:
+def _csv_row(header: Sequence[str], cells: Sequence[str]) -> Any:
     if len(cells) != len(header):
         return _Bad(f"has {len(cells)} cells, the header has {len(header)}")
     row: dict[str, Any] = {"inputs": {}}
@@ -251,7 +257,7 @@ _DEFAULTS = {"golden": False, "is_golden": False, "weight": 1.0}
 def _cell(cell: str) -> Any:
     """Text stays text: only what is plainly JSON is read as JSON, so an id like 007 keeps its zeros."""
     try:
-        value = json.loads(cell)
+        value = json.loads(cell, parse_constant=_not_a_number)
     except (ValueError, RecursionError):
         return cell
     if isinstance(value, dict | list):
@@ -259,12 +265,16 @@ def _cell(cell: str) -> Any:
     return cell if isinstance(value, str) or json.dumps(value) != cell.strip() else value
 
 
+def _not_a_number(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
 @dataclass(frozen=True)
 class _Bad:
     detail: str
 
 
-def _checked(rows: Any) -> list[NewCase]:
+def _checked(rows: Iterable[tuple[int, Any]], word: str = "line") -> list[NewCase]:
     """Every row as a case, or one error that names each bad line (the first hundred)."""
     cases, errors = [], []
     for line, row in rows:
@@ -272,9 +282,9 @@ def _checked(rows: Any) -> list[NewCase]:
         if problem:
             errors.append(FieldError(f"/{line}", problem))
         else:
-            cases.append(_case(row))
+            cases.append(_case(row, line))
     if errors:
-        shown = "; ".join(f"line {error.pointer[1:]}: {error.detail}" for error in errors[:5])
+        shown = "; ".join(f"{word} {error.pointer[1:]}: {error.detail}" for error in errors[:5])
         raise Unprocessable(f"{len(errors)} bad rows, nothing was imported: {shown}", errors=errors[:100])
     if not cases:
         raise _file_error(1, "the file holds no test case")
@@ -300,18 +310,32 @@ def _problem(row: Any) -> str | None:
     for name in ("name", "group"):
         if not isinstance(row.get(name, ""), str | None) or len(row.get(name) or "") > 128:
             return f"{name} must be a text of at most 128 characters"
+    return _unstorable(row)
+
+
+def _unstorable(row: Mapping[str, Any]) -> str | None:
+    """Why one of the databases could not hold the row."""
+    waiting: list[tuple[Any, int]] = [(row, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            return f"is nested deeper than {MAX_DEPTH}"
+        if isinstance(value, str) and "\x00" in value:
+            return "holds a NUL character"
+        if isinstance(value, dict):
+            waiting.extend((inner, depth + 1) for pair in value.items() for inner in pair)
+        elif isinstance(value, list):
+            waiting.extend((inner, depth + 1) for inner in value)
     try:
         size = len(json.dumps(row, ensure_ascii=False, allow_nan=False).encode())
     except UnicodeEncodeError:
         return "holds half of a surrogate pair"
     except ValueError:
         return "NaN and infinity are not numbers in JSON"
-    if size > MAX_CASE_BYTES:
-        return f"is larger than {MAX_CASE_BYTES:,} bytes"
-    return "holds a NUL character" if "\\u0000" in json.dumps(row) else None
+    return f"is larger than {MAX_CASE_BYTES:,} bytes" if size > MAX_CASE_BYTES else None
 
 
-def _case(row: Mapping[str, Any]) -> NewCase:
+def _case(row: Mapping[str, Any], line: int) -> NewCase:
     return NewCase(
         inputs=row["inputs"],
         expected=row.get("expected"),
@@ -320,6 +344,7 @@ def _case(row: Mapping[str, Any]) -> NewCase:
         group=row.get("group"),
         weight=float(row.get("weight", 1.0)),
         golden=bool(row.get("golden", row.get("is_golden", False))),
+        line=line,
     )
 
 

@@ -13,7 +13,7 @@ from shared.domain.budgets import Limits
 from shared.domain.executions import RunRequest
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller
-from shared.errors import NotFound, PromptmillError, Unprocessable, field_error
+from shared.errors import BudgetTooSmall, FieldError, NotFound, PromptmillError, field_error
 from shared.models import Evaluation, Execution, JobKind, Prompt, TestCase, Version, WorkItem, new_id
 from shared.scoring import needs_expected
 
@@ -123,9 +123,8 @@ def create_evaluation(
     needed = len(target.cases) * request.repeats
     limits = request.limits
     if limits is not None and limits.max_task_calls is not None and limits.max_task_calls < needed:
-        raise Unprocessable(
-            f"max_task_calls is {limits.max_task_calls}; {len(target.cases)} cases x {request.repeats} need {needed}"
-        )
+        detail = f"{len(target.cases)} cases x {request.repeats} repeats need {needed} task calls"
+        raise BudgetTooSmall(detail, errors=[FieldError("/budget/max_task_calls", detail)])
     check_limits(session, limits, target.model)
     evaluation_id = new_id()
     budget_id = budgets.create(session, caller.workspace_id, evaluation_id, limits) if limits else None

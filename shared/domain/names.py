@@ -38,6 +38,11 @@ def check_name(name: str, pointer: str = "/name") -> str:
     return name
 
 
+def is_name(text: str) -> bool:
+    """Whether something could have this name. What could not is not even looked up: PostgreSQL takes no NUL."""
+    return _NAME.fullmatch(text) is not None
+
+
 def check_label(label: str, pointer: str = "/label") -> str:
     if not _LABEL.fullmatch(label):
         raise field_error(pointer, "must be 1 to 36 of lowercase letters, digits and `._-`")

@@ -3,10 +3,11 @@
 import base64
 import binascii
 import json
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,6 +30,8 @@ def newest_first(session: Session, query: sa.Select[Any], entity: Any, *, limit:
         values = _decode(cursor, 2)
         try:
             created_at, entity_id = datetime.fromisoformat(values[0]), uuid.UUID(values[1])
+            if created_at.utcoffset() != timedelta():
+                raise ValueError("not in UTC")
         except ValueError as error:
             raise _bad_cursor() from error
         query = query.where(
@@ -55,15 +58,20 @@ def ascending(
 ) -> Page:
     """One page of `query` ordered by a unique integer column; its name is the attribute that is read."""
     if cursor:
-        try:
-            query = query.where(column > int(_decode(cursor, 1)[0]))
-        except ValueError as error:
-            raise _bad_cursor() from error
+        last = _decode(cursor, 1)[0]
+        if not re.fullmatch(r"[0-9]{1,18}", last) or int(last) > _largest(column):
+            raise _bad_cursor()
+        query = query.where(column > int(last))
     result = session.execute(query.order_by(column).limit(limit + 1))
     rows: Sequence[Any] = result.scalars().all() if scalars else result.all()
     page = rows[:limit]
     more = len(rows) > limit
     return Page(page, _encode(str(getattr(page[-1], column.key))) if more else None)
+
+
+def _largest(column: Any) -> int:
+    """The largest number that the column can hold, and so be compared with on both databases."""
+    return 2**63 - 1 if isinstance(column.type, sa.BigInteger) else 2**31 - 1
 
 
 def _encode(*values: str) -> str:
@@ -73,7 +81,7 @@ def _encode(*values: str) -> str:
 def _decode(cursor: str, size: int) -> list[str]:
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (binascii.Error, ValueError) as error:
+    except (binascii.Error, ValueError, RecursionError) as error:
         raise _bad_cursor() from error
     if not isinstance(values, list) or len(values) != size or not all(isinstance(v, str) for v in values):
         raise _bad_cursor()

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from shared.db import insert_if_absent
 from shared.domain import events, pages
-from shared.domain.names import check_name
+from shared.domain.names import check_name, is_name
 from shared.domain.pages import Page
 from shared.domain.tenants import DEFAULT_PROJECT, Caller
 from shared.errors import AlreadyExists, Forbidden, NotFound
@@ -43,7 +43,7 @@ def get_project(session: Session, caller: Caller, name_or_id: str | None) -> Pro
         query = query.where(Project.id == uuid.UUID(wanted))
     except ValueError:
         query = query.where(Project.name == wanted)
-    project = session.scalars(query).one_or_none()
+    project = session.scalars(query).one_or_none() if is_name(wanted) else None
     if project is None or not caller.may_see(project.id):
         raise NotFound(f"no project {wanted!r}")
     return project

@@ -12,7 +12,7 @@ from shared import templating
 from shared.db import db_now, insert_if_absent
 from shared.domain import events, pages, projects
 from shared.domain.events import Change
-from shared.domain.names import LATEST, PRODUCTION, VersionChoice, check_label, check_name
+from shared.domain.names import LATEST, PRODUCTION, VersionChoice, check_label, check_name, is_name
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller
 from shared.errors import AlreadyExists, Conflict, FieldError, InvalidTemplate, NotFound, field_error
@@ -154,7 +154,8 @@ def upsert(
 
 def get_prompt(session: Session, caller: Caller, name: str, *, project: str | None = None) -> Prompt:
     home = projects.get_project(session, caller, project)
-    prompt = session.scalars(sa.select(Prompt).where(Prompt.project_id == home.id, Prompt.name == name)).one_or_none()
+    query = sa.select(Prompt).where(Prompt.project_id == home.id, Prompt.name == name)
+    prompt = session.scalars(query).one_or_none() if is_name(name) else None
     if prompt is None:
         raise NotFound(f"no prompt {name!r} in project {home.name}")
     return prompt
@@ -188,7 +189,7 @@ def get_version(session: Session, prompt: Prompt, choice: VersionChoice) -> Vers
     else:
         query = query.join(Label, Label.version_id == Version.id).where(Label.name == choice.label)
         wanted = f"label {choice.label!r}"
-    found = session.scalars(query.limit(2)).all()
+    found = session.scalars(query.limit(2)).all() if choice.label is None or is_name(choice.label) else []
     if not found:
         hint = ""
         if choice.label == PRODUCTION:

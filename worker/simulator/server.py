@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -54,7 +54,13 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
             *headers.items(),
         ],
     )
-    return [content]
+    return _broken_off(content) if length != str(len(content)) else [content]
+
+
+def _broken_off(content: bytes) -> Iterator[bytes]:
+    """Less than was announced, then an error: the server can only close the connection."""
+    yield content
+    raise ConnectionAbortedError("truncated on request")
 
 
 def _complete(environ: WSGIEnvironment, body: dict[str, Any]) -> Answer:

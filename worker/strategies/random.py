@@ -31,8 +31,7 @@ def advance(search: "Search") -> None:
     else:
         for survivor in search.own["survivors"][: search.knobs["finalists"]]:
             search.crown(survivor)
-        search.close_round()
-        search.conclude("max_rounds")
+        search.conclude(search.close_round() or "max_rounds")
 
 
 def _operator(search: "Search", slot: int) -> str:

@@ -227,17 +227,24 @@ class Search:
 
     def crown(self, challenger: str) -> None:
         """Make a challenger with a full dev score the incumbent if it is better."""
-        value, best = self.value(challenger, self.dev), self.value(self.incumbent, self.dev)
+        former = self.incumbent
+        value, best = self.value(challenger, self.dev), self.value(former, self.dev)
         if value is not None and (best is None or value > best):
             self.state["incumbent"] = challenger
             self.decide(challenger, "best", f"{value:.4f} on {len(self.dev)} dev cases")
+            if former != self.seed:
+                self.decide(former, "kept", f"the best until round {self.round}")
+        elif self._candidates[challenger]["decision"] == "proposed":
+            found = "too many failed calls" if value is None else f"{value:.4f} on {len(self.dev)} dev cases"
+            self.decide(challenger, "pruned", f"{found}: not better than the best")
 
     def close_round(self) -> str | None:
         """End a round: the curve, patience, targets. A finish reason when the search should end."""
         early = self.problem.spec["early_stopping"]
         best = self._weighted_mean(self.incumbent, self.dev)
         before = self.state["curve"][-1]["best"] if self.state["curve"] else self._weighted_mean(self.seed, self.dev)
-        self.state["stall"] = 0 if best >= before + early["min_delta"] else self.state["stall"] + 1
+        gained = best > before and best >= before + early["min_delta"]
+        self.state["stall"] = 0 if gained else self.state["stall"] + 1
         point = {
             "round": self.round,
             "best": best,
@@ -337,6 +344,9 @@ class Search:
     # ---- phases -----------------------------------------------------------------------------
 
     def _after_baseline(self) -> None:
+        if self.is_exhausted:  # not even the baseline fitted the budget: there is nothing to compare with
+            self._finish(self.state["finish_reason"])
+            return
         self.state["incumbent"] = self.seed
         baseline = self._weighted_mean(self.seed, self.dev)
         self.events.append(("optimization.baseline", {"score": baseline, "cases": len(self.dev)}))
@@ -373,6 +383,9 @@ class Search:
     def _finish(self, reason: str) -> None:
         self.state["finish_reason"] = reason
         self.state["phase"] = "done"
+        for one in [item["hash"] for item in self.state["candidates"] if item["decision"] == "proposed"]:
+            scored = len(self.scores(one, self.dev))
+            self.decide(one, "pruned", f"the search ended ({reason}) with {scored} of {len(self.dev)} cases scored")
         self.state["result"] = self._result(reason)
         self.events.append(("optimization.concluded", {"reason": reason, "verdict": self.state["result"]["verdict"]}))
 
@@ -380,7 +393,7 @@ class Search:
         holdout = self._holdout_comparison()
         if reason == "no_headroom":
             verdict = "no_headroom"
-        elif holdout is None:
+        elif holdout is None or holdout["n"] < (1 - GIVE_UP_MISSING) * len(self.state["holdout"]):
             verdict = "not_measured"
         elif holdout["ci_low"] > 0:
             verdict = "improved"
@@ -416,8 +429,8 @@ class Search:
     # ---- budget -----------------------------------------------------------------------------
 
     def _emit(self, wanted: Sequence[Work]) -> bool:
-        """Add the work if all of it fits what is left after the reserve for the final stages."""
-        exhausted = self._shortage(wanted)
+        """Add the work if all of it fits what is left after the reserve for the holdout."""
+        exhausted = self._shortage(wanted) if wanted else None
         if exhausted:
             self.state["finish_reason"] = self.state["finish_reason"] or _REASONS[exhausted]
             return False
@@ -428,7 +441,7 @@ class Search:
         """The measure that would run out, on upper bounds; None when the work fits."""
         limits = self.problem.spec["budget"]
         need = self._bound([*self.work, *wanted])
-        reserve = self._reserve()
+        reserve = self._reserve(wanted)
         for measure, name in _MEASURES.items():
             limit = limits.get(name)
             if limit is not None and self.state["spent"][measure] + need[measure] + reserve[measure] > limit:
@@ -445,21 +458,34 @@ class Search:
             total["nano"] += nano
         return total
 
-    def _reserve(self) -> dict[str, int]:
-        """What the stages still to come may cost at most: the finalists' top-up and the holdout."""
+    def _reserve(self, wanted: Sequence[Work]) -> dict[str, int]:
+        """What the holdout may cost at most: of the seed, and of the dearest candidate that may become the best.
+
+        Only a candidate with a full dev score can, so whatever is emitted here never outgrows this.
+        """
         if self.state["phase"] == "holdout":
             return dict.fromkeys(_MEASURES, 0)
-        longest = max(self._candidates, key=lambda one: (len(self.text(one).encode()), one), default=None)
-        if longest is None:
-            return dict.fromkeys(_MEASURES, 0)
-        repeats = range(self.evaluation["repeats"])
-        final: list[Work] = [
-            Evaluate(candidate, case, repeat)
-            for candidate in (self.seed, longest)
-            for case in self.state["holdout"]
-            for repeat in repeats
+        asked = {(work.candidate, work.case) for work in wanted if isinstance(work, Evaluate)}
+        contenders = [
+            self._holdout_bound(one)
+            for one in self._candidates
+            if all(self._has(one, case, 0) or (one, case) in asked for case in self.dev)
         ]
-        return self._bound(final)
+        seed = self._holdout_bound(self.seed)
+        return {name: seed[name] + max((bound[name] for bound in contenders), default=0) for name in _MEASURES}
+
+    def _holdout_bound(self, candidate: str) -> Mapping[str, int]:
+        """What the holdout of one candidate may cost; kept in the state, because it never changes."""
+        item = self._candidates[candidate]
+        if "holdout_bound" not in item:
+            item["holdout_bound"] = self._bound(
+                [
+                    Evaluate(candidate, case, repeat)
+                    for case in self.state["holdout"]
+                    for repeat in range(self.evaluation["repeats"])
+                ]
+            )
+        return cast("Mapping[str, int]", item["holdout_bound"])
 
     # ---- details ----------------------------------------------------------------------------
 

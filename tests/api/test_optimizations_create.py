@@ -1,0 +1,276 @@
+"""/v1/optimizations: from POST to the verdict on SQLite and PostgreSQL, and what is refused."""
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from shared import db
+from shared.models import Call, Event, Execution, Job, Optimization
+from tests.support import Api, Drain, make_triage, optimization_body, pointers
+
+
+def optimize(api: Api, drain: Drain, **fields: Any) -> Any:
+    started = api.expect(202, "POST", "/v1/optimizations", optimization_body(**fields))
+    drain()
+    return api.expect(200, "GET", f"/v1/optimizations/{started['optimization_id']}")
+
+
+def test_an_optimization_ends_with_baseline_best_and_a_verdict_on_held_out_cases(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=60)
+
+    done = optimize(api, drain)
+
+    result = done["result"]
+    assert done["status"] == "succeeded"
+    assert done["finish_reason"] in ("max_rounds", "converged")
+    assert result["best_dev"] >= result["baseline_dev"]
+    assert result["cases"] == {"train": 18, "dev": 24, "holdout": 18}
+    assert result["holdout"]["n"] == 18
+    assert result["verdict"] in ("improved", "not_significant")
+    assert done["spent"]["ambiguous_attempts"] == 0
+    assert len(done["progress"]["curve"]) == 2
+
+
+def test_the_best_prompt_becomes_a_version_and_no_label_moves(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=60)
+
+    done = optimize(api, drain)
+
+    prompt = api.expect(200, "GET", "/v1/prompts/triage")
+    best = api.expect(200, "GET", f"/v1/prompts/triage/versions/{done['best_version_number']}")
+    assert done["best_version_number"] == 2
+    assert done["optimization_id"] in best["message"]
+    assert best["model"] == prompt["active_version"]["model"]
+    assert prompt["active_version"]["version_number"] == 1
+
+
+def test_candidates_show_where_they_come_from_and_why_they_were_dropped(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=60)
+    done = optimize(api, drain)
+
+    path = f"/v1/optimizations/{done['optimization_id']}/candidates"
+    first = api.expect(200, "GET", f"{path}?limit=2")
+    rest = api.expect(200, "GET", f"{path}?limit=100&cursor={first['next_cursor']}")
+
+    candidates = first["data"] + rest["data"]
+    assert [item["ordinal"] for item in candidates] == list(range(len(candidates)))
+    assert len(candidates) == done["progress"]["candidates"]
+    seed, *others = candidates
+    assert (seed["decision"], seed["parents"], seed["operator"]) == ("seed", [], "seed")
+    known = {item["hash"] for item in candidates}
+    assert all(set(item["parents"]) <= known and item["parents"] for item in others)
+    assert all(item["reason"] for item in others)
+    reflected = [item for item in others if item["operator"] == "reflect"]
+    assert reflected
+    assert all(item["lineage"]["evidence"] for item in reflected)
+
+
+def test_the_same_seed_gives_the_same_candidates_and_pays_the_same_calls(api: Api, drain: Drain) -> None:
+    """I9, through the database and the queue."""
+    make_triage(api, cases=40)
+
+    first, second = optimize(api, drain, seed=7), optimize(api, drain, seed=7)
+    other = optimize(api, drain, seed=8)
+
+    def hashes(run: Any) -> list[str]:
+        listed = api.expect(200, "GET", f"/v1/optimizations/{run['optimization_id']}/candidates?limit=100")
+        return [item["hash"] for item in listed["data"]]
+
+    assert hashes(first) == hashes(second)
+    assert first["result"] == second["result"]
+    assert first["spent"] == second["spent"]
+    assert hashes(first) != hashes(other)
+
+
+def test_no_call_of_a_run_is_made_twice(api: Api, drain: Drain) -> None:
+    """I3 and I4: the ledger has one row per request, and each was tried once."""
+    make_triage(api, cases=40)
+
+    optimize(api, drain)
+
+    with db.reading() as session:
+        calls = session.scalar(sa.select(sa.func.count()).select_from(Call))
+        requests = session.scalar(sa.select(sa.func.count(sa.distinct(Call.call_key))))
+        attempts = session.scalars(sa.select(Execution.attempts).distinct()).all()
+    assert calls == requests
+    assert attempts == [1]
+
+
+def test_every_state_change_of_a_run_has_its_event(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=40)
+
+    done = optimize(api, drain)
+
+    with db.reading() as session:
+        types = session.scalars(
+            sa.select(Event.type).where(Event.type.startswith("optimization.")).order_by(Event.xid, Event.id)
+        ).all()
+    assert types[:3] == ["optimization.queued", "optimization.running", "optimization.baseline"]
+    assert types.count("optimization.round") == len(done["progress"]["curve"])
+    assert types[-1] == "optimization.succeeded"
+
+
+def test_progress_can_be_polled_while_it_runs(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=40)
+    started = api.expect(202, "POST", "/v1/optimizations", optimization_body())
+    path = f"/v1/optimizations/{started['optimization_id']}"
+
+    drain(most=1)
+    fanned_out = api.expect(200, "GET", path)
+    for lease in drain.claim(limit=5):
+        drain.run(lease)
+    midway = api.expect(200, "GET", path)
+
+    assert fanned_out["status"] == "running"
+    assert fanned_out["progress"]["phase"] == "baseline"
+    assert fanned_out["progress"]["step"] == {"done": 0, "total": 16}
+    assert midway["progress"]["step"] == {"done": 5, "total": 16}
+    assert midway["spent"]["task_calls"] == 5
+
+
+def test_cancel_ends_it_at_once_and_pays_nothing_more(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=40)
+    started = api.expect(202, "POST", "/v1/optimizations", optimization_body())
+    drain(most=10)
+    held = drain.claim(limit=2)
+
+    canceled = api.expect(200, "POST", f"/v1/optimizations/{started['optimization_id']}/cancel")
+    for lease in held:
+        drain.run(lease)
+
+    assert canceled["status"] == "canceled"
+    assert drain() == 0
+    stored = api.expect(200, "GET", f"/v1/optimizations/{started['optimization_id']}")
+    assert stored["status"] == "canceled"
+    assert stored["result"] is None
+
+
+def test_a_step_that_arrives_after_the_cancel_writes_nothing(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=40)
+    started = api.expect(202, "POST", "/v1/optimizations", optimization_body())
+    (step,) = drain.claim()
+    outcome = drain.outcome(step)
+    api.expect(200, "POST", f"/v1/optimizations/{started['optimization_id']}/cancel")
+
+    from worker.runner import record
+    from worker.tasks import STEPS
+
+    record(STEPS, [(step, outcome)])
+
+    with db.reading() as session:
+        assert session.scalar(sa.select(sa.func.count()).select_from(Execution)) == 0
+        assert session.scalars(sa.select(Job.state)).all() == ["canceled"]
+
+
+def test_a_call_limit_is_never_passed_and_named_as_the_reason(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=60)
+
+    done = optimize(api, drain, budget={"max_task_calls": 110}, knobs={"evidence_cases": 6, "max_rounds": 6})
+
+    assert done["status"] == "succeeded"
+    assert done["finish_reason"] == "budget_task_calls"
+    assert done["spent"]["task_calls"] <= 110
+    assert done["result"]["holdout"]["n"] == 18
+
+
+def test_a_cost_ceiling_is_never_passed(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=60)
+    ceiling = 0.02
+
+    done = optimize(api, drain, budget={"max_cost_usd": ceiling}, knobs={"evidence_cases": 6, "max_rounds": 6})
+
+    assert done["finish_reason"] == "budget_cost"
+    assert 0 < done["spent"]["cost_usd"] <= ceiling
+
+
+def test_a_budget_that_is_too_small_is_refused_with_the_number_needed(api: Api) -> None:
+    make_triage(api, cases=60)
+
+    answer = api.post("/v1/optimizations", optimization_body(budget={"max_task_calls": 50}))
+
+    assert answer.status_code == 422
+    assert answer.get_json()["code"] == "budget_too_small"
+    assert pointers(answer) == ["/budget/max_task_calls"]
+    assert "needs 78 task calls" in answer.get_json()["detail"]  # 24 dev + 6 evidence + 2 x 6 + 2 x 18 holdout
+
+
+def test_chat_prompts_are_optimized_message_by_message(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=40)
+    messages = [
+        {"role": "system", "content": 'Reply with JSON like {"category": "...", "priority": "..."}.'},
+        {"role": "user", "content": "Ticket:\n{{ ticket }}"},
+    ]
+    api.expect(
+        200,
+        "PUT",
+        "/v1/prompts/chat",
+        {
+            "messages": messages,
+            "set_active": True,
+            "model": {"provider": "simulated", "model_name": "simulated-small", "params": {"temperature": 0.0}},
+        },
+    )
+
+    done = optimize(api, drain, prompt_name="chat")
+
+    assert done["status"] == "succeeded"
+    best = api.expect(200, "GET", f"/v1/prompts/chat/versions/{done['best_version_number']}")
+    assert [message["role"] for message in best["messages"]] == ["system", "user"]
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "pointer"),
+    [
+        ({"strategy": "magic"}, 422, "/strategy"),
+        ({"knobs": {"beam_widht": 3}}, 422, "/knobs/beam_widht"),
+        ({"knobs": {"beam_width": True}}, 422, "/knobs/beam_width"),
+        ({"knobs": {"beam_width": 1}}, 422, "/knobs/beam_width"),
+        ({"knobs": {"prune_threshold": float("nan")}}, 422, "/knobs/prune_threshold"),
+        ({"knobs": {"operators": {"pray": 1}}}, 422, "/knobs/operators"),
+        ({"evaluation": {"eta": 1}}, 422, "/evaluation/eta"),
+        ({"evaluation": {"mode": "guess"}}, 422, "/evaluation/mode"),
+        ({"split": {"train_fraction": 0.9}}, 422, "/split"),
+        ({"early_stopping": {"patience": 0}}, 422, "/early_stopping/patience"),
+        ({"budget": {}}, 422, "/budget"),
+        ({"budget": {"max_proposer_calls": 5}}, 422, "/budget"),
+        ({"budget": {"max_cost_usd": -1}}, 422, "/budget/max_cost_usd"),
+        ({"seed": -1}, 422, "/seed"),
+        ({"seed": True}, 422, "/seed"),
+        ({"proposer": {"provider": "openai", "model_name": "who-knows"}}, 422, "/budget/max_cost_usd"),
+        ({"dataset": "nothing"}, 404, None),
+        ({"prompt_name": "triage@v9"}, 404, None),
+    ],
+)
+def test_bad_input_is_named_and_leaves_no_row(
+    api: Api, change: dict[str, Any], status: int, pointer: str | None
+) -> None:
+    make_triage(api, cases=40)
+
+    answer = api.post("/v1/optimizations", optimization_body(**change))
+
+    assert answer.status_code == status, answer.get_data(as_text=True)
+    if pointer:
+        assert pointer in pointers(answer)
+    with db.reading() as session:
+        counted = [
+            session.scalar(sa.select(sa.func.count()).select_from(model)) for model in (Optimization, Job, Execution)
+        ]
+    assert counted == [0, 0, 0]
+
+
+def test_too_few_cases_are_refused(api: Api) -> None:
+    make_triage(api, cases=9)
+
+    answer = api.post("/v1/optimizations", optimization_body())
+
+    assert answer.status_code == 422
+    assert "at least 10 cases" in answer.get_json()["detail"]
+
+
+def test_the_strategies_are_listed_with_the_knobs_that_validation_knows(api: Api) -> None:
+    listed = {item["name"]: item for item in api.expect(200, "GET", "/v1/optimizations/strategies")["data"]}
+
+    assert set(listed) == {"random", "beam_search"}
+    knobs = {knob["name"]: knob for knob in listed["beam_search"]["knobs"]}
+    assert (knobs["beam_width"]["default"], knobs["beam_width"]["low"], knobs["beam_width"]["high"]) == (3, 2, 64)

@@ -1,0 +1,154 @@
+"""Spend never passes a ceiling (I6): reserved at the claim, settled at the finish."""
+
+import threading
+
+from shared.domain.tenants import Caller
+from shared.models import State
+from tests.factories import budget, claim, execution, expire_leases, job_of, make_budget, submit, sweep
+from worker.providers import Answer
+from worker.runner import record
+from worker.steps import Failure
+from worker.tasks import STEPS
+
+ANSWER = Answer("ok", 3, 2, 1)
+
+
+def test_claiming_reserves_the_upper_bound_and_finishing_settles_the_real_cost(admin: Caller) -> None:
+    budget_id = make_budget(admin, max_cost_usd=1.0, max_tokens=10_000)
+    (execution_id,) = submit(admin, budget_id=budget_id)
+    bound = execution(execution_id).estimate_nano
+
+    (lease,) = claim()
+    reserved = budget(budget_id)
+    record(STEPS, [(lease, ANSWER)])
+    settled = budget(budget_id)
+
+    assert (reserved.reserved_nano, reserved.spent_nano, reserved.reserved_task_calls) == (bound, 0, 1)
+    assert settled.reserved_nano == settled.reserved_tokens == settled.reserved_task_calls == 0
+    assert settled.spent_nano == execution(execution_id).cost_nano == 3 * 150 + 2 * 600
+    assert (settled.spent_tokens, settled.spent_task_calls) == (5, 1)
+
+
+def test_a_job_that_does_not_fit_waits_and_goes_on_when_something_settles_for_less(admin: Caller) -> None:
+    first = execution(submit(admin)[0])
+    claim()
+    bound = first.estimate_tokens
+    budget_id = make_budget(admin, max_tokens=bound + bound // 2)
+    one, two = submit(admin, 2, budget_id=budget_id)
+
+    (lease,) = claim()
+    waiting = job_of(two if lease.subject_id == one else one)
+    record(STEPS, [(lease, ANSWER)])
+    (second,) = claim()
+
+    assert waiting.blocked_by == budget_id
+    assert waiting.state == State.QUEUED
+    assert second.job_id == waiting.id
+
+
+def test_a_job_that_can_never_fit_fails_in_words_and_not_silently(admin: Caller) -> None:
+    budget_id = make_budget(admin, max_tokens=1)
+    (execution_id,) = submit(admin, budget_id=budget_id)
+
+    assert claim() == []
+
+    row = execution(execution_id)
+    assert (row.state, row.error_type) == (State.FAILED, "budget_exceeded")
+    assert "budget" in (row.error_message or "")
+    assert budget(budget_id).spent_tokens == 0
+
+
+def test_many_workers_never_reserve_past_the_limit(admin: Caller) -> None:
+    """Check, then spend, then count: the schedule that lets parallel calls through. Here it must not."""
+    budget_id = make_budget(admin, max_task_calls=7)
+    submit(admin, 40, budget_id=budget_id)
+    start = threading.Barrier(6)
+    claimed: list[int] = []
+    guard = threading.Lock()
+
+    def work(number: int) -> None:
+        start.wait()
+        for _ in range(4):
+            got = claim(f"worker:{number}", limit=5)
+            with guard:
+                claimed.extend(lease.job_id for lease in got)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    row = budget(budget_id)
+    assert len(set(claimed)) == len(claimed) == 7
+    assert row.reserved_task_calls + row.spent_task_calls == 7
+
+
+def test_an_unpaid_failure_gives_its_reservation_back(admin: Caller) -> None:
+    budget_id = make_budget(admin, max_tokens=10_000)
+    submit(admin, budget_id=budget_id)
+    (lease,) = claim()
+
+    record(STEPS, [(lease, Failure("rate_limited", "", retryable=True))])
+
+    row = budget(budget_id)
+    assert (row.reserved_tokens, row.spent_tokens, row.spent_task_calls) == (0, 0, 0)
+
+
+def test_a_timeout_after_sending_stays_charged_at_its_bound(admin: Caller) -> None:
+    budget_id = make_budget(admin, max_tokens=10_000)
+    (execution_id,) = submit(admin, budget_id=budget_id)
+    (lease,) = claim()
+
+    record(STEPS, [(lease, Failure("timeout", "", retryable=True, possibly_paid=True))])
+
+    row = budget(budget_id)
+    assert row.reserved_tokens == 0
+    assert row.spent_tokens == execution(execution_id).estimate_tokens
+    assert row.spent_task_calls == 1
+    assert execution(execution_id).ambiguous_attempts == 1
+
+
+def test_a_lost_lease_is_presumed_paid_and_a_saved_answer_corrects_that(admin: Caller) -> None:
+    budget_id = make_budget(admin, max_tokens=10_000)
+    (execution_id,) = submit(admin, budget_id=budget_id)
+    (lease,) = claim()
+    expire_leases()
+    sweep()
+    presumed = budget(budget_id)
+
+    record(STEPS, [(lease, ANSWER)])
+
+    settled = budget(budget_id)
+    assert presumed.spent_tokens == execution(execution_id).estimate_tokens
+    assert presumed.reserved_tokens == 0
+    assert (settled.spent_tokens, settled.spent_task_calls, settled.reserved_tokens) == (5, 1, 0)
+
+
+def test_spent_and_reserved_never_pass_the_limit_while_attempts_are_lost(admin: Caller) -> None:
+    bound = execution(submit(admin)[0]).estimate_tokens
+    claim()
+    limit = 3 * bound
+    budget_id = make_budget(admin, max_tokens=limit)
+    submit(admin, 6, budget_id=budget_id)
+
+    for _ in range(6):
+        claim()
+        row = budget(budget_id)
+        assert row.spent_tokens + row.reserved_tokens <= limit
+        expire_leases()
+        sweep()
+
+    assert budget(budget_id).spent_tokens <= limit
+
+
+def test_proposals_count_against_their_own_limit(admin: Caller) -> None:
+    budget_id = make_budget(admin, max_proposer_calls=1)
+    submit(admin, 1, budget_id=budget_id)
+    submit(admin, 2, budget_id=budget_id, purpose="proposal")
+
+    claimed = claim()
+
+    row = budget(budget_id)
+    assert len(claimed) == 2
+    assert (row.reserved_task_calls, row.reserved_proposer_calls) == (1, 1)

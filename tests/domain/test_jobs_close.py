@@ -1,0 +1,207 @@
+"""What the end of a job sets off: barriers, next steps, and the subjects that follow."""
+
+import threading
+import uuid
+
+import sqlalchemy as sa
+
+from shared import db
+from shared.domain import executions, jobs, providers
+from shared.domain.executions import NewExecution
+from shared.domain.tenants import Caller
+from shared.models import Barrier, Evaluation, Job, JobKind, Queue, State, new_id
+from tests.factories import claim, execution, submit
+from worker.providers import Answer
+from worker.runner import record
+from worker.steps import Failure
+from worker.tasks import STEPS
+
+ANSWER = Answer("ok", 1, 1, 1)
+
+
+def waiting_run(caller: Caller, calls: int) -> uuid.UUID:
+    """An evaluation row whose step 2 waits for so many calls."""
+    run_id = new_id()
+    with db.transaction() as session:
+        # The row's own references do not matter here; SQLite and PostgreSQL check them at once, so it is
+        # made through the tables that it needs.
+        home = session.scalars(sa.text("SELECT id FROM projects")).one()
+        project_id = home if isinstance(home, uuid.UUID) else uuid.UUID(home)
+        from shared.domain import datasets, prompts
+
+        content = prompts.check_content(template_source="x {{ a }}")
+        upserted = prompts.upsert(session, caller, "p", content)
+        dataset = datasets.create_dataset(session, caller, name="d")
+        session.add(
+            Evaluation(
+                id=run_id,
+                workspace_id=caller.workspace_id,
+                project_id=project_id,
+                prompt_id=upserted.prompt.id,
+                version_id=upserted.version.id,
+                dataset_id=dataset.id,
+                dataset_revision=0,
+                scorers=[],
+                model={},
+                state=State.RUNNING,
+                step_no=1,
+            )
+        )
+        barrier = Barrier(
+            workspace_id=caller.workspace_id,
+            kind=JobKind.EVALUATION,
+            subject_id=run_id,
+            step_no=2,
+            total=calls,
+            remaining=calls,
+        )
+        session.add(barrier)
+        session.flush()
+        quote = providers.quote(session, "simulated", "simulated-small")
+        new = [
+            NewExecution(
+                workspace_id=caller.workspace_id,
+                model=quote,
+                params={},
+                messages=[{"role": "user", "content": f"q{i}"}],
+                scope_id=run_id,
+            )
+            for i in range(calls)
+        ]
+        executions.submit_many(session, new, queue=Queue.EXECUTIONS, barrier_id=barrier.id)
+    return run_id
+
+
+def steps_of(run_id: uuid.UUID) -> list[tuple[int | None, str]]:
+    with db.reading() as session:
+        rows = session.execute(sa.select(Job.step_no, Job.state).where(Job.subject_id == run_id).order_by(Job.id))
+        return [(row.step_no, row.state) for row in rows]
+
+
+def test_the_last_call_of_a_step_starts_the_next_step_and_no_other_does(admin: Caller) -> None:
+    run_id = waiting_run(admin, 3)
+    held = claim()
+
+    for lease in held[:2]:
+        record(STEPS, [(lease, ANSWER)])
+    before = steps_of(run_id)
+    record(STEPS, [(held[2], ANSWER)])
+
+    assert before == []
+    assert steps_of(run_id) == [(2, "queued")]
+
+
+def test_failed_and_canceled_calls_count_down_too(admin: Caller) -> None:
+    run_id = waiting_run(admin, 3)
+    failed, canceled, answered = claim()
+
+    record(STEPS, [(failed, Failure("bad_request", "", retryable=False))])
+    with db.transaction() as session:
+        (job,) = jobs.lock(session, [canceled.job_id])
+        jobs.close(session, [jobs.Ending(job, State.CANCELED)])
+    record(STEPS, [(answered, ANSWER)])
+
+    assert steps_of(run_id) == [(2, "queued")]
+
+
+def test_a_retry_does_not_count_down(admin: Caller) -> None:
+    run_id = waiting_run(admin, 1)
+    (lease,) = claim()
+
+    record(STEPS, [(lease, Failure("server_error", "", retryable=True))])
+
+    assert steps_of(run_id) == []
+
+
+def test_calls_that_end_at_once_on_many_threads_start_the_step_exactly_once(admin: Caller) -> None:
+    run_id = waiting_run(admin, 24)
+    held = claim(limit=24)
+    start = threading.Barrier(6)
+    errors: list[BaseException] = []
+
+    def work(part: int) -> None:
+        start.wait()
+        try:
+            for lease in held[part::6]:
+                record(STEPS, [(lease, ANSWER)])
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(part,)) for part in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert errors == []
+    assert steps_of(run_id) == [(2, "queued")]
+
+
+def test_a_finished_job_cannot_be_closed_again(admin: Caller) -> None:
+    """I5: a second terminal transition is a bug, and it is loud."""
+    submit(admin)
+    (lease,) = claim()
+    record(STEPS, [(lease, ANSWER)])
+
+    with db.transaction() as session:
+        (job,) = jobs.lock(session, [lease.job_id])
+        try:
+            jobs.close(session, [jobs.Ending(job, State.CANCELED)])
+            refused = False
+        except AssertionError:
+            refused = True
+
+    assert refused
+
+
+def test_cancel_of_a_queued_job_is_immediate_and_of_a_running_one_a_request(admin: Caller) -> None:
+    queued_id, running_id = submit(admin, 2)
+    with db.reading() as session:
+        running_job = session.scalars(sa.select(Job.id).where(Job.subject_id == running_id)).one()
+    claim(job_ids=[running_job])
+
+    with db.transaction() as session:
+        for execution_id in (queued_id, running_id):
+            job = jobs.open_job_of(session, execution_id)
+            assert job is not None
+            jobs.cancel(session, job)
+
+    assert execution(queued_id).state == State.CANCELED
+    assert execution(queued_id).completed_at is not None
+    assert execution(running_id).state == State.RUNNING
+
+
+def test_the_calls_of_a_run_that_was_canceled_are_canceled_even_if_the_caller_died_in_between(admin: Caller) -> None:
+    run_id = waiting_run(admin, 4)
+    claim(limit=1)
+    with db.transaction() as session:
+        session.execute(sa.update(Evaluation).where(Evaluation.id == run_id).values(state=State.CANCELED))
+
+    from tests.factories import sweep
+
+    sweep()
+
+    with db.reading() as session:
+        rows = session.execute(sa.select(Job.state, Job.cancel_requested).order_by(Job.id)).all()
+    assert sorted((row.state, row.cancel_requested) for row in rows) == [
+        ("canceled", False),
+        ("canceled", False),
+        ("canceled", False),
+        ("running", True),
+    ]
+    assert steps_of(run_id) == []
+
+
+def test_a_run_without_an_open_job_is_started_again_by_the_sweep(admin: Caller) -> None:
+    run_id = waiting_run(admin, 1)
+    with db.transaction() as session:
+        session.execute(sa.delete(Job))
+        session.execute(sa.update(Barrier).values(remaining=0))
+
+    from tests.factories import sweep
+
+    swept = sweep()
+
+    assert swept.steps_restarted == 1
+    assert steps_of(run_id) == [(2, "queued")]
+    assert sweep().steps_restarted == 0

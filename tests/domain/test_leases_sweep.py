@@ -1,0 +1,130 @@
+"""The sweep: dead workers' jobs come back, and a job that kills its workers stops (I11)."""
+
+import threading
+
+import sqlalchemy as sa
+
+from shared import db
+from shared.domain import jobs, leases
+from shared.domain.tenants import Caller
+from shared.models import Event, State
+from tests.factories import claim, execution, expire_leases, job_of, lease_rows, submit, sweep
+
+
+def test_an_expired_lease_is_requeued_at_once_and_counted_as_a_loss_not_an_attempt(admin: Caller) -> None:
+    (execution_id,) = submit(admin)
+    claim()
+    expire_leases()
+
+    swept = sweep()
+
+    job = job_of(execution_id)
+    assert swept.requeued == 1
+    assert (job.state, job.losses, job.attempts) == (State.QUEUED, 1, 0)
+    assert execution(execution_id).state == State.QUEUED
+    assert execution(execution_id).ambiguous_attempts == 1
+    assert lease_rows() == []
+    assert len(claim("worker:2")) == 1
+
+
+def test_a_live_lease_is_left_alone(admin: Caller) -> None:
+    submit(admin)
+    claim()
+
+    assert sweep() == leases.Swept()
+    assert len(lease_rows()) == 1
+
+
+def test_after_two_losses_a_job_is_only_claimed_alone(admin: Caller) -> None:
+    poison, innocent = submit(admin, 2)
+    for _ in range(2):
+        claim(job_ids=[job_of(poison).id])
+        expire_leases()
+        sweep()
+
+    normal = claim("worker:2")
+    with db.reading() as session:
+        waiting = leases.has_quarantined(session, [job_queue(poison)])
+    alone = claim("worker:3", quarantined=True)
+
+    assert [lease.subject_id for lease in normal] == [innocent]
+    assert waiting
+    assert [lease.subject_id for lease in alone] == [poison]
+
+
+def job_queue(execution_id: object) -> leases.Queue:
+    return leases.Queue(job_of(execution_id).queue)  # type: ignore[arg-type]
+
+
+def test_three_losses_in_quarantine_fail_the_job_and_only_it(admin: Caller) -> None:
+    poison, innocent = submit(admin, 2)
+    for loss in range(5):
+        claim(job_ids=[job_of(poison).id], quarantined=loss >= 2)
+        expire_leases()
+        sweep()
+
+    failed = execution(poison)
+    assert (failed.state, failed.error_type) == (State.FAILED, "lease_expired")
+    assert job_of(poison).losses == 5
+    assert job_of(innocent).state == State.QUEUED
+
+
+def test_a_cancel_that_its_dead_worker_never_heard_is_carried_out(admin: Caller) -> None:
+    (execution_id,) = submit(admin)
+    claim()
+    with db.transaction() as session:
+        job = jobs.open_job_of(session, execution_id)
+        assert job is not None
+        jobs.cancel(session, job)
+    expire_leases()
+
+    assert sweep().canceled == 1
+    assert execution(execution_id).state == State.CANCELED
+
+
+def test_two_sweeps_at_once_count_each_loss_once(admin: Caller) -> None:
+    ids = submit(admin, 30)
+    claim(limit=30)
+    expire_leases()
+    start = threading.Barrier(4)
+    requeued: list[int] = []
+
+    def work() -> None:
+        start.wait()
+        requeued.append(sweep().requeued)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sum(requeued) == 30
+    assert {job_of(execution_id).losses for execution_id in ids} == {1}
+
+
+def test_one_caller_per_period_gets_the_turn(database: str) -> None:
+    def turn(every: float = 10) -> bool:
+        with db.transaction() as session:
+            return leases.take_turn(session, "sweep", every_seconds=every)
+
+    first, second = turn(), turn()
+    db.offset_clock(11)
+    third, fourth = turn(), turn()
+
+    assert [first, second, third, fourth] == [True, False, True, False]
+
+
+def test_every_state_change_has_its_event_in_order(admin: Caller) -> None:
+    """I8, over a life with a loss in it."""
+    (execution_id,) = submit(admin)
+    claim()
+    expire_leases()
+    sweep()
+    claim("worker:2")
+
+    with db.reading() as session:
+        types = session.scalars(
+            sa.select(Event.type).where(Event.subject_id == execution_id).order_by(Event.xid, Event.id)
+        ).all()
+    assert types == ["execution.queued", "execution.running", "execution.queued", "execution.running"]

@@ -1,0 +1,81 @@
+"""Rows for tests of the engine, made by the domain's own verbs; only what matters is named in a test."""
+
+import uuid
+from typing import Any
+
+import sqlalchemy as sa
+
+from shared import db
+from shared.domain import budgets, executions, leases, providers
+from shared.domain.budgets import Limits
+from shared.domain.executions import NewExecution
+from shared.domain.leases import Lease
+from shared.domain.tenants import Caller
+from shared.models import Budget, Execution, Job, JobLease, Queue
+
+LEASE_SECONDS = 60.0
+
+
+def submit(
+    caller: Caller,
+    count: int = 1,
+    *,
+    queue: Queue = Queue.EXECUTIONS,
+    budget_id: uuid.UUID | None = None,
+    **fields: Any,
+) -> list[uuid.UUID]:
+    """Submit so many different executions; their ids in order."""
+    with db.transaction() as session:
+        quote = providers.quote(session, "simulated", "simulated-small")
+        new = [
+            NewExecution(
+                workspace_id=caller.workspace_id,
+                model=quote,
+                params={"max_new_tokens": 10},
+                messages=[{"role": "user", "content": f"question {i}"}],
+                budget_id=budget_id,
+                **fields,
+            )
+            for i in range(count)
+        ]
+        return executions.submit_many(session, new, queue=queue)
+
+
+def make_budget(caller: Caller, **limits: Any) -> uuid.UUID:
+    with db.transaction() as session:
+        return budgets.create(session, caller.workspace_id, uuid.uuid4(), Limits(**limits))
+
+
+def claim(owner: str = "worker:1", *, limit: int = 10, queue: Queue = Queue.EXECUTIONS, **options: Any) -> list[Lease]:
+    with db.transaction() as session:
+        return leases.claim(session, owner, queue=queue, limit=limit, **{"lease_seconds": LEASE_SECONDS, **options})
+
+
+def sweep() -> leases.Swept:
+    with db.transaction() as session:
+        return leases.sweep(session)
+
+
+def expire_leases() -> None:
+    """Let the database's clock pass the end of every lease."""
+    db.offset_clock(db._clock_offset_seconds + LEASE_SECONDS + 1)
+
+
+def job_of(execution_id: uuid.UUID) -> Job:
+    with db.reading() as session:
+        return session.scalars(sa.select(Job).where(Job.subject_id == execution_id).order_by(Job.id.desc())).first()  # type: ignore[return-value]
+
+
+def execution(execution_id: uuid.UUID) -> Execution:
+    with db.reading() as session:
+        return session.get_one(Execution, execution_id)
+
+
+def budget(budget_id: uuid.UUID) -> Budget:
+    with db.reading() as session:
+        return session.get_one(Budget, budget_id)
+
+
+def lease_rows() -> list[JobLease]:
+    with db.reading() as session:
+        return list(session.scalars(sa.select(JobLease).order_by(JobLease.job_id)))

@@ -1,0 +1,433 @@
+"""What every strategy owes: a pure, resumable, honest search. A strategy that is registered is tested here."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.strategies.world import (
+    SEED_TEXT,
+    Run,
+    World,
+    drive,
+    make_cases,
+    make_spec,
+    run_search,
+    spent_on,
+)
+from worker.strategies import STRATEGIES, search
+from worker.strategies.contract import Evaluate, Problem, Propose, Result, Spent, Work
+
+pytestmark = pytest.mark.parametrize("name", sorted(STRATEGIES))
+
+few = settings(max_examples=12, deadline=None)
+SEEDS = st.integers(0, 2**31 - 1)
+LIMITS = {
+    "max_task_calls": ("task_calls", "budget_task_calls"),
+    "max_proposer_calls": ("proposer_calls", "budget_proposer_calls"),
+    "max_tokens": ("tokens", "budget_tokens"),
+    "max_cost_nano": ("nano", "budget_cost"),
+}
+ENDINGS = {
+    "converged", "max_rounds", "target_reached", "perfect_score", "no_headroom", "scoring_failed", "proposer_failed",
+    "budget_task_calls", "budget_proposer_calls", "budget_tokens", "budget_cost",
+}  # fmt: skip
+
+
+# ---- durable -------------------------------------------------------------------------------------
+
+
+@few
+@given(seed=SEEDS)
+def test_every_state_is_json_and_survives_the_round_trip(name: str, seed: int) -> None:
+    world, problem = a_problem(name, seed)
+
+    kept = drive(world, problem, STRATEGIES[name])
+    saved = drive(world, problem, STRATEGIES[name], save=lambda state: json.loads(json.dumps(state, allow_nan=False)))
+
+    assert all(json.loads(json.dumps(step.state)) == step.state for step in kept.steps)
+    assert saved.canonical == kept.canonical
+    assert saved.events == kept.events
+
+
+@few
+@given(seed=SEEDS, shuffle=SEEDS)
+def test_order_repetition_and_strangers_among_the_results_change_nothing(name: str, seed: int, shuffle: int) -> None:
+    world, problem = a_problem(name, seed)
+    chance, late = Random(shuffle), [Result("f" * 64, "a stranger", 1.0, True)]
+
+    def disturbed(results: list[Result]) -> list[Result]:
+        mixed = [*results, *chance.choices([*results, *late], k=len(results))]
+        chance.shuffle(mixed)
+        late.extend(replace(result, score=None, output=None) for result in results)  # come again a step too late
+        return mixed
+
+    orderly = drive(world, problem, STRATEGIES[name])
+    disorderly = drive(world, problem, STRATEGIES[name], deliver=disturbed)
+
+    assert disorderly.canonical == orderly.canonical
+    assert [work.key for work in disorderly.emitted] == [work.key for work in orderly.emitted]
+
+
+@settings(max_examples=2, deadline=None)
+@given(seed=SEEDS)
+def test_a_crash_after_any_step_repeats_no_call_and_ends_the_same(name: str, seed: int) -> None:
+    world, problem = a_problem(name, seed)
+    whole = drive(world, problem, STRATEGIES[name])
+
+    for at in range(len(whole.steps) - 1):
+        resumed = drive(world, problem, STRATEGIES[name], resume=(whole, at))
+
+        assert resumed.canonical == whole.canonical
+        assert list(resumed.paid) == list(whole.paid)
+        assert len(resumed.emitted) == len(resumed.paid), "a call was asked for twice"
+
+
+@few
+@given(seed=SEEDS)
+def test_step_leaves_the_state_that_it_was_given_alone(name: str, seed: int) -> None:
+    world, problem = a_problem(name, seed)
+    given_states: list[tuple[dict[str, Any], str]] = []
+
+    def kept(state: dict[str, Any]) -> dict[str, Any]:
+        given_states.append((state, json.dumps(state)))
+        return state
+
+    drive(world, problem, STRATEGIES[name], save=kept)
+
+    assert all(json.dumps(state) == before for state, before in given_states)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(name: str) -> None:
+    one, again, other = (run_search(name, seed=seed) for seed in (7, 7, 8))
+
+    assert (one.canonical, list(one.paid)) == (again.canonical, list(again.paid))
+    assert list(one.paid) != list(other.paid)
+
+
+def test_the_hash_seed_of_the_process_does_not_matter(name: str) -> None:
+    root = Path(__file__).parents[2]
+
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-m", "tests.strategies.world", name],
+            cwd=root,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    ]
+
+    assert outputs[0] == outputs[1]
+    assert json.loads(outputs[0])["state"]["phase"] == "done"
+
+
+# ---- within the budget ---------------------------------------------------------------------------
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 20),
+    shares=st.dictionaries(st.sampled_from(sorted(LIMITS)), st.floats(0.02, 1.1), min_size=1),
+    used=st.sampled_from([0.3, 1.0]),
+)
+def test_nothing_is_emitted_that_could_pass_a_limit(
+    name: str, seed: int, shares: dict[str, float], used: float
+) -> None:
+    world, problem = a_problem(name, seed, budget={})
+    free = drive(world, problem, STRATEGIES[name], used=used)
+    budget = {limit: int(share * spent(problem, free, free.emitted)[limit]) for limit, share in shares.items()}
+
+    world, problem = a_problem(name, seed, budget=budget)
+    run = drive(world, problem, STRATEGIES[name], used=used)
+
+    before: list[Work] = []
+    for step in run.steps:
+        settled, reserved = spent(problem, run, before, used=used), spent(problem, run, step.work)
+        assert all(settled[limit] + reserved[limit] <= most for limit, most in budget.items())
+        before += step.work
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 20), limit=st.sampled_from(sorted(LIMITS)), share=st.floats(0.02, 1.5))
+def test_the_finish_reason_names_the_limit_that_bound(name: str, seed: int, limit: str, share: float) -> None:
+    world, problem = a_problem(name, seed, budget={})
+    free = drive(world, problem, STRATEGIES[name])
+    needed = spent(problem, free, free.emitted)[limit]
+
+    world, problem = a_problem(name, seed, budget={limit: int(share * needed)})
+    run = drive(world, problem, STRATEGIES[name])
+
+    if run.state["finish_reason"] != LIMITS[limit][1]:
+        # The search itself was not cut: what it tried and found is what it would have without a limit.
+        assert run.state["finish_reason"] == free.state["finish_reason"]
+        assert [*run.texts] == [*free.texts]
+        assert run.state["curve"] == free.state["curve"]
+    else:
+        # No more is kept back than the holdout of one candidate beyond what the free run paid for.
+        holdout = [Evaluate(free.state["candidates"][0]["hash"], case, 0) for case in free.state["holdout"]]
+        assert problem.spec["budget"][limit] < needed + spent(problem, free, holdout)[limit]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 20),
+    shares=st.dictionaries(st.sampled_from(sorted(LIMITS)), st.floats(0.1, 1.1), min_size=1),
+    by_length=st.booleans(),
+)
+def test_the_holdout_is_affordable_whenever_the_baseline_was(
+    name: str, seed: int, shares: dict[str, float], by_length: bool
+) -> None:
+    fields = {"price": price_of_rendering} if by_length else {}
+    world, problem = a_problem(name, seed, budget={}, **fields)
+    world = replace(world, rewrite=shorter_but_dearer) if by_length else world
+    free = drive(world, problem, STRATEGIES[name])
+    budget = {limit: int(share * spent(problem, free, free.emitted)[limit]) for limit, share in shares.items()}
+
+    problem = replace(problem, spec={**problem.spec, "budget": budget})
+    run = drive(world, problem, STRATEGIES[name])
+
+    if run.steps[0].work:
+        assert run.result["holdout"]["n"] == len(run.state["holdout"])
+        assert run.result["verdict"] != "not_measured"
+
+
+@pytest.mark.parametrize("limit", sorted(LIMITS))
+def test_a_budget_below_the_baseline_buys_nothing_and_claims_nothing(name: str, limit: str) -> None:
+    if limit == "max_proposer_calls":
+        limit = "max_tokens"  # the baseline makes no proposal
+    run = run_search(name, budget={limit: 20})
+
+    assert run.emitted == []
+    assert run.state["finish_reason"] == LIMITS[limit][1]
+    assert (run.result["verdict"], run.result["holdout"], run.result["baseline_dev"]) == ("not_measured", None, None)
+    assert "optimization.baseline" not in [kind for kind, _ in run.events]
+
+
+# ---- honest --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flat", [0.0, 0.5, 1 / 3])
+def test_equal_scores_end_without_a_winner(name: str, flat: float) -> None:
+    run = run_search(name, World(flat=flat))
+
+    assert run.state["finish_reason"] in ENDINGS
+    assert run.result["best"] == run.state["candidates"][0]["hash"]
+    assert run.result["baseline_dev"] == pytest.approx(flat)
+    assert run.result["verdict"] == "not_significant"
+
+
+def test_a_perfect_baseline_has_no_headroom_and_costs_only_itself(name: str) -> None:
+    run = run_search(name, World(flat=1.0))
+
+    assert run.state["finish_reason"] == "no_headroom"
+    assert (run.result["verdict"], run.result["baseline_dev"]) == ("no_headroom", 1.0)
+    assert len(run.paid) == len(run.state["dev"])
+
+
+@few
+@given(seed=SEEDS)
+def test_a_tenth_of_calls_failing_is_survived_and_not_scored_as_wrong(name: str, seed: int) -> None:
+    world, problem = a_problem(name, seed, evaluation={"missing_tolerance": 1.0})
+    run = drive(replace(world, missing=0.1, flat=0.5), problem, STRATEGIES[name])
+
+    assert run.state["finish_reason"] in ENDINGS - {"scoring_failed", "proposer_failed"}
+    assert (run.result["baseline_dev"], run.result["best_dev"]) == (0.5, 0.5)
+    assert {point["best"] for point in run.state["curve"]} == {0.5}
+
+
+def test_right_answers_among_failed_calls_make_a_perfect_baseline(name: str) -> None:
+    run = run_search(name, World(flat=1.0, missing=0.3))
+
+    assert run.state["finish_reason"] == "no_headroom"
+    assert run.result["baseline_dev"] == 1.0
+
+
+def test_a_candidate_whose_calls_fail_too_often_never_becomes_the_best(name: str) -> None:
+    def only_the_seed_answers(text: str, case: int) -> float | None:
+        return 0.2 if text == SEED_TEXT else (1.0 if case % 5 < 3 else None)
+
+    run = run_search(name, World(score=only_the_seed_answers))
+
+    assert run.result["best"] == run.state["candidates"][0]["hash"]
+    assert run.result["baseline_dev"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("share", "gives_up"), [(0.5, False), (0.6, True)])
+def test_more_than_half_of_the_calls_failing_ends_as_scoring_failed(name: str, share: float, gives_up: bool) -> None:
+    problem = a_problem(name, 0)[1]
+    dev = search.start(problem, STRATEGIES[name]).state["dev"]
+    failing = dev[: math.ceil(share * len(dev))]
+
+    run = drive(World(score=lambda text, case: None if case in failing else 0.5), problem, STRATEGIES[name])
+
+    assert (run.state["finish_reason"] == "scoring_failed") is gives_up
+    assert (run.result["verdict"] == "not_measured") is gives_up
+    assert run.result["baseline_dev"] == 0.5
+
+
+def test_a_holdout_that_mostly_failed_measures_nothing(name: str) -> None:
+    problem = a_problem(name, 0)[1]
+    holdout = set(search.start(problem, STRATEGIES[name]).state["holdout"])
+    answered = sorted(holdout)[:3]
+
+    def better_where_it_answers(text: str, case: int) -> float | None:
+        if case in holdout and case not in answered:
+            return None
+        return 0.2 if text == SEED_TEXT else 0.9
+
+    run = drive(World(score=better_where_it_answers), problem, STRATEGIES[name])
+
+    assert run.state["finish_reason"] == "scoring_failed"
+    assert run.result["verdict"] == "not_measured"
+
+
+def test_no_answer_to_any_proposal_ends_as_proposer_failed(name: str) -> None:
+    run = run_search(name, World(proposer_fails=True))
+
+    assert run.proposals, "the small settings of a strategy that can propose should make it propose"
+    assert run.state["finish_reason"] == "proposer_failed"
+    assert run.result["verdict"] == "not_significant"
+
+
+def test_proposals_without_a_prompt_are_rejected_and_the_seed_stands(name: str) -> None:
+    run = run_search(name, World(rewrite=lambda work, text: "I cannot think of anything."))
+    reasons = [data["reason"] for kind, data in run.events if kind == "candidate.rejected"]
+
+    assert reasons
+    assert set(reasons) <= {"no prompt in the answer", "near duplicate", "duplicate"}
+    assert run.state["rejected"] == len(reasons)
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf, -0.01, 1.01])
+def test_a_score_that_is_no_share_is_refused(name: str, score: float) -> None:
+    problem = a_problem(name, 0)[1]
+    first = search.start(problem, STRATEGIES[name])
+    results = [Result(work.key, "answer", 0.5) for work in first.work[1:]]
+    results.append(Result(first.work[0].key, "answer", score))
+
+    with pytest.raises(ValueError, match=r"must be in \[0, 1\]"):
+        search.step(problem, STRATEGIES[name], first.state, results, Spent())
+
+
+# ---- careful with what is held out ---------------------------------------------------------------
+
+
+@few
+@given(seed=SEEDS)
+def test_the_proposer_sees_train_cases_only(name: str, seed: int) -> None:
+    world, problem = a_problem(name, seed)
+    run = drive(world, problem, STRATEGIES[name])
+    train = set(run.state["train"])
+    hidden = [case for case in world.cases if case.ordinal not in train]
+    shown = "\n".join(message["content"] for work in run.proposals for message in work.messages)
+
+    assert len(hidden) == len(run.state["dev"]) + len(run.state["holdout"])
+    assert shown
+    assert not [case.ordinal for case in hidden if case.inputs["ticket"] in shown]
+    assert {case for work in run.proposals for case in work.evidence} <= train
+
+
+@pytest.mark.parametrize(("length", "admitted"), [(39, True), (40, False)])
+@pytest.mark.parametrize("part", ["dev", "holdout"])
+def test_a_proposal_that_copies_forty_characters_of_a_hidden_case_is_rejected(
+    name: str, part: str, length: int, admitted: bool
+) -> None:
+    world, problem = a_problem(name, 3)
+    hidden = search.start(problem, STRATEGIES[name]).state[part][0]
+    copied = next(case.inputs["ticket"] for case in world.cases if case.ordinal == hidden)[10 : 10 + length]
+    world = replace(world, rewrite=lambda work, text: f"<prompt>\n{text}\nFor example: {copied}\n</prompt>")
+
+    run = drive(world, problem, STRATEGIES[name])
+    rejected = {data["reason"] for kind, data in run.events if kind == "candidate.rejected"}
+
+    assert any(copied in text for text in run.texts.values()) is admitted
+    assert ("holds a piece of a held-out case" in rejected) is not admitted
+
+
+@few
+@given(seed=SEEDS)
+def test_holdout_cases_are_run_once_the_search_is_over_and_for_two_texts_at_most(name: str, seed: int) -> None:
+    world, problem = a_problem(name, seed)
+    run = drive(world, problem, STRATEGIES[name])
+    holdout = set(run.state["holdout"])
+    asked = [[w for w in s.work if isinstance(w, Evaluate) and w.case in holdout] for s in run.steps]
+
+    assert not any(asked[:-2])
+    assert {work.candidate for work in asked[-2]} == {run.steps[0].state["candidates"][0]["hash"], run.result["best"]}
+
+
+# ---- accountable ---------------------------------------------------------------------------------
+
+
+@few
+@given(seed=SEEDS, calls=st.integers(30, 300), missing=st.sampled_from([0.0, 0.1, 0.35]))
+def test_every_candidate_that_was_dropped_says_why(name: str, seed: int, calls: int, missing: float) -> None:
+    world, problem = a_problem(name, seed, budget={"max_task_calls": calls})
+    run = drive(replace(world, missing=missing), problem, STRATEGIES[name])
+
+    for candidate in run.state["candidates"][1:]:
+        assert candidate["decision"] in ("kept", "pruned", "best"), candidate
+        assert candidate["reason"], candidate
+
+
+@few
+@given(seed=SEEDS)
+def test_exactly_the_winner_is_called_the_best(name: str, seed: int) -> None:
+    world, problem = a_problem(name, seed)
+    run = drive(world, problem, STRATEGIES[name])
+    best = [item["hash"] for item in run.state["candidates"] if item["decision"] == "best"]
+
+    assert best == ([] if run.result["best"] == run.state["candidates"][0]["hash"] else [run.result["best"]])
+
+
+@few
+@given(seed=SEEDS)
+def test_every_candidate_has_its_lineage(name: str, seed: int) -> None:
+    world, problem = a_problem(name, seed)
+    run = drive(world, problem, STRATEGIES[name])
+    known = set(run.texts)
+    proposals = {work.key for work in run.proposals}
+
+    for candidate in run.state["candidates"][1:]:
+        assert candidate["parents"]
+        assert set(candidate["parents"]) <= known
+        assert candidate["lineage"].get("proposal") in {None, *proposals}
+
+
+# ---- scaffolding ---------------------------------------------------------------------------------
+
+
+def a_problem(name: str, seed: int, **fields: Any) -> tuple[World, Problem]:
+    price = {"price": fields.pop("price")} if "price" in fields else {}
+    world = World(cases=make_cases(), salt=seed % 1000)
+    return world, world.problem(make_spec(name, seed=seed, **fields), **price)
+
+
+def spent(problem: Problem, run: Run, works: Iterable[Work], *, used: float = 1.0) -> dict[str, int]:
+    """By the name of the limit that it counts against."""
+    texts = {item["hash"]: item["components"] for item in run.state["candidates"]}
+    total = spent_on(problem, texts, works, used=used)
+    return {limit: getattr(total, measure) for limit, (measure, _) in LIMITS.items()}
+
+
+def price_of_rendering(components: Any, work: Work) -> tuple[int, int]:
+    """What a provider asks: for the rendered text, whatever the length of the template."""
+    rendered = sum(text.count("{{ ticket }}") * 80 + len(text) // 10 for text in components.values())
+    return rendered, 10 * rendered
+
+
+def shorter_but_dearer(work: Propose, text: str) -> str:
+    return f"<prompt>\nSort it{' ' + work.key[:9] * 3}: {{{{ ticket }}}} {{{{ ticket }}}} {{{{ ticket }}}}\n</prompt>"

@@ -1,0 +1,299 @@
+"""The runner of one worker process, with real threads and a provider that answers when it is told to."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from shared import db
+from shared.domain import jobs, leases
+from shared.domain.tenants import Caller
+from shared.models import Execution, Job, Queue, State, WorkerProcess
+from tests.factories import claim, execution, expire_leases, job_of, lease_rows, submit, sweep
+from tests.servers import wait_until
+from worker import providers
+from worker import runner as runner_module
+from worker.providers import Answer, Request
+from worker.runner import Runner
+from worker.tasks import STEPS
+
+
+class GatedProvider:
+    """Stands where a model would: counts the calls in flight, and holds them until the gate opens."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.calls: list[str] = []
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self._lock = threading.Lock()
+
+    def generate(self, request: Request) -> Answer:
+        with self._lock:
+            self.calls.append(request.execution_id)
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            assert self.gate.wait(30)
+        finally:
+            with self._lock:
+                self.in_flight -= 1
+        return Answer("done", 1, 1, 1)
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[GatedProvider]:
+    gated = GatedProvider()
+    monkeypatch.setitem(providers._adapters, "simulated", gated)
+    yield gated
+    gated.gate.set()
+
+
+@contextmanager
+def running(
+    *, concurrency: int = 4, queues: tuple[Queue, ...] = tuple(Queue), grace_seconds: float = 5.0
+) -> Iterator[Runner]:
+    runner = Runner(STEPS, queues=queues, concurrency=concurrency, sweep=lambda: None)
+    runner.start()
+    try:
+        yield runner
+    finally:
+        runner.stop(grace_seconds=grace_seconds)
+
+
+def state_counts() -> dict[str, int]:
+    with db.reading() as session:
+        return dict(session.execute(sa.select(Execution.state, sa.func.count()).group_by(Execution.state)).all())
+
+
+def test_due_work_is_pulled_without_any_message(admin: Caller, model: GatedProvider) -> None:
+    submit(admin, 20)
+    model.gate.set()
+
+    with running():
+        wait_until(lambda: state_counts() == {"succeeded": 20}, "all 20 are done")
+
+    assert len(model.calls) == len(set(model.calls)) == 20
+    assert lease_rows() == []
+
+
+def test_calls_in_flight_reach_the_concurrency_and_never_pass_it(admin: Caller, model: GatedProvider) -> None:
+    submit(admin, 12)
+
+    with running(concurrency=4, queues=(Queue.EXECUTIONS,)):
+        wait_until(lambda: model.in_flight == 4, "four calls are in flight")
+        model.gate.set()
+        wait_until(lambda: state_counts() == {"succeeded": 12}, "all are done")
+
+    assert model.most_in_flight == 4
+
+
+def test_batch_work_leaves_a_slot_to_the_interactive_lane(admin: Caller, model: GatedProvider) -> None:
+    submit(admin, 30)
+    with running(concurrency=8) as runner:
+        wait_until(lambda: model.in_flight == 7, "batch work fills its seven slots")
+
+        (interactive,) = submit(admin, 1, queue=Queue.INTERACTIVE)
+        runner.wake([job_of(interactive).id])
+
+        wait_until(lambda: str(interactive) in model.calls, "the interactive call is made at once")
+        assert model.in_flight == 8
+        model.gate.set()
+
+
+def test_a_process_of_one_queue_takes_nothing_else(admin: Caller, model: GatedProvider) -> None:
+    submit(admin, 2)
+    (interactive,) = submit(admin, 1, queue=Queue.INTERACTIVE)
+    model.gate.set()
+
+    with running(queues=(Queue.INTERACTIVE,)):
+        wait_until(lambda: execution(interactive).state == State.SUCCEEDED, "the interactive one is done")
+
+    assert state_counts() == {"queued": 2, "succeeded": 1}
+
+
+def test_outcomes_that_end_together_are_committed_together(
+    admin: Caller, model: GatedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    original = runner_module.record
+
+    def record(steps: Any, group: Any) -> None:
+        sizes.append(len(group))
+        original(steps, group)
+
+    monkeypatch.setattr(runner_module, "record", record)
+    submit(admin, 16)
+
+    with running(concurrency=16, queues=(Queue.EXECUTIONS,)):
+        wait_until(lambda: model.in_flight == 16, "all are in flight")
+        model.gate.set()
+        wait_until(lambda: state_counts() == {"succeeded": 16}, "all are done")
+
+    assert sum(sizes) == 16
+    assert len(sizes) < 16
+
+
+def test_a_cancel_ends_a_running_execution_although_its_call_hangs(
+    admin: Caller, model: GatedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (execution_id,) = submit(admin)
+    with running() as runner:
+        wait_until(lambda: model.in_flight == 1, "the call is in flight")
+        with db.transaction() as session:
+            job = jobs.open_job_of(session, execution_id)
+            assert job is not None
+            jobs.cancel(session, job)
+
+        runner._beat()
+
+        wait_until(lambda: execution(execution_id).state == State.CANCELED, "it is canceled")
+        assert model.in_flight == 1
+        model.gate.set()
+        wait_until(lambda: model.in_flight == 0, "the call has come back")
+
+    assert execution(execution_id).state == State.CANCELED
+    assert execution(execution_id).response_text is None
+
+
+def test_stop_lets_running_work_finish_within_the_grace_period(admin: Caller, model: GatedProvider) -> None:
+    submit(admin, 2)
+    with running(concurrency=2, queues=(Queue.EXECUTIONS,), grace_seconds=10):
+        wait_until(lambda: model.in_flight == 2, "both are in flight")
+        threading.Timer(0.3, model.gate.set).start()
+
+    assert state_counts() == {"succeeded": 2}
+
+
+def test_stop_gives_back_what_does_not_finish_without_a_loss(admin: Caller, model: GatedProvider) -> None:
+    (execution_id,) = submit(admin)
+    with running(queues=(Queue.EXECUTIONS,), grace_seconds=0):
+        wait_until(lambda: model.in_flight == 1, "it is in flight")
+
+    job = job_of(execution_id)
+    assert (job.state, job.losses, job.attempts) == (State.QUEUED, 0, 0)
+    assert execution(execution_id).ambiguous_attempts == 1
+    assert lease_rows() == []
+    assert len(claim("worker:2")) == 1
+
+
+def test_a_draining_process_claims_nothing_new(admin: Caller, model: GatedProvider) -> None:
+    model.gate.set()
+    with running() as runner:
+        runner.drain()
+        for thread in runner._threads[:1]:
+            thread.join(5)
+        submit(admin, 3)
+        runner.wake()
+
+    assert state_counts() == {"queued": 3}
+
+
+def test_a_job_that_killed_its_workers_runs_with_nothing_beside_it(admin: Caller, model: GatedProvider) -> None:
+    """I11: what is beside it would be taken along."""
+    poison, *innocent = submit(admin, 4)
+    for _ in range(2):
+        claim(job_ids=[job_of(poison).id])
+        expire_leases()
+        sweep()
+
+    with running(concurrency=4, queues=(Queue.EXECUTIONS,)):
+        wait_until(lambda: model.in_flight == 1, "one call is in flight")
+        assert model.calls == [str(poison)]
+        assert execution(innocent[0]).state == State.QUEUED
+        model.gate.set()
+        wait_until(lambda: state_counts() == {"succeeded": 4}, "the others follow")
+
+    assert model.calls[0] == str(poison)
+
+
+def test_a_lost_lease_starts_nothing_new_and_its_successor_is_not_disturbed(
+    admin: Caller, model: GatedProvider
+) -> None:
+    (execution_id,) = submit(admin)
+    with running(concurrency=1, queues=(Queue.EXECUTIONS,)) as runner:
+        wait_until(lambda: model.in_flight == 1, "it is in flight")
+        expire_leases()
+        sweep()
+        (successor,) = claim("worker:2")
+        runner._beat()
+        model.gate.set()
+        wait_until(lambda: runner._in_flight() == 0, "the slot is free again")
+
+    assert execution(execution_id).state == State.RUNNING
+    assert [row.fence for row in lease_rows()] == [successor.fence]
+
+
+def test_an_answer_survives_a_database_that_is_away_for_a_moment(
+    admin: Caller, model: GatedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is paid for, so it is kept until it can be written."""
+    (execution_id,) = submit(admin)
+    original = runner_module.record
+    refused: list[int] = []
+
+    def away_twice(steps: object, group: object) -> None:
+        if len(refused) < 2:
+            refused.append(1)
+            raise sa.exc.OperationalError("COMMIT", {}, Exception("server closed the connection"))
+        original(steps, group)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(runner_module, "record", away_twice)
+    model.gate.set()
+    with running(queues=(Queue.EXECUTIONS,)):
+        wait_until(lambda: execution(execution_id).state == State.SUCCEEDED, "it is recorded in the end")
+
+    assert len(refused) == 2
+    assert len(model.calls) == 1
+
+
+def test_a_process_checks_in_with_its_queues_and_out_when_it_stops(admin: Caller, model: GatedProvider) -> None:
+    def processes() -> list[WorkerProcess]:
+        with db.reading() as session:
+            return list(session.scalars(sa.select(WorkerProcess)))
+
+    with running(concurrency=3, queues=(Queue.EXECUTIONS, Queue.INTERACTIVE)):
+        wait_until(lambda: len(processes()) == 1, "it has checked in")
+        (row,) = processes()
+        assert (row.queues, row.concurrency) == (["interactive", "executions"], 3)
+
+    assert processes() == []
+
+
+def test_a_crash_in_a_step_is_retried_and_then_fails_in_the_open(
+    admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        def generate(self, request: Request) -> Answer:
+            raise RuntimeError("a bug")
+
+    monkeypatch.setitem(providers._adapters, "simulated", Broken())
+    (execution_id,) = submit(admin)
+
+    with running(queues=(Queue.EXECUTIONS,)) as runner:
+        for attempt in range(1, 5):
+            runner.wake()
+            wait_until(lambda attempt=attempt: execution(execution_id).attempts >= attempt, f"attempt {attempt}")  # type: ignore[misc]
+            with db.transaction() as session:
+                session.execute(sa.update(Job).values(run_at=db.db_now(-1)))
+
+    row = execution(execution_id)
+    assert (row.state, row.error_type) == (State.FAILED, "internal_error")
+    assert "a bug" in (row.error_message or "")
+
+
+def test_hints_of_a_message_do_not_outrank_priority_for_ever(admin: Caller, model: GatedProvider) -> None:
+    """A message names jobs; it may bring them forward, but a wrong or stale one does no harm."""
+    ids = submit(admin, 3)
+    model.gate.set()
+
+    with running(queues=(Queue.EXECUTIONS,)) as runner:
+        runner.wake([10**12, job_of(ids[2]).id])
+        wait_until(lambda: state_counts() == {"succeeded": 3}, "all are done")
+
+    assert len(model.calls) == 3
+    with db.reading() as session:
+        assert not leases.has_quarantined(session, list(Queue))
