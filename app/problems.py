@@ -15,7 +15,7 @@ from shared.db import is_busy, violated_constraint
 from shared.errors import AlreadyExists, BodyTooLarge, DatabaseBusy, FieldError, PromptmillError
 
 log = structlog.get_logger("api")
-BASE_TYPE = "/docs/problems/"
+BASE_TYPE = "urn:promptmill:problem:"  # docs/reference/errors.md
 
 
 class FieldProblem(ma.Schema):

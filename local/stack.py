@@ -237,12 +237,12 @@ def _write_up(stack: Stack, up_file: Path, pids: Mapping[str, int]) -> None:
 
 def _api_key(home: Path) -> str:
     """The same key on every start of this home; PROMPTMILL_API_KEY wins."""
-    return os.environ.get("PROMPTMILL_API_KEY") or "pm_" + _secret(home / "api_key")
+    return os.environ.get("PROMPTMILL_API_KEY") or _secret(home / "api_key", prefix="pm_")
 
 
-def _secret(path: Path) -> str:
+def _secret(path: Path, *, prefix: str = "") -> str:
     if not path.exists():
-        write_atomically(path, secrets.token_urlsafe(32))
+        write_atomically(path, prefix + secrets.token_urlsafe(32) + "\n")
     return path.read_text().strip()
 
 

@@ -14,6 +14,10 @@ OPERATORS = ("reflect", "paraphrase", "fresh_start", "shorten", "delete", "swap"
 LLM_OPERATORS = ("reflect", "paraphrase", "fresh_start", "shorten")
 
 
+MAX_WEIGHT = 1_000_000  # sums of weights stay finite
+SMALL = 30  # cases; below this, train and dev are the same and a result is only indicative
+
+
 @dataclass(frozen=True)
 class Knob:
     """One setting. `kind` is int, float, bool, enum, optional_int or weights (name → number ≥ 0)."""
@@ -138,17 +142,25 @@ def resolve_split(given: Mapping[str, Any]) -> dict[str, Any]:
     return resolved
 
 
+def split_shares(split: Mapping[str, Any], cases: int) -> dict[str, float]:
+    """The share of each part that gets any. Without train, as with few cases, the dev cases serve as train."""
+    if cases < SMALL:
+        holdout = max(5 / cases, split["holdout_fraction"])
+        return {"dev": 1 - holdout, "holdout": holdout}
+    shares = {part: split[f"{part}_fraction"] for part in ("train", "dev", "holdout")}
+    return {part: share for part, share in shares.items() if share > 0}
+
+
 def minimum_task_calls(spec: Mapping[str, Any], cases: int) -> int:
     """Task calls of the cheapest useful run: the baseline, one round of one rung, and the holdout twice."""
-    strategy, evaluation, split = spec["knobs"], spec["evaluation"], spec["split"]
-    holdout = math.ceil(cases * split["holdout_fraction"])
-    dev = math.ceil(cases * split["dev_fraction"])
-    if evaluation["max_cases"] is not None:
-        dev = min(dev, evaluation["max_cases"])
+    strategy, evaluation = spec["knobs"], spec["evaluation"]
+    sizes = {part: math.ceil(cases * share - 1e-6) for part, share in split_shares(spec["split"], cases).items()}
+    dev = min(sizes["dev"], evaluation["max_cases"] or sizes["dev"])
     rung = dev if evaluation["mode"] == "full" else min(evaluation["min_cases"], dev)
     children = strategy.get("expansions_per_beam", min(2, strategy.get("proposals", 2)))
-    evidence = strategy.get("evidence_cases", 0)
-    return int((dev + evidence + rung * children + 2 * holdout) * evaluation["repeats"])
+    # Where dev serves as train, only what `max_cases` leaves out of the baseline is still to be run.
+    evidence = min(strategy.get("evidence_cases", 0), sizes.get("train", sizes["dev"] - dev))
+    return int((dev + evidence + rung * children + 2 * sizes["holdout"]) * evaluation["repeats"])
 
 
 def describe() -> list[dict[str, Any]]:
@@ -198,7 +210,7 @@ def _problem(knob: Knob, value: Any) -> str | None:
         return _weights_problem(knob, value)
     if isinstance(value, bool) or not isinstance(value, int if kind == "int" else (int, float)):
         return "must be a whole number" if kind == "int" else "must be a number"
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return "must be a finite number"
     below = value <= knob.low if knob.open_low else value < knob.low
     if below or value > knob.high:
@@ -213,8 +225,8 @@ def _weights_problem(knob: Knob, value: Any) -> str | None:
     for name, weight in value.items():
         if name not in knob.choices:
             return f"unknown name {name!r}; there are: {', '.join(knob.choices)}"
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-            return f"the weight of {name} must be a number from 0"
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= MAX_WEIGHT:
+            return f"the weight of {name} must be a number from 0 to {MAX_WEIGHT:,}"
     return None if sum(value.values()) > 0 else "at least one weight must be above 0"
 
 

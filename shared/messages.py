@@ -1,14 +1,16 @@
 """The Celery application and the two messages that are sent: a doorbell for jobs, a wake-up for a waiter.
 
-The job row is the queue (I1). A message only makes it fast and visible, so nothing here ever raises
-to its caller, nothing waits longer than about two seconds, and a dead Redis is left alone for a moment
-instead of being asked again by every request.
+The job row is the queue (I1). A message only makes it fast and visible, so sending one never raises, and
+never waits: a thread of its own does it. A Redis that failed a moment ago is left alone for a while; what
+was to be said meanwhile is dropped, and found by pulling.
 """
 
+import contextlib
+import queue
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import redis
 import structlog
@@ -61,8 +63,8 @@ celery.conf.update(
     broker_connection_max_retries=None,
     worker_cancel_long_running_tasks_on_connection_loss=False,
     broker_transport_options={
-        "socket_timeout": 1,  # the worker, which blocks on reads, raises it
-        "socket_connect_timeout": 1,
+        "socket_timeout": 5,
+        "socket_connect_timeout": 2,
         "socket_keepalive": True,
         "health_check_interval": 5,
         "visibility_timeout": 3600,
@@ -82,22 +84,21 @@ celery.conf.update(
     beat_max_loop_interval=5,
 )
 
-_quiet_until = 0.0
-_quiet_lock = threading.Lock()
+_outbox: "queue.Queue[Callable[[], object]]" = queue.Queue(maxsize=1_000)
+_sender: threading.Thread | None = None
+_sender_lock = threading.Lock()
 
 
-def ring(queue: Queue | str, job_ids: Sequence[int]) -> None:
+def ring(lane: Queue | str, job_ids: Sequence[int]) -> None:
     """Tell the fleet that these jobs are due. Call it after their commit."""
     for start in range(0, min(len(job_ids), RUNG_AT_MOST), IDS_PER_MESSAGE):
-        ids = list(job_ids[start : start + IDS_PER_MESSAGE])
-        if not _deliver(lambda ids=ids: _publish(str(queue), ids)):
-            return
+        _send_soon(partial(_publish, str(lane), list(job_ids[start : start + IDS_PER_MESSAGE])))
 
 
 def announce_finished(execution_ids: Sequence[str]) -> None:
     """Wake whoever waits for these executions."""
     if execution_ids:
-        _deliver(lambda: client().publish(WAKE_CHANNEL, ",".join(execution_ids)))
+        _send_soon(lambda: client().publish(WAKE_CHANNEL, ",".join(execution_ids)))
 
 
 _client: redis.Redis | None = None
@@ -124,20 +125,29 @@ def is_reachable() -> bool:
         return False
 
 
-def _publish(queue: str, job_ids: list[int]) -> None:
-    celery.send_task("promptmill.claim", args=[job_ids], queue=queue)
+def _publish(lane: str, job_ids: list[int]) -> None:
+    celery.send_task("promptmill.claim", args=[job_ids], queue=lane)
 
 
-def _deliver(send: Any) -> bool:
-    """Send, unless Redis failed a moment ago. True when it went out."""
-    global _quiet_until
-    if time.monotonic() < _quiet_until:
-        return False
-    try:
-        send()
-    except (OperationalError, redis.RedisError, OSError) as error:
-        with _quiet_lock:
-            _quiet_until = time.monotonic() + _QUIET_SECONDS
-        log.warning("message_not_sent", error=str(error))
-        return False
-    return True
+def _send_soon(send: Callable[[], object]) -> None:
+    global _sender
+    with contextlib.suppress(queue.Full):
+        _outbox.put_nowait(send)
+    with _sender_lock:
+        # Started on first use, so that each process has its own: threads do not survive a fork.
+        if _sender is None or not _sender.is_alive():
+            _sender = threading.Thread(target=_send_for_ever, name="messages", daemon=True)
+            _sender.start()
+
+
+def _send_for_ever() -> None:
+    quiet_until = 0.0
+    while True:
+        send = _outbox.get()
+        if time.monotonic() < quiet_until:
+            continue
+        try:
+            send()
+        except (OperationalError, redis.RedisError, OSError) as error:
+            quiet_until = time.monotonic() + _QUIET_SECONDS
+            log.warning("message_not_sent", error=str(error))

@@ -5,7 +5,6 @@ in words that a prompt writer can act on: it is what reflection reads.
 """
 
 import json
-import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.errors import field_error
+
+MAX_WEIGHT = 1_000_000  # sums of weights stay finite
+_MOST_LEVELS = 100  # of nesting in an answer
+_MOST_STARTS = 100  # places where a lenient reading looks for an object
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,8 @@ def check_scorers(given: Sequence[Mapping[str, Any]], pointer: str = "/scorers")
         if kind not in SCORERS:
             raise field_error(f"{where}/type", f"must be one of {', '.join(SCORERS)}")
         weight = item.get("weight", 1.0)
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
-            raise field_error(f"{where}/weight", "must be a number above 0")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= MAX_WEIGHT:
+            raise field_error(f"{where}/weight", f"must be a number above 0, at most {MAX_WEIGHT:,}")
         known = SCORERS[kind].settings
         unknown = [name for name in item if name not in ("type", "weight", *known)]
         if unknown:
@@ -79,7 +82,8 @@ def _contains(answer: str, expected: Any, settings: Mapping[str, Any]) -> Score:
     """The share of the expected texts that the answer holds."""
     wanted = [str(item) for item in expected] if isinstance(expected, list) else [_text_of(expected)]
     fold = str if settings["case_sensitive"] else str.casefold
-    missing = [item for item in wanted if fold(item) not in fold(answer)]
+    text = fold(unicodedata.normalize("NFC", answer))
+    missing = [item for item in wanted if fold(unicodedata.normalize("NFC", item)) not in text]
     value = 1 - len(missing) / len(wanted) if wanted else 1.0
     return Score(value, not missing, f"missing: {', '.join(map(_shown, missing))}" if missing else "")
 
@@ -92,7 +96,9 @@ def _json_fields(answer: str, expected: Any, settings: Mapping[str, Any]) -> Sco
     wanted = expected if isinstance(expected, Mapping) else {"answer": expected}
     wrong = []
     for name, value in wanted.items():
-        if _normalized(_text_of(parsed.get(name))) != _normalized(_text_of(value)):
+        if name not in parsed and value is not None:
+            wrong.append(f"{name}: expected {_text_of(value)}, the field is missing")
+        elif not _same_value(parsed.get(name), value):
             wrong.append(f"{name}: expected {_text_of(value)} got {_shown(_text_of(parsed.get(name)))}")
     value = 1 - len(wrong) / len(wanted) if wanted else 1.0
     return Score(value, not wrong, "; ".join(wrong))
@@ -121,21 +127,42 @@ SCORERS: Mapping[str, _Kind] = {
 
 
 def _parse_object(answer: str, *, lenient: bool) -> Mapping[str, Any] | None:
-    """The answer as a JSON object; lenient also takes one in a fence or inside other text."""
-    candidates = [answer.strip()]
-    fenced = re.search(r"```(?:json)?\s*(\{.*?\})\s*```", answer, re.DOTALL)
-    if fenced:
-        candidates.append(fenced.group(1))
-    if lenient and "{" in answer and "}" in answer:
-        candidates.append(answer[answer.index("{") : answer.rindex("}") + 1])
-    for text in candidates:
+    """The answer as a JSON object; lenient also takes the first one in a fence or inside other text."""
+    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+    text = answer.strip()
+    starts = [at for at, character in enumerate(text) if character == "{"][:_MOST_STARTS] if lenient else [0]
+    for start in starts:
         try:
-            parsed = json.loads(text)
+            parsed, end = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
             continue
-        if isinstance(parsed, dict):
+        if isinstance(parsed, dict) and (lenient or end == len(text)) and not _is_deep(parsed):
             return parsed
     return None
+
+
+def _is_deep(parsed: Any) -> bool:
+    """Whether it is nested so deeply that writing it as text could pass the interpreter's limit."""
+    level = [parsed]
+    for _ in range(_MOST_LEVELS):
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _same_value(got: Any, wanted: Any) -> bool:
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (got, wanted))
+    return bool(got == wanted) if numbers else _normalized(_text_of(got)) == _normalized(_text_of(wanted))
 
 
 def _normalized(text: str) -> str:

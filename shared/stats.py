@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 RESAMPLES = 10_000
+_CELLS = 1_000_000  # of one block of resamples
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,12 @@ def compare_paired(baseline: Sequence[float], candidate: Sequence[float], *, see
     low, high = np.quantile(means, [0.025, 0.975])
     observed = abs(deltas.mean())
     generator = np.random.default_rng(seed)
-    signs = generator.integers(0, 2, size=(RESAMPLES, len(deltas)), dtype=np.int8) * 2 - 1
-    flipped = np.abs((signs * deltas).mean(axis=1))
-    # Floating-point sums of the same numbers in another order may differ in the last bit.
-    p_value = (1 + int((flipped >= observed - 1e-12).sum())) / (RESAMPLES + 1)
+    as_extreme = 0
+    for rows in _blocks(len(deltas)):
+        signs = generator.integers(0, 2, size=(rows, len(deltas)), dtype=np.int8) * 2 - 1
+        # Floating-point sums of the same numbers in another order may differ in the last bit.
+        as_extreme += int((np.abs((signs * deltas).mean(axis=1)) >= observed - 1e-12).sum())
+    p_value = (1 + as_extreme) / (RESAMPLES + 1)
     return Difference(
         len(deltas), float(a.mean()), float(b.mean()), float(deltas.mean()), float(low), float(high), p_value
     )
@@ -67,6 +70,14 @@ def _bootstrap_means(
     values: "np.ndarray[tuple[int], np.dtype[np.float64]]", seed: int
 ) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
     generator = np.random.default_rng(seed)
-    draws = generator.integers(0, len(values), size=(RESAMPLES, len(values)))
-    means: np.ndarray[tuple[int], np.dtype[np.float64]] = values[draws].mean(axis=1)
-    return means
+    means = [
+        values[generator.integers(0, len(values), size=(rows, len(values)))].mean(axis=1)
+        for rows in _blocks(len(values))
+    ]
+    return np.concatenate(means)
+
+
+def _blocks(width: int) -> list[int]:
+    """The resamples in blocks of rows, so that 50,000 cases take tens of megabytes and not gigabytes."""
+    rows = max(1, _CELLS // width)
+    return [min(rows, RESAMPLES - done) for done in range(0, RESAMPLES, rows)]

@@ -7,6 +7,7 @@ values, `if`, `for`, comparisons, and the filters below. Undefined variables are
 
 import io
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
@@ -373,14 +374,17 @@ def _problem(node: nodes.Node, loop_depth: int) -> str | None:
         return f"names must not begin with an underscore: {node.name}"
     if isinstance(node, nodes.Name) and node.name == "self":
         return "the name self is taken: it stands for the template"
-    text = getattr(node, "value", getattr(node, "data", None))  # of a Const, of TemplateData
-    return _unstorable(text) if isinstance(text, str) else None
+    if isinstance(node, nodes.Const | nodes.TemplateData):
+        return _literal_problem(node.value if isinstance(node, nodes.Const) else node.data)
+    return None
 
 
-def _unstorable(text: str) -> str | None:
-    """Why no database can hold this text, which an escape in the template can spell."""
-    if "\x00" in text:
-        return "holds a NUL character"
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        return "holds half of a surrogate pair"
+def _literal_problem(value: Any) -> str | None:
+    """Why no database can hold this value, which an escape or an exponent in the template can spell."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a number is too large"
+    if isinstance(value, str) and "\x00" in value:
+        return "a text holds a NUL character"
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        return "a text holds half of a surrogate pair"
     return None

@@ -35,7 +35,18 @@ from shared.models import Base, Role  # noqa: E402
 from tests.support import API_KEY, Api, Drain  # noqa: E402
 
 logs.configure("tests")
-DATABASES = ("sqlite", "postgresql")
+
+
+def _databases(chosen: str) -> list[str]:
+    """Those named in PROMPTMILL_TEST_DATABASES, else both. A wrong name ends the run: no test must get lost by it."""
+    known = ["sqlite", "postgresql"]
+    names = chosen.replace(",", " ").split() or known
+    if unknown := sorted(set(names) - set(known)):
+        raise pytest.UsageError(f"PROMPTMILL_TEST_DATABASES: {', '.join(unknown)} is none of {', '.join(known)}")
+    return names
+
+
+DATABASES = _databases(os.environ.get("PROMPTMILL_TEST_DATABASES", ""))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

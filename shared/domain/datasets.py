@@ -17,7 +17,7 @@ from shared.domain import events, pages, projects
 from shared.domain.names import check_name, is_name
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller
-from shared.errors import AlreadyExists, BadRequest, FieldError, NotFound, Unprocessable
+from shared.errors import AlreadyExists, BadRequest, FieldError, NotFound, Unprocessable, field_error
 from shared.hashing import hash_of
 from shared.models import Dataset, TestCase, new_id
 
@@ -177,6 +177,8 @@ def parse_csv(raw: bytes) -> list[NewCase]:
 
 def parse_rows(rows: Sequence[Any]) -> list[NewCase]:
     """The rows of a JSON array. Errors are named by JSON pointer, so the first is /0."""
+    if not rows:
+        raise field_error("/", "the array holds no test case")
     return _checked(enumerate(rows), "element")
 
 

@@ -23,9 +23,9 @@ def problems(session: Session) -> list[str]:
         for queue in _overdue_queues(session)
         if not consumed[queue]
     ]
-    age = sweep_age_seconds(session)
-    if any(consumed.values()) and (age is None or age > 3 * settings().sweep_seconds + 5):
-        found.append("the sweep has not run" if age is None else f"the last sweep was {age:.0f} s ago")
+    late = _sweep_late_seconds(session)
+    if late is not None:
+        found.append(f"no sweep for {late:.0f} s; workers and beat are due to run one every few seconds")
     return found
 
 
@@ -97,11 +97,8 @@ def fleet_gauges(session: Session) -> FleetGauges:
 
 def consumers(session: Session) -> dict[str, int]:
     """Live worker processes by queue."""
-    alive_for = max(3 * (settings().heartbeat_seconds or 20.0), 15.0)
     counts = {queue.value: 0 for queue in Queue}
-    for queues in session.scalars(
-        sa.select(WorkerProcess.queues).where(WorkerProcess.heartbeat_at >= db_now(-alive_for))
-    ):
+    for queues in session.scalars(sa.select(WorkerProcess.queues).where(*_is_alive())):
         for queue in queues:
             counts[queue] += 1
     return counts
@@ -112,6 +109,22 @@ def sweep_age_seconds(session: Session) -> float | None:
         sa.select(Schedule.finished_at, db_now()).where(Schedule.name == "sweep", Schedule.finished_at.is_not(None))
     ).first()
     return None if row is None or row[0] is None else (row[1] - row[0]).total_seconds()
+
+
+def _sweep_late_seconds(session: Session) -> float | None:
+    """How long no sweep has ended, when that is too long for a fleet that is up; None when all is well."""
+    born = session.scalar(sa.select(sa.func.min(WorkerProcess.started_at)).where(*_is_alive()))
+    if born is None:
+        return None
+    now = session.scalars(sa.select(db_now())).one()
+    ended = session.scalar(sa.select(Schedule.finished_at).where(Schedule.name == "sweep"))
+    age = (now - max(born, ended or born)).total_seconds()
+    return age if age > 3 * settings().sweep_seconds + 5 else None
+
+
+def _is_alive() -> tuple[sa.ColumnElement[bool], ...]:
+    silent_for = max(3 * (settings().heartbeat_seconds or 20.0), 15.0)
+    return (WorkerProcess.heartbeat_at >= db_now(-silent_for),)
 
 
 def _overdue_queues(session: Session) -> list[str]:

@@ -29,16 +29,16 @@ class LocalStack:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.log = (self.home / "stack.log").open("ab")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "local", "up"],
-            cwd=ROOT,
-            env=environment(self.home, **self._settings),
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        wait_until(lambda: self.up_file.exists() or self._has_ended(), "up.json is there", seconds=90)
+        with (self.home / "stack.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "local", "up"],
+                cwd=ROOT,
+                env=environment(self.home, **self._settings),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        wait_until(lambda: self._is_up() or self._has_ended(), "up.json is there", seconds=90)
         assert not self._has_ended(), self.log_text()
 
     @property
@@ -86,7 +86,6 @@ class LocalStack:
             return 0
         self._process.send_signal(number)
         code = self._process.wait(timeout=60)
-        self.log.close()
         self._process = None
         return code
 
@@ -116,7 +115,9 @@ class LocalStack:
     def prepare_tickets(self, model: dict[str, str]) -> None:
         """The prompt and the dataset of the demo."""
         settings = {**model, "params": {"temperature": 0.0, "max_new_tokens": 60}}
-        self.call("PUT", "/v1/prompts/ticket-triage", {"template_source": PROMPT, "set_active": True, "model": settings})
+        self.call(
+            "PUT", "/v1/prompts/ticket-triage", {"template_source": PROMPT, "set_active": True, "model": settings}
+        )
         self.call("POST", "/v1/datasets", {"name": "support-tickets"})
         self.call(
             "POST",
@@ -140,6 +141,12 @@ class LocalStack:
 
     def log_text(self) -> str:
         return (self.home / "stack.log").read_text()[-5000:]
+
+    def _is_up(self) -> bool:
+        """Whether up.json is that of the process which was just started: after a crash an old one lies there."""
+        with contextlib.suppress(OSError, ValueError):
+            return bool(self.up["pids"]["supervisor"] == self.pid)
+        return False
 
     def _has_ended(self) -> bool:
         return self._process is not None and self._process.poll() is not None

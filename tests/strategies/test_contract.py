@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared import knobs
 from tests.strategies.world import (
     SEED_TEXT,
     Run,
@@ -181,6 +182,32 @@ def test_the_finish_reason_names_the_limit_that_bound(name: str, seed: int, limi
         assert problem.spec["budget"][limit] < needed + spent(problem, free, holdout)[limit]
 
 
+@pytest.mark.parametrize("cases", [10, 14, 29, 30, 41, 100])
+@pytest.mark.parametrize("evaluation", [{}, {"mode": "full"}, {"repeats": 2}, {"max_cases": 3, "min_cases": 2}])
+def test_the_smallest_budget_that_is_accepted_pays_for_a_measured_challenger(
+    name: str, cases: int, evaluation: dict[str, Any]
+) -> None:
+    world = World(cases=make_cases(cases))
+    spec = make_spec(name, evaluation=evaluation)
+    spec["budget"] = {"max_task_calls": knobs.minimum_task_calls(spec, cases)}
+
+    run = drive(world, world.problem(spec), STRATEGIES[name])
+
+    assert {work.candidate for work in run.evaluations} > {run.state["candidates"][0]["hash"]}
+    assert run.result["holdout"]["n"] == len(run.state["holdout"])
+
+
+def test_a_budget_for_some_proposals_buys_some(name: str) -> None:
+    free = run_search(name)
+    first = next(step for step in free.steps if any(isinstance(work, Propose) for work in step.work))
+    wanted = sum(isinstance(work, Propose) for work in first.work)
+
+    run = run_search(name, budget={"max_task_calls": 600, "max_proposer_calls": wanted - 1})
+
+    assert len(run.proposals) == wanted - 1
+    assert run.state["finish_reason"] == "budget_proposer_calls"
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 20),
@@ -276,6 +303,16 @@ def test_more_than_half_of_the_calls_failing_ends_as_scoring_failed(name: str, s
     assert (run.state["finish_reason"] == "scoring_failed") is gives_up
     assert (run.result["verdict"] == "not_measured") is gives_up
     assert run.result["baseline_dev"] == 0.5
+
+
+def test_one_failed_call_of_a_small_step_does_not_end_the_search(name: str) -> None:
+    problem = a_problem(name, 0, evaluation={"min_cases": 1, "missing_tolerance": 1.0})[1]
+    last = search.start(problem, STRATEGIES[name]).state["dev"][-1]
+    world = World(score=lambda text, case: None if case == last else 0.5)
+    run = drive(world, problem, STRATEGIES[name])
+
+    assert run.state["finish_reason"] != "scoring_failed"
+    assert run.result["holdout"] is not None
 
 
 def test_a_holdout_that_mostly_failed_measures_nothing(name: str) -> None:

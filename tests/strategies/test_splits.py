@@ -9,8 +9,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from shared.knobs import SMALL
 from worker.strategies.contract import Case
-from worker.strategies.splits import SMALL, Split, balanced, draw, split
+from worker.strategies.splits import Split, balanced, draw, split
 
 PARTS = ("train", "dev", "holdout")
 DEFAULT = {"train_fraction": 0.3, "dev_fraction": 0.4, "holdout_fraction": 0.3, "split_seed": 0}

@@ -121,7 +121,7 @@ class World:
         if isinstance(work, Propose):
             return Result(work.key, output=None if self.proposer_fails else self._proposal(work))
         text = "\n".join(texts[work.candidate].values())
-        if _fraction("missing", self.salt, work.key) < self.missing:
+        if fraction("missing", self.salt, work.key) < self.missing:
             return Result(work.key)
         score = self._score(text, work)
         if score is None:
@@ -133,7 +133,7 @@ class World:
             return self.score(text, work.case)
         if self.flat is not None:
             return self.flat
-        return float(_fraction("coin", self.salt, text, work.case, work.repeat) < self.true_score(text))
+        return float(fraction("coin", self.salt, text, work.case, work.repeat) < self.true_score(text))
 
     def _proposal(self, work: Propose) -> str:
         found = re.search(r"<prompt>\n(.*?)\n</prompt>", work.messages[-1]["content"], re.DOTALL)
@@ -141,7 +141,7 @@ class World:
         text = found[1]
         if self.rewrite is not None:
             return self.rewrite(work, text)
-        fate, pick = _fraction("fate", self.salt, work.key), _fraction("pick", self.salt, work.key)
+        fate, pick = fraction("fate", self.salt, work.key), fraction("pick", self.salt, work.key)
         if fate < 0.1:
             return "I would make it more precise."
         if fate < 0.2:
@@ -262,7 +262,8 @@ def _digest(*key: Any) -> str:
     return hashlib.sha256(repr(key).encode()).hexdigest()
 
 
-def _fraction(*key: Any) -> float:
+def fraction(*key: Any) -> float:
+    """A number in [0, 1) that the key decides."""
     return int(_digest(*key)[:13], 16) / 16**13
 
 

@@ -116,6 +116,8 @@ def _reranked(search: "Search", survivors: Sequence[str], cases: Sequence[int]) 
 
 def _diverse(search: "Search", left: Sequence[str], values: Mapping[str, float]) -> list[str]:
     """Maximal marginal relevance (Carbonell and Goldstein 1998): good, and unlike what is chosen already."""
+    if not left:
+        return []
     rate = search.knobs["diversity_rate"]
     low, high = min(values[one] for one in left), max(values[one] for one in left)
     scale = (high - low) or 1.0

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+# All of a template that is not text: placeholders, comments, and a delimiter that stands alone.
+_TAG = re.compile(PLACEHOLDER.pattern + r"|\{#.*?#\}|\{[{%#]|[}%#]\}", re.DOTALL)
 _SHOWN_CHARACTERS = 600  # of an input or an output, when a failure is shown to the proposer
 
 PHRASES = (
@@ -71,9 +73,12 @@ def parse(answer: str) -> str | None:
 
 
 def edit(operator: str, text: str, chance: random.Random) -> str:
-    """A free edit at the level of lines. Lines with placeholders stay whole and in place."""
+    """A free edit at the level of lines. Lines that any part of a placeholder touches stay whole and in order."""
     lines = text.split("\n")
-    movable = [i for i, line in enumerate(lines) if line.strip() and not PLACEHOLDER.search(line)]
+    fixed: set[int] = set()
+    for tag in _TAG.finditer(text):
+        fixed.update(range(text.count("\n", 0, tag.start()), text.count("\n", 0, tag.end()) + 1))
+    movable = [i for i, line in enumerate(lines) if line.strip() and i not in fixed]
     if operator == "delete" and len(movable) > 1:
         del lines[chance.choice(movable)]
     elif operator == "swap" and len(movable) > 1:

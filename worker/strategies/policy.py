@@ -53,8 +53,15 @@ def rank(search: "Search", candidates: Sequence[str], cases: Sequence[int]) -> l
 
 def _score_rung(search: "Search") -> None:
     state = search.state["policy"]
-    if not search.evaluate(state["alive"], state["cases"][: state["rung"]]):
-        _hand_over(search, rank(search, state["alive"], state["cases"][: state["scored"]]) if state["scored"] else [])
+    cases = state["cases"][: state["rung"]]
+    if not state["scored"]:
+        # A pool that is too large for what is left is cut, so that the last of the budget still buys something.
+        pool, state["alive"] = state["alive"], search.evaluate_affordable(state["alive"], cases)
+        _drop(search, pool[len(state["alive"]) :], "the budget does not cover it")
+        if not state["alive"]:
+            _hand_over(search, [])
+    elif not search.evaluate(state["alive"], cases):
+        _hand_over(search, rank(search, state["alive"], state["cases"][: state["scored"]]))
 
 
 def _hand_over(search: "Search", ranked: Sequence[str]) -> None:

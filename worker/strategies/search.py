@@ -25,6 +25,7 @@ from worker.strategies.splits import balanced, draw, split
 
 LEAK_CHARACTERS = 40  # a candidate may not hold so long a piece of a dev or holdout case
 GIVE_UP_MISSING = 0.5  # of one barrier's scores
+_FEW_FAILURES = 5
 _KEPT_FAILURES = 32  # per candidate; the proposer is shown a sample of them
 _MEASURES = {
     "task_calls": "max_task_calls",
@@ -184,23 +185,20 @@ class Search:
 
     def evaluate(self, candidates: Sequence[str], cases: Sequence[int]) -> bool:
         """Ask for every score that is missing; False when the budget does not cover it (nothing is asked)."""
-        repeats = range(self.evaluation["repeats"])
-        wanted: list[Work] = [
-            Evaluate(candidate, case, repeat)
-            for candidate in candidates
-            for case in cases
-            for repeat in repeats
-            if not self._has(candidate, case, repeat)
-        ]
-        return self._emit(wanted)
+        return self._emit([work for candidate in candidates for work in self._unscored(candidate, cases)])
+
+    def evaluate_affordable(self, candidates: Sequence[str], cases: Sequence[int]) -> list[str]:
+        """Like `evaluate`, for as many of the candidates, the first first, as the budget covers: those."""
+        return list(candidates[: self._emit_first([self._unscored(candidate, cases) for candidate in candidates])])
 
     def propose(self, asked: Sequence[tuple[str, str, int]]) -> list[str] | None:
         """Make children: (operator, parent, slot) each. Edits come back at once; proposals as work.
 
-        Returns the hashes of the children made by edits, or None when the budget does not cover the rest.
+        Returns the hashes of the children made by edits, or None when the budget covers not one proposal.
+        Where it covers some, the first are asked for.
         """
         made: list[str] = []
-        wanted: list[Work] = []
+        wanted: list[list[Work]] = []
         for operator, parent, slot in asked:
             chance = self.draw("propose", parent, slot)
             component = chance.choice(sorted(self.components(parent)))
@@ -209,8 +207,8 @@ class Search:
                 child = self._child(parent, component, text, operator, {"slot": slot})
                 made += [child] if child else []
             else:
-                wanted.append(self._proposal(operator, parent, component, slot, chance))
-        return made if self._emit(wanted) else None
+                wanted.append([self._proposal(operator, parent, component, slot, chance)])
+        return made if self._emit_first(wanted) or not wanted else None
 
     def children(self) -> list[str]:
         """The candidates admitted in this round, oldest first."""
@@ -318,7 +316,9 @@ class Search:
         proposals = len(waiting) - evaluations
         answered = sum(1 for key in waiting if key in by_key and by_key[key].output is not None)
         self.state["open"] = {}
-        if evaluations and missing / evaluations > GIVE_UP_MISSING:
+        # One or two failures of a small barrier say nothing about the rest; the baseline and the holdout must stand.
+        enough = missing >= _FEW_FAILURES or self.state["phase"] in ("baseline", "holdout")
+        if evaluations and enough and missing / evaluations > GIVE_UP_MISSING:
             self._give_up("scoring_failed")
         elif proposals and not answered:
             self._give_up("proposer_failed")
@@ -361,7 +361,7 @@ class Search:
         finalists = self.state["finalists"]
         if any(not self._is_complete(one) for one in finalists) and not self.own.get("topped_up"):
             self.own["topped_up"] = True
-            if self.evaluate(finalists, self.dev):
+            if self.evaluate_affordable(finalists, self.dev):
                 return
         for one in finalists:
             if self._is_complete(one):
@@ -437,6 +437,24 @@ class Search:
         self.work += wanted
         return True
 
+    def _emit_first(self, units: Sequence[Sequence[Work]]) -> int:
+        """Add as many units of work, the first first, as fit; how many. If not all do, the budget is exhausted."""
+
+        def first(count: int) -> list[Work]:
+            return [work for unit in units[:count] for work in unit]
+
+        if self._emit(first(len(units))):
+            return len(units)
+        fits, too_many = 0, len(units)
+        while too_many - fits > 1:
+            middle = (fits + too_many) // 2
+            if self._shortage(first(middle)):
+                too_many = middle
+            else:
+                fits = middle
+        self.work += first(fits)
+        return fits
+
     def _shortage(self, wanted: Sequence[Work]) -> str | None:
         """The measure that would run out, on upper bounds; None when the work fits."""
         limits = self.problem.spec["budget"]
@@ -478,16 +496,18 @@ class Search:
         """What the holdout of one candidate may cost; kept in the state, because it never changes."""
         item = self._candidates[candidate]
         if "holdout_bound" not in item:
-            item["holdout_bound"] = self._bound(
-                [
-                    Evaluate(candidate, case, repeat)
-                    for case in self.state["holdout"]
-                    for repeat in range(self.evaluation["repeats"])
-                ]
-            )
+            item["holdout_bound"] = self._bound(self._unscored(candidate, self.state["holdout"]))
         return cast("Mapping[str, int]", item["holdout_bound"])
 
     # ---- details ----------------------------------------------------------------------------
+
+    def _unscored(self, candidate: str, cases: Sequence[int]) -> list[Work]:
+        return [
+            Evaluate(candidate, case, repeat)
+            for case in cases
+            for repeat in range(self.evaluation["repeats"])
+            if not self._has(candidate, case, repeat)
+        ]
 
     def _has(self, candidate: str, case: int, repeat: int) -> bool:
         return len(self.state["scores"].get(candidate, {}).get(str(case), [])) > repeat

@@ -1,14 +1,15 @@
 """Dividing and ordering cases: balanced by what is expected, groups kept together, decided by a seed."""
 
 import hashlib
+import math
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shared.knobs import SMALL, split_shares
 from worker.strategies.contract import Case
-
-SMALL = 30  # below this, train and dev are the same cases and a result is only indicative
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,8 @@ def draw(*key: Any) -> random.Random:
 def split(cases: Sequence[Case], settings: Mapping[str, Any]) -> Split:
     """Three disjoint lists by the fractions of `settings`; with fewer than 30 cases train is dev."""
     seed = settings["split_seed"]
-    if len(cases) < SMALL:
-        holdout_share = max(5 / len(cases), settings["holdout_fraction"])
-        shares = {"dev": 1 - holdout_share, "holdout": holdout_share}
-    else:
-        shares = {part: settings[f"{part}_fraction"] for part in ("train", "dev", "holdout")}
-    parts = _assign(balanced(cases, seed), shares)
+    dealt = _dealt(balanced(cases, seed), split_shares(settings, len(cases)))
+    parts = {part: [case.ordinal for case in balanced(own, seed, part)] for part, own in dealt.items()}
     dev = parts["dev"]
     return Split(parts.get("train", dev), dev, parts["holdout"], len(cases) < SMALL)
 
@@ -55,15 +52,45 @@ def balanced(cases: Sequence[Case], *key: Any) -> list[Case]:
     return [case for _, _, case in placed]
 
 
-def _assign(ordered: Sequence[Case], shares: Mapping[str, float]) -> dict[str, list[int]]:
-    """Deal the cases to the part that is furthest behind its share, a group always to one part."""
-    parts: dict[str, list[int]] = {part: [] for part, share in shares.items() if share > 0}
-    home: dict[str, str] = {}
-    for dealt, case in enumerate(ordered, start=1):
-        part = home.get(case.group) if case.group is not None else None
-        if part is None:
-            part = max(parts, key=lambda name: (shares[name] * dealt - len(parts[name]), name))
-        if case.group is not None:
-            home[case.group] = part
-        parts[part].append(case.ordinal)
-    return parts
+def _dealt(ordered: Sequence[Case], shares: Mapping[str, float]) -> dict[str, list[Case]]:
+    """The cases of each part. Large groups choose first, so that single cases even out what they leave."""
+    left = _quotas(Counter(case.stratum for case in ordered), shares)
+    units: dict[tuple[str, object], list[Case]] = {}
+    for case in ordered:
+        units.setdefault(("case", case.ordinal) if case.group is None else ("group", case.group), []).append(case)
+    dealt: dict[str, list[list[Case]]] = {part: [] for part in shares}
+    for unit in sorted(units.values(), key=lambda unit: -len(unit)):
+        part = max(shares, key=lambda name: sum(left[case.stratum][name] for case in unit))
+        dealt[part].append(unit)
+        for case in unit:
+            left[case.stratum][part] -= 1
+    _fill_empty(dealt)
+    return {part: [case for unit in own for case in unit] for part, own in dealt.items()}
+
+
+def _quotas(sizes: Mapping[str, int], shares: Mapping[str, float]) -> dict[str, dict[str, int]]:
+    """How many cases of each stratum a part gets: its share of the stratum, rounded up or down.
+
+    What rounding down leaves goes to the parts that are furthest behind over all strata so far.
+    """
+    quotas: dict[str, dict[str, int]] = {}
+    behind = dict.fromkeys(shares, 0.0)
+    for stratum, size in sizes.items():
+        quota = {part: math.floor(share * size + 1e-9) for part, share in shares.items()}
+        for part, share in shares.items():
+            behind[part] += share * size - quota[part]
+        fractional = [part for part, share in shares.items() if share * size - quota[part] > 1e-9]
+        for part in sorted(fractional, key=lambda name: -behind[name])[: size - sum(quota.values())]:
+            quota[part] += 1
+            behind[part] -= 1
+        quotas[stratum] = quota
+    return quotas
+
+
+def _fill_empty(dealt: Mapping[str, list[list[Case]]]) -> None:
+    """A part that rounding left empty takes one unit of the largest; dev and holdout come before train."""
+    for part in ("dev", "holdout", "train"):
+        donors = [own for own in dealt.values() if len(own) > 1]
+        if part in dealt and not dealt[part] and donors:
+            largest = max(donors, key=lambda own: sum(map(len, own)))
+            dealt[part].append(largest.pop())  # the last is the smallest

@@ -1,0 +1,84 @@
+"""Every route of the API, with an address and a body that work: for tests that must hold for each of them.
+
+A new route is found by itself. What cannot be made up here (the body of a write) fails the tests until it is added.
+"""
+
+import re
+from typing import Any
+
+from flask import Flask
+
+from tests.support import MODEL, Api, Drain, evaluation_body, make_triage, optimization_body, run_body
+
+# A parameter of a route, and the field of a list's item that holds it, where the names differ.
+FIELDS = {"project": "name", "version": "version_number"}
+WRITES: dict[tuple[str, str], Any] = {
+    ("POST", "/v1/projects"): {"name": "another"},
+    ("POST", "/v1/prompts"): {"name": "another", "template_source": "Hello"},
+    ("PUT", "/v1/prompts/<name>"): {"template_source": "Hello", "model": MODEL, "set_active": True},
+    ("PUT", "/v1/prompts/<name>/labels/<label>"): {"version_number": 1},
+    ("POST", "/v1/datasets"): {"name": "another"},
+    ("POST", "/v1/datasets/<name>/cases"): [{"inputs": {"ticket": "another"}}],
+    ("POST", "/v1/executions:run"): run_body("triage", variables={"ticket": "another"}),
+    ("POST", "/v1/executions:submit"): run_body("triage", variables={"ticket": "another"}),
+    ("POST", "/v1/executions/<uuid:execution_id>/cancel"): None,
+    ("POST", "/v1/evaluations"): evaluation_body(),
+    ("POST", "/v1/evaluations/<uuid:evaluation_id>/cancel"): None,
+    ("POST", "/v1/optimizations"): optimization_body(),
+    ("POST", "/v1/optimizations/<uuid:optimization_id>/cancel"): None,
+}
+
+
+def seed(owner: Api, drain: Drain) -> None:
+    """Something of every kind: what has ended, and one execution that waits. The newest project is `vault`."""
+    for project in ("atlas", "vault"):
+        owner.expect(201, "POST", "/v1/projects", {"name": project})
+    make_triage(owner, cases=12)
+    owner.expect(202, "POST", "/v1/evaluations", evaluation_body())
+    owner.expect(
+        202,
+        "POST",
+        "/v1/optimizations",
+        {**evaluation_body(), "strategy": "random", "knobs": {"proposals": 2}, "budget": {"max_task_calls": 100}},
+    )
+    drain()
+    owner.expect(202, "POST", "/v1/executions:submit", run_body("triage", variables={"ticket": "it broke"}))
+
+
+def routes(app: Flask) -> list[tuple[str, str]]:
+    """(method, rule) of everything below /v1."""
+    return sorted(
+        (method, rule.rule)
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if rule.rule.startswith("/v1/")
+    )
+
+
+def reads(app: Flask) -> list[str]:
+    return [rule for method, rule in routes(app) if method == "GET"]
+
+
+def writes(app: Flask) -> list[tuple[str, str, Any]]:
+    """(method, rule, body) of every route that may change something."""
+    found = [route for route in routes(app) if route[0] != "GET"]
+    unknown = [route for route in found if route not in WRITES]
+    assert not unknown, f"give {unknown} a body that works in tests/api/routes.py"
+    return [(method, rule, WRITES[method, rule]) for method, rule in found]
+
+
+def address(owner: Api, rule: str) -> str:
+    """The rule with something of the owner's for each parameter: the first item of the list before it."""
+    path = ""
+    for part in rule.split("/")[1:]:
+        parameter = re.fullmatch(r"<(?:\w+:)?(\w+)>", part)
+        path += "/" + (_first(owner, path, parameter[1]) if parameter else part)
+    return path
+
+
+def _first(owner: Api, path: str, parameter: str) -> str:
+    items = owner.expect(200, "GET", path)["data"]
+    assert items, f"seed something that {path} lists"
+    field = FIELDS.get(parameter, parameter)
+    assert field in items[0], f"say in tests/api/routes.py which field of {path} is <{parameter}>"
+    return str(items[0][field])

@@ -1,0 +1,92 @@
+"""GET /v1/prompts/{name} and its versions: by number, by label, `v3`, `latest`."""
+
+from typing import Any
+
+import pytest
+
+from shared.hashing import sha256
+from tests.support import Api, pointers
+
+
+@pytest.fixture
+def greeter(api: Api) -> str:
+    """A prompt with three versions; production is at 2."""
+    for source in ("one", "two", "three"):
+        api.expect(200, "PUT", "/v1/prompts/greeter", {"template_source": source, "set_active": source == "two"})
+    return "/v1/prompts/greeter"
+
+
+def test_a_prompt_shows_its_labels_and_its_active_version(api: Api, greeter: str) -> None:
+    prompt = api.expect(200, "GET", greeter)
+
+    (label,) = prompt["labels"]
+    assert (label["label"], label["version_number"], label["moved_by"]) == ("production", 2, "admin")
+    assert prompt["active_version"] == api.expect(200, "GET", f"{greeter}/versions/2")
+    assert prompt["latest_version_number"] == 3
+    assert (prompt["mode"], prompt["lifecycle"]) == ("full", "draft")
+
+
+def test_a_prompt_that_was_never_activated_has_no_active_version(api: Api) -> None:
+    api.expect(200, "PUT", "/v1/prompts/greeter", {"template_source": "one"})
+
+    prompt = api.expect(200, "GET", "/v1/prompts/greeter")
+
+    assert prompt["active_version"] is None
+    assert prompt["labels"] == []
+
+
+def test_a_version_shows_its_content_and_its_hashes(api: Api) -> None:
+    source = "{{ greeting }}, {{ name }}!\n"
+    made = api.expect(200, "PUT", "/v1/prompts/greeter", {"template_source": source})
+
+    version = api.expect(200, "GET", "/v1/prompts/greeter/versions/1")
+
+    assert version["version_id"] == made["version"]["version_id"]
+    assert version["template_source"] == source
+    assert version["template_hash"] == sha256(source)
+    assert version["variables"] == ["greeting", "name"]
+    assert (version["messages"], version["model"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "number"), [("1", 1), ("3", 3), ("v3", 3), ("v1", 1), ("latest", 3), ("production", 2)]
+)
+def test_a_version_is_read_by_number_label_or_latest(api: Api, greeter: str, wanted: str, number: int) -> None:
+    version = api.expect(200, "GET", f"{greeter}/versions/{wanted}")
+
+    assert version["version_number"] == number
+
+
+@pytest.mark.parametrize(
+    "wanted", ["4", "0", "v4", "v0", "999999999", "staging", "Production", "vv1", "-1", "1.0", "a%00b", "x" * 300]
+)
+def test_a_version_that_does_not_exist_is_a_404(api: Api, greeter: str, wanted: str) -> None:
+    answer = api.get(f"{greeter}/versions/{wanted}")
+
+    assert (answer.status_code, answer.get_json()["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("wanted", ["9" * 10, "v" + "9" * 10, "9" * 5_000])
+def test_a_number_that_no_version_can_have_is_refused(api: Api, greeter: str, wanted: str) -> None:
+    answer = api.get(f"{greeter}/versions/{wanted}")
+
+    assert (answer.status_code, pointers(answer)) == (422, ["?version"])
+
+
+@pytest.mark.parametrize("name", ["nobody", "Greeter", "a%00b", "a%20b", "00000000-0000-0000-0000-000000000000", "a@b"])
+@pytest.mark.parametrize("rest", ["", "/versions", "/versions/1", "/labels"])
+def test_a_prompt_that_does_not_exist_is_a_404(api: Api, greeter: str, name: str, rest: str) -> None:
+    answer = api.get(f"/v1/prompts/{name}{rest}")
+
+    assert (answer.status_code, answer.get_json()["code"]) == (404, "not_found")
+
+
+def test_text_of_any_script_comes_back_as_it_went_in(api: Api) -> None:
+    source = 'Grüße, 世界 🙂 \u2028 \\ " {{ name }}\r\n'
+    api.expect(200, "PUT", "/v1/prompts/greeter", {"template_source": source, "description": source, "tags": ["世"]})
+
+    prompt: Any = api.expect(200, "GET", "/v1/prompts/greeter")
+    version = api.expect(200, "GET", "/v1/prompts/greeter/versions/1")
+
+    assert version["template_source"] == prompt["description"] == source
+    assert prompt["tags"] == ["世"]

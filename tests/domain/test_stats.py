@@ -1,0 +1,215 @@
+"""The statistics behind a verdict, against closed forms, SciPy and simulated data whose truth is known."""
+
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import bootstrap, permutation_test
+
+from shared import stats
+from shared.stats import compare_paired
+
+shares = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=30)
+SIX = math.sqrt(0.05 * 0.95 / 300) * 6  # six standard errors of a share of 5 % in 300 trials
+
+
+def mean_difference(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+    return np.mean(x - y, axis=axis)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("size", [6, 15, 60])
+def test_the_p_value_is_that_of_scipy(seed: int, size: int) -> None:
+    generator = np.random.default_rng(seed)
+    baseline = generator.choice([0.0, 0.5, 1.0], size)
+    candidate = np.clip(baseline + generator.choice([-0.5, 0.0, 0.5], size, p=[0.2, 0.4, 0.4]), 0, 1)
+
+    found = compare_paired(baseline.tolist(), candidate.tolist(), seed=seed)
+
+    reference = permutation_test(
+        (candidate, baseline),
+        mean_difference,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=20_000,
+        rng=np.random.default_rng(seed + 1_000),
+    )
+    assert found.p_value == pytest.approx(reference.pvalue, abs=0.02)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 8, 10])
+def test_the_p_value_of_unanimous_cases_is_two_over_two_to_the_n(size: int) -> None:
+    found = compare_paired([0.0] * size, [1.0] * size, seed=0)
+
+    assert found.p_value == pytest.approx(2 / 2**size, abs=0.015)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_interval_is_that_of_a_percentile_bootstrap(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    baseline, candidate = generator.random(40), generator.random(40)
+
+    found = compare_paired(baseline.tolist(), candidate.tolist(), seed=seed)
+
+    reference = bootstrap(
+        (candidate - baseline,),
+        np.mean,
+        method="percentile",
+        n_resamples=10_000,
+        rng=np.random.default_rng(seed + 1_000),
+    ).confidence_interval
+    assert found.ci_low == pytest.approx(reference.low, abs=0.01)
+    assert found.ci_high == pytest.approx(reference.high, abs=0.01)
+
+
+def test_the_interval_covers_the_true_difference_about_95_times_in_100() -> None:
+    generator = np.random.default_rng(1)
+    trials, size, covered = 300, 80, 0
+
+    for trial in range(trials):
+        # Paired coins: a candidate that turns a fifth of the wrong answers right. The truth is 0.4 x 0.2 = 0.08.
+        baseline = generator.random(size) < 0.6
+        candidate = baseline | (generator.random(size) < 0.2)
+        found = compare_paired(baseline.astype(float).tolist(), candidate.astype(float).tolist(), seed=trial)
+        covered += found.ci_low <= 0.08 <= found.ci_high
+
+    assert 0.95 - SIX / 2 < covered / trials <= 0.95 + SIX / 2
+
+
+def test_equal_candidates_are_called_different_no_more_often_than_said() -> None:
+    generator = np.random.default_rng(2)
+    trials, claimed, significant = 300, 0, 0
+
+    for trial in range(trials):
+        baseline, candidate = generator.random((2, 60)) < 0.6
+        found = compare_paired(baseline.astype(float).tolist(), candidate.astype(float).tolist(), seed=trial)
+        claimed += found.ci_low > 0
+        significant += found.p_value <= 0.05
+
+    assert claimed / trials < 0.025 + SIX / 2
+    assert significant / trials < 0.05 + SIX / 2
+    assert 0 < significant, "a test that never errs has no power either"
+
+
+def test_a_real_gain_is_found() -> None:
+    generator = np.random.default_rng(3)
+    baseline = generator.random(200) < 0.5
+    candidate = baseline | (generator.random(200) < 0.3)
+
+    found = compare_paired(baseline.astype(float).tolist(), candidate.astype(float).tolist(), seed=0)
+
+    assert found.ci_low > 0.05
+    assert found.p_value < 0.001
+
+
+@settings(max_examples=40, deadline=None)
+@given(scores=shares, shift=st.randoms(use_true_random=False))
+def test_the_means_and_their_difference_are_exact_and_lie_in_the_interval(
+    scores: list[float], shift: np.random.Generator
+) -> None:
+    candidate = list(scores)
+    shift.shuffle(candidate)
+
+    found = compare_paired(scores, candidate, seed=0)
+
+    assert found.n == len(scores)
+    assert found.baseline == pytest.approx(sum(scores) / len(scores))
+    assert found.candidate == pytest.approx(sum(candidate) / len(candidate))
+    assert found.difference == pytest.approx(found.candidate - found.baseline, abs=1e-12)
+    assert found.ci_low - 1e-12 <= found.difference <= found.ci_high + 1e-12
+    assert 0 < found.p_value <= 1
+
+
+@settings(max_examples=20, deadline=None)
+@given(scores=st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 0.5, 1.0])), min_size=2))
+def test_the_other_way_round_turns_the_sign_and_keeps_the_p_value(scores: list[tuple[float, float]]) -> None:
+    one, other = [a for a, _ in scores], [b for _, b in scores]
+
+    there, back = compare_paired(one, other, seed=4), compare_paired(other, one, seed=4)
+
+    assert back.difference == pytest.approx(-there.difference)
+    assert back.p_value == there.p_value
+    assert (back.ci_low, back.ci_high) == (
+        pytest.approx(-there.ci_high, abs=0.08),
+        pytest.approx(-there.ci_low, abs=0.08),
+    )
+
+
+def test_pairs_are_compared_and_not_two_groups() -> None:
+    """Hard and easy cases differ by far more than the candidates do; the pairing takes that out."""
+    easy_and_hard = [0.0, 1.0] * 20
+
+    found = compare_paired(easy_and_hard, [score * 0.9 + 0.1 for score in easy_and_hard], seed=0)
+
+    assert found.ci_low > 0
+    assert found.p_value < 0.01
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_other_ones() -> None:
+    generator = np.random.default_rng(5)
+    baseline, candidate = generator.random(30).tolist(), generator.random(30).tolist()
+
+    one, again, other = (compare_paired(baseline, candidate, seed=seed) for seed in (1, 1, 2))
+
+    assert one == again
+    assert (one.ci_low, one.p_value) != (other.ci_low, other.p_value)
+    assert one.difference == other.difference
+    assert stats.mean_interval(baseline, seed=1) == stats.mean_interval(baseline, seed=1)
+    assert stats.mean_interval(baseline, seed=1) != stats.mean_interval(baseline, seed=2)
+
+
+def test_no_difference_at_all_is_no_evidence() -> None:
+    found = compare_paired([0.0, 0.5, 1.0], [0.0, 0.5, 1.0], seed=0)
+
+    assert (found.difference, found.ci_low, found.ci_high, found.p_value) == (0.0, 0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(("baseline", "candidate"), [([], []), ([1.0], []), ([1.0, 0.0], [1.0])])
+def test_lists_that_do_not_pair_are_refused(baseline: list[float], candidate: list[float]) -> None:
+    with pytest.raises(ValueError, match="same, positive length"):
+        compare_paired(baseline, candidate, seed=0)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.95])
+def test_the_interval_of_a_mean_is_the_normal_one_for_many_values(level: float) -> None:
+    values = np.random.default_rng(6).random(400)
+    z = {0.5: 0.6745, 0.9: 1.6449, 0.95: 1.96}[level]
+
+    low, high = stats.mean_interval(values.tolist(), seed=0, level=level)
+
+    half = z * stats.standard_error(values.tolist())
+    assert (low, high) == (
+        pytest.approx(values.mean() - half, abs=0.004),
+        pytest.approx(values.mean() + half, abs=0.004),
+    )
+
+
+def test_the_interval_of_few_values() -> None:
+    assert all(math.isnan(end) for end in stats.mean_interval([], seed=0))
+    assert stats.mean_interval([0.25], seed=0) == (0.25, 0.25)
+    assert stats.mean_interval([0.5, 0.5, 0.5], seed=0) == (0.5, 0.5)
+
+
+def test_the_mean_and_its_standard_error() -> None:
+    assert math.isnan(stats.mean([]))
+    assert stats.mean([0.0, 1.0, 0.5]) == 0.5
+    assert stats.standard_error([]) == 0
+    assert stats.standard_error([0.7]) == 0
+    assert stats.standard_error([0.0, 1.0]) == pytest.approx(0.5)
+    assert stats.standard_error([0.0, 0.0, 1.0, 1.0]) == pytest.approx(math.sqrt(1 / 3 / 4))
+
+
+def test_the_memory_does_not_grow_with_the_number_of_cases() -> None:
+    """A block of resamples at a time: at once, 20,000 cases would take 3 GB."""
+    values = np.random.default_rng(7).random(20_000).tolist()
+    tracemalloc.start()
+
+    stats.mean_interval(values, seed=0)
+    compare_paired(values[:5_000], values[5_000:10_000], seed=0)
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64_000_000

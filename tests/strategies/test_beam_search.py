@@ -1,0 +1,203 @@
+"""beam_search: better than random at the same price, and what each of its knobs does."""
+
+from statistics import mean
+from typing import Any
+
+import pytest
+
+from shared.knobs import resolve_split
+from tests.strategies.effects import Effect, adds_a_helpful_word, first_rung
+from tests.strategies.world import HARMFUL, HELPFUL, SEED_TEXT, Run, World, fraction, make_cases, run_search, words
+from worker.strategies.contract import Propose
+from worker.strategies.splits import split
+
+PARAPHRASES = {"operators": {"paraphrase": 1}}
+FAMILY = "This family of prompts says nearly the same, with a number at its end, which is"
+
+
+def beam(run: Run) -> list[str]:
+    return [run.texts[one] for one in run.state["own"]["beam"]]
+
+
+def is_worse(work: Propose, text: str) -> str:
+    sentences = list(HARMFUL.values())
+    return f"<prompt>\n{sentences[work.slot % len(sentences)]}\n{text}\n</prompt>"
+
+
+def graded(text: str, case: int) -> float:
+    """Each helpful word is worth more than the one before it."""
+    found = [i for i, word in enumerate(HELPFUL) if word in words(text)]
+    return 0.1 + 0.1 * max(found, default=-1) if found else 0.05
+
+
+def of_one_family_but_for_one(work: Propose, text: str) -> str:
+    if work.slot == 3:
+        return "<prompt>\nQuite different words for a change: {{ ticket }}\n</prompt>"
+    return f"<prompt>\n{FAMILY} {work.slot}{work.slot}{work.slot}{work.slot}{work.slot}{work.slot}.\n{text}\n</prompt>"
+
+
+def family_is_better(text: str, case: int) -> float:
+    return 0.6 if FAMILY in text else 0.5 if "Quite different" in text else 0.1
+
+
+ONE_ROUND = {"max_rounds": 1, "beam_width": 2, "expansions_per_beam": 4, **PARAPHRASES}
+KNOBS = {
+    "beam_width": Effect(
+        see=lambda run: max(len(step.state["own"].get("beam", [])) for step in run.steps), values=(2, 4), seen=(2, 4)
+    ),
+    "expansions_per_beam": Effect(
+        see=lambda run: sum(work.round == 1 for work in run.proposals),
+        values=(1, 3),
+        seen=(2, 6),
+        given={"knobs_": PARAPHRASES},
+    ),
+    "max_rounds": Effect(
+        see=lambda run: (run.state["round"], run.state["finish_reason"]),
+        values=(1, 4),
+        seen=((1, "max_rounds"), (4, "max_rounds")),
+        given={"early_stopping": {"patience": 1000}},
+    ),
+    "max_candidates": Effect(
+        # The seed is one of the two, and has its scores already.
+        see=lambda run: len(first_rung(run)),
+        values=(None, 2),
+        seen=(6, 1),
+        world=World(rewrite=adds_a_helpful_word),
+        given={"knobs_": PARAPHRASES},
+    ),
+    "keep_parents": Effect(
+        see=lambda run: SEED_TEXT in beam(run),
+        values=(True, False),
+        seen=(True, False),
+        world=World(
+            rewrite=is_worse, score=lambda text, case: 0.5 if text == SEED_TEXT else 0.1 + len(words(text)) / 1000
+        ),
+        given={"knobs_": ONE_ROUND},
+    ),
+    "prune_threshold": Effect(
+        see=lambda run: len(beam(run)),
+        values=(0.0, 0.15),
+        seen=(4, 2),
+        world=World(rewrite=adds_a_helpful_word, score=graded),
+        given={"knobs_": {**ONE_ROUND, "beam_width": 4}},
+    ),
+    "candidate_reranker": Effect(
+        see=lambda run: sum(FAMILY in text for text in beam(run)),
+        values=("score", "diversity"),
+        seen=(2, 1),
+        beside=({}, {"diversity_rate": 0.9}),
+        world=World(rewrite=of_one_family_but_for_one, score=family_is_better),
+        given={"knobs_": {**ONE_ROUND, "near_dup": 1.0}, "evaluation": {"mode": "full"}},
+    ),
+    "diversity_rate": Effect(
+        see=lambda run: sum(FAMILY in text for text in beam(run)),
+        values=(0.05, 0.9),
+        seen=(2, 1),
+        world=World(rewrite=of_one_family_but_for_one, score=family_is_better),
+        given={
+            "knobs_": {**ONE_ROUND, "near_dup": 1.0, "candidate_reranker": "diversity"},
+            "evaluation": {"mode": "full"},
+        },
+    ),
+    "stochastic_temp": Effect(
+        see=lambda run: (
+            [max(words(text) & set(HELPFUL), default="seed") for text in beam(run)] == ["lowercase", "quoted"]
+        ),
+        values=(0.0, 10.0),
+        seen=(True, False),
+        world=World(rewrite=adds_a_helpful_word, score=graded),
+        given={"knobs_": ONE_ROUND, "evaluation": {"mode": "full"}},
+    ),
+    "evidence_cases": Effect(see=lambda run: len(run.steps[1].work), values=(3, 7), seen=(3, 7)),
+    "operators": Effect(
+        see=lambda run: {work.operator for work in run.proposals},
+        values=({"paraphrase": 1}, {"shorten": 1, "fresh_start": 1}),
+        seen=({"paraphrase"}, {"shorten", "fresh_start"}),
+    ),
+}
+
+
+def gains_and_loses_some(work: Propose, text: str) -> str:
+    """One rewrite may add several sentences, good and bad, so that the best of many draws is no mean opponent."""
+    bank = [*HELPFUL.values(), *HARMFUL.values()]
+    lines = text.split("\n")
+    new = [sentence for sentence in bank if sentence not in lines and fraction("add", work.key, sentence) < 0.15]
+    kept = [line for line in lines if line not in bank or fraction("drop", work.key, line) >= 0.1]
+    return "\n".join(["<prompt>", *new, *kept, "</prompt>"])
+
+
+def test_it_beats_random_at_the_same_budget_of_task_calls() -> None:
+    settings: dict[str, dict[str, Any]] = {
+        "beam_search": {"beam_width": 3, "expansions_per_beam": 3, "evidence_cases": 16, "max_rounds": 50},
+        "random": {"proposals": 160},
+    }
+    best: dict[str, list[float]] = {"beam_search": [], "random": []}
+
+    for seed in range(100, 106):
+        world = World(cases=make_cases(100), salt=seed, rewrite=gains_and_loses_some)
+        for name, found in best.items():
+            run = run_search(
+                name,
+                world,
+                knobs_={**settings[name], "max_growth": 20},
+                evaluation={"min_cases": 16},
+                early_stopping={"patience": 1000},
+                budget={"max_task_calls": 2_000},
+                seed=seed,
+            )
+            found.append(world.true_score(run.best_text))
+            assert 1_600 < len(run.evaluations) <= 2_000, "neither may win by having more to spend"
+
+    assert mean(best["beam_search"]) > mean(best["random"]) + 0.08, best
+
+
+def test_a_round_makes_children_of_each_member_of_the_beam_from_its_own_failures() -> None:
+    run = run_search("beam_search", World(base=0.1), knobs_={"operators": {"reflect": 1}})
+    second = [work for work in run.proposals if work.round == 2]
+    failed = {digest: {item["case"] for item in items} for digest, items in run.state["failures"].items()}
+
+    assert len({work.parent for work in second}) == 2
+    assert all(work.evidence and set(work.evidence) <= failed[work.parent] for work in second)
+
+
+def test_a_round_winner_becomes_the_best_only_with_every_dev_case_scored() -> None:
+    run = run_search("beam_search")
+    dev = {str(case) for case in run.state["dev"]}
+
+    for step in run.steps:
+        incumbent = step.state["incumbent"]
+        assert incumbent is None or dev <= set(step.state["scores"][incumbent])
+
+
+def test_the_curve_never_falls() -> None:
+    for seed in range(5):
+        run = run_search("beam_search", World(salt=seed), knobs_={"max_rounds": 6}, early_stopping={"patience": 1000})
+        curve = [point["best"] for point in run.state["curve"]]
+
+        assert len(curve) == 6
+        assert curve == sorted(curve)
+
+
+def test_a_parent_without_failures_is_paraphrased_in_place_of_reflected_on() -> None:
+    train = split(make_cases(), resolve_split({})).train
+    world = World(score=lambda text, case: 1.0 if case in train else 0.5)
+
+    run = run_search("beam_search", world, knobs_={"operators": {"reflect": 1}})
+
+    assert {work.operator for work in run.proposals} == {"paraphrase"}
+
+
+@pytest.mark.parametrize("reranker", ["score", "diversity"])
+def test_a_round_in_which_every_child_failed_falls_back_to_the_best(reranker: str) -> None:
+    """With parents out of the running, the re-ranking once had nobody to rank and stopped the run."""
+    world = World(
+        score=lambda text, case: 0.3 if text == SEED_TEXT else (None if case % 5 < 2 else 0.9),
+        rewrite=adds_a_helpful_word,
+    )
+
+    run = run_search(
+        "beam_search", world, knobs_={"keep_parents": False, "candidate_reranker": reranker, **PARAPHRASES}
+    )
+
+    assert beam(run) == [SEED_TEXT]
+    assert run.best_text == SEED_TEXT
