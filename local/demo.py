@@ -275,7 +275,7 @@ def _summary(evaluation: Any, optimization: Any, seconds: float) -> dict[str, An
             "ci_high": holdout.get("ci_high"),
             "verdict": result["verdict"],
         },
-        "provider_calls": evaluation["spent"]["calls"] + spent["task_calls"] + spent["proposer_calls"],
+        "provider_calls": evaluation["spent"]["task_calls"] + spent["task_calls"] + spent["proposer_calls"],
         "cost_usd": round(evaluation["spent"]["cost_usd"] + spent["cost_usd"], 9),
         "seconds": round(seconds, 1),
     }

@@ -11,8 +11,8 @@ from shared import db
 from shared.domain import leases
 from shared.models import JobKind, Queue
 from worker.runner import record
-from worker.steps import Canceled
 from worker.simulator.knowledge import SHIPPED_ANSWERS
+from worker.steps import Canceled
 from worker.tasks import STEPS
 
 API_KEY = "pm_test-key"

@@ -8,14 +8,15 @@ import marshmallow as ma
 from sqlalchemy.orm import Session
 
 from app import replay
-from app.api import PageQuery, Strict, WholeNumber, blueprint, page_of, render_page
+from app.api import PageQuery, Strict, WholeNumber, blueprint, page_of, render_page, runs
 from app.api.executions import ModelChoice
 from app.api.prompts import Length, Params
 from app.auth import caller
-from shared.db import reading, transaction
-from shared.domain import evaluations, jobs, providers, runs
+from shared.db import reading
+from shared.domain import evaluations
 from shared.domain.budgets import Limits
 from shared.domain.evaluations import EvaluationRequest, Target
+from shared.domain.tenants import Caller
 from shared.models import Evaluation, JobKind, Role
 from shared.scoring import SCORERS, check_scorers
 
@@ -96,7 +97,7 @@ class ResultOut(ma.Schema):
 def create_evaluation(body: dict[str, Any]) -> flask.Response:
     """Start an evaluation; poll the Location"""
     author = caller(Role.EDITOR)
-    request = evaluation_request(body)
+    request = _request(body)
     scorers = check_scorers(request.scorers)
 
     def plan() -> Target:
@@ -148,16 +149,14 @@ def list_results(query: dict[str, Any], evaluation_id: uuid.UUID) -> flask.Respo
 @blp.response(200, EvaluationOut)
 def cancel_evaluation(evaluation_id: uuid.UUID) -> flask.Response:
     """Cancel an evaluation; what was paid for is kept"""
-    author = caller(Role.EDITOR)
-    with transaction() as session:
-        evaluation = evaluations.get_evaluation(session, author, evaluation_id)
-        runs.cancel_run(session, author, evaluation, kind=JobKind.EVALUATION)
-    with transaction() as session:
-        jobs.cancel_scope(session, evaluation_id)
-        return flask.jsonify(_evaluation(session, evaluation))
+
+    def find(session: Session, author: Caller) -> Evaluation:
+        return evaluations.get_evaluation(session, author, evaluation_id)
+
+    return flask.jsonify(runs.cancel(JobKind.EVALUATION, find, _evaluation))
 
 
-def evaluation_request(body: dict[str, Any]) -> EvaluationRequest:
+def _request(body: dict[str, Any]) -> EvaluationRequest:
     fields = dict(body)
     model = fields.pop("model", {})
     budget = fields.pop("budget", None)
@@ -169,16 +168,9 @@ def evaluation_request(body: dict[str, Any]) -> EvaluationRequest:
     )
 
 
-def _evaluation(session: Session, evaluation: Evaluation) -> Any:
-    done, total = runs.open_calls(session, evaluation.id)
-    spent = runs.spend_of(session, evaluation.id)
+def _evaluation(session: Session, evaluation: Any) -> Any:
     return {
         **EvaluationOut().dump(evaluation),
-        "progress": {"done": done, "total": total},
-        "spent": {
-            "calls": spent.task_calls,
-            "tokens": spent.tokens,
-            "cost_usd": providers.usd(spent.nano),
-            "ambiguous_attempts": spent.ambiguous,
-        },
+        "progress": runs.progress(session, evaluation),
+        "spent": runs.spend(session, evaluation),
     }

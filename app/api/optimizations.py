@@ -8,17 +8,18 @@ import marshmallow as ma
 from sqlalchemy.orm import Session
 
 from app import replay
-from app.api import PageQuery, WholeNumber, blueprint, page_of, render_page
+from app.api import PageQuery, WholeNumber, blueprint, page_of, render_page, runs
 from app.api.evaluations import EvaluationBudget
 from app.api.executions import ModelChoice
 from app.api.prompts import Length, Params
 from app.auth import caller
 from shared import knobs as catalogue
-from shared.db import reading, transaction
-from shared.domain import evaluations, jobs, optimizations, providers, runs
+from shared.db import reading
+from shared.domain import evaluations, optimizations
 from shared.domain.budgets import Limits
 from shared.domain.evaluations import Target
 from shared.domain.optimizations import OptimizationRequest
+from shared.domain.tenants import Caller
 from shared.models import JobKind, Optimization, Role, Version
 from shared.scoring import SCORERS
 
@@ -177,13 +178,11 @@ def list_candidates(query: dict[str, Any], optimization_id: uuid.UUID) -> flask.
 @blp.response(200, OptimizationOut)
 def cancel_optimization(optimization_id: uuid.UUID) -> flask.Response:
     """Cancel an optimization; what was paid for is kept"""
-    author = caller(Role.EDITOR)
-    with transaction() as session:
-        optimization = optimizations.get_optimization(session, author, optimization_id)
-        runs.cancel_run(session, author, optimization, kind=JobKind.OPTIMIZATION)
-    with transaction() as session:
-        jobs.cancel_scope(session, optimization_id)
-        return flask.jsonify(_optimization(session, optimization))
+
+    def find(session: Session, author: Caller) -> Optimization:
+        return optimizations.get_optimization(session, author, optimization_id)
+
+    return flask.jsonify(runs.cancel(JobKind.OPTIMIZATION, find, _optimization))
 
 
 def _request(body: dict[str, Any]) -> OptimizationRequest:
@@ -196,19 +195,11 @@ def _request(body: dict[str, Any]) -> OptimizationRequest:
     )
 
 
-def _optimization(session: Session, optimization: Optimization) -> Any:
-    done, total = runs.open_calls(session, optimization.id)
-    spent = runs.spend_of(session, optimization.id)
+def _optimization(session: Session, optimization: Any) -> Any:
     best = session.get(Version, optimization.best_version_id) if optimization.best_version_id else None
     return {
         **OptimizationOut().dump(optimization),
-        "progress": {**optimization.progress, "step": {"done": done, "total": total}},
-        "spent": {
-            "task_calls": spent.task_calls,
-            "proposer_calls": spent.proposer_calls,
-            "tokens": spent.tokens,
-            "cost_usd": providers.usd(spent.nano),
-            "ambiguous_attempts": spent.ambiguous,
-        },
+        "progress": {**optimization.progress, "step": runs.progress(session, optimization)},
+        "spent": runs.spend(session, optimization),
         "best_version_number": best.number if best else None,
     }

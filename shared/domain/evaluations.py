@@ -12,8 +12,8 @@ from shared.domain import budgets, datasets, events, executions, jobs, pages, pr
 from shared.domain.budgets import Limits
 from shared.domain.executions import RunRequest
 from shared.domain.pages import Page
-from shared.domain.tenants import Caller
-from shared.errors import BudgetTooSmall, FieldError, NotFound, PromptmillError, field_error
+from shared.domain.tenants import Caller, get_visible, visible
+from shared.errors import BudgetTooSmall, FieldError, PromptmillError, field_error
 from shared.models import Evaluation, Execution, JobKind, Prompt, TestCase, Version, WorkItem, new_id
 from shared.scoring import needs_expected
 
@@ -154,19 +154,11 @@ def create_evaluation(
 
 
 def get_evaluation(session: Session, caller: Caller, evaluation_id: uuid.UUID) -> Evaluation:
-    evaluation = session.scalars(
-        sa.select(Evaluation).where(Evaluation.id == evaluation_id, Evaluation.workspace_id == caller.workspace_id)
-    ).one_or_none()
-    if evaluation is None or not caller.may_see(evaluation.project_id):
-        raise NotFound(f"no evaluation {evaluation_id}")
-    return evaluation
+    return get_visible(session, caller, Evaluation, evaluation_id)
 
 
 def list_evaluations(session: Session, caller: Caller, *, limit: int, cursor: str | None) -> Page:
-    query = sa.select(Evaluation).where(Evaluation.workspace_id == caller.workspace_id)
-    if caller.project_ids is not None:
-        query = query.where(Evaluation.project_id.in_(caller.project_ids))
-    return pages.newest_first(session, query, Evaluation, limit=limit, cursor=cursor)
+    return pages.newest_first(session, visible(caller, Evaluation), Evaluation, limit=limit, cursor=cursor)
 
 
 def list_results(session: Session, evaluation: Evaluation, *, limit: int, cursor: str | None) -> Page:

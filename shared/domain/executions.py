@@ -15,8 +15,8 @@ from shared.domain import events, jobs, pages, prompts, providers
 from shared.domain.names import PRODUCTION, VersionChoice, parse_reference
 from shared.domain.pages import Page
 from shared.domain.providers import Quote
-from shared.domain.tenants import Caller
-from shared.errors import Conflict, NotFound, field_error
+from shared.domain.tenants import Caller, get_visible, visible
+from shared.errors import Conflict, field_error
 from shared.hashing import hash_of
 from shared.models import Call, Execution, Job, JobKind, Prompt, Queue, State, Version, new_id
 
@@ -181,12 +181,7 @@ def find_calls(session: Session, scope_id: uuid.UUID, call_keys: Sequence[str]) 
 
 
 def get_execution(session: Session, caller: Caller, execution_id: uuid.UUID) -> Execution:
-    execution = session.scalars(
-        sa.select(Execution).where(Execution.id == execution_id, Execution.workspace_id == caller.workspace_id)
-    ).one_or_none()
-    if execution is None or not caller.may_see(execution.project_id):
-        raise NotFound(f"no execution {execution_id}")
-    return execution
+    return get_visible(session, caller, Execution, execution_id)
 
 
 def list_executions(
@@ -201,7 +196,7 @@ def list_executions(
     limit: int,
     cursor: str | None,
 ) -> Page:
-    query = sa.select(Execution).where(Execution.workspace_id == caller.workspace_id)
+    query = visible(caller, Execution)
     filters = {
         Execution.prompt_id: prompt_id,
         Execution.state: state,
@@ -212,8 +207,6 @@ def list_executions(
     for column, value in filters.items():
         if value is not None:
             query = query.where(column == value)
-    if caller.project_ids is not None:
-        query = query.where(Execution.project_id.in_(caller.project_ids))
     return pages.newest_first(session, query, Execution, limit=limit, cursor=cursor)
 
 

@@ -13,8 +13,8 @@ from shared.domain import budgets, evaluations, events, jobs, pages, providers
 from shared.domain.budgets import NANO, Limits
 from shared.domain.evaluations import Target, TargetRequest
 from shared.domain.pages import Page
-from shared.domain.tenants import Caller
-from shared.errors import BudgetTooSmall, FieldError, NotFound, field_error
+from shared.domain.tenants import Caller, get_visible, visible
+from shared.errors import BudgetTooSmall, FieldError, field_error
 from shared.models import Candidate, JobKind, Optimization, new_id
 from shared.scoring import check_scorers
 
@@ -111,21 +111,11 @@ def create_optimization(
 
 
 def get_optimization(session: Session, caller: Caller, optimization_id: uuid.UUID) -> Optimization:
-    optimization = session.scalars(
-        sa.select(Optimization).where(
-            Optimization.id == optimization_id, Optimization.workspace_id == caller.workspace_id
-        )
-    ).one_or_none()
-    if optimization is None or not caller.may_see(optimization.project_id):
-        raise NotFound(f"no optimization {optimization_id}")
-    return optimization
+    return get_visible(session, caller, Optimization, optimization_id)
 
 
 def list_optimizations(session: Session, caller: Caller, *, limit: int, cursor: str | None) -> Page:
-    query = sa.select(Optimization).where(Optimization.workspace_id == caller.workspace_id)
-    if caller.project_ids is not None:
-        query = query.where(Optimization.project_id.in_(caller.project_ids))
-    return pages.newest_first(session, query, Optimization, limit=limit, cursor=cursor)
+    return pages.newest_first(session, visible(caller, Optimization), Optimization, limit=limit, cursor=cursor)
 
 
 def list_candidates(session: Session, optimization: Optimization, *, limit: int, cursor: str | None) -> Page:

@@ -4,6 +4,7 @@ import secrets
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -53,6 +54,20 @@ def authenticate(session: Session, key: str) -> Caller:
     api_key: ApiKey = row[0]
     projects = None if api_key.project_ids is None else frozenset(map(uuid.UUID, api_key.project_ids))
     return Caller(api_key.workspace_id, api_key.user_id, row[1], Role(api_key.role), projects)
+
+
+def visible(caller: Caller, entity: Any) -> sa.Select[Any]:
+    """The rows of an entity that a caller may see: of its workspace, and of its projects if it is limited."""
+    query = sa.select(entity).where(entity.workspace_id == caller.workspace_id)
+    return query if caller.project_ids is None else query.where(entity.project_id.in_(caller.project_ids))
+
+
+def get_visible(session: Session, caller: Caller, entity: Any, entity_id: uuid.UUID) -> Any:
+    """The row, or NotFound: to a caller who may not see it, it does not exist."""
+    found = session.scalars(visible(caller, entity).where(entity.id == entity_id)).one_or_none()
+    if found is None:
+        raise NotFound(f"no {entity.__name__.lower()} {entity_id}")
+    return found
 
 
 def new_key() -> str:

@@ -23,7 +23,7 @@ def test_an_evaluation_runs_every_case_once_and_aggregates_with_an_interval(api:
     assert (found["cases"], found["scored"], found["missing"]) == (30, 30, 0)
     assert found["ci_low"] <= found["score"] <= found["ci_high"]
     assert done["progress"] == {"done": 30, "total": 30}
-    assert done["spent"]["calls"] == 30
+    assert done["spent"]["task_calls"] == 30
     assert done["spent"]["cost_usd"] > 0
 
 

@@ -94,7 +94,6 @@ def test_json_may_be_sent_under_its_other_names(api: Api, kind: str) -> None:
     assert answer.status_code == 200
 
 
-@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999"])
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
@@ -104,11 +103,12 @@ def test_json_may_be_sent_under_its_other_names(api: Api, kind: str) -> None:
         ("%s", "/"),
     ],
 )
-def test_a_number_that_is_not_finite_is_a_422_that_names_it(api: Api, body: str, value: str, pointer: str) -> None:
-    answer = send(api, (body % value).encode())
+def test_a_number_that_is_not_finite_is_a_422_that_names_it(api: Api, body: str, pointer: str) -> None:
+    for value in ("NaN", "Infinity", "-Infinity", "1e999"):
+        answer = send(api, (body % value).encode())
 
-    assert_problem(answer, 422, "invalid_fields")
-    assert pointers(answer) == [pointer]
+        assert_problem(answer, 422, "invalid_fields")
+        assert pointers(answer) == [pointer]
 
 
 @pytest.mark.parametrize("value", ["NaN", r'"\u0000"', r'"\ud800"', r'"a\udfffb"'])

@@ -74,11 +74,10 @@ def test_a_number_that_no_version_can_have_is_refused(api: Api, greeter: str, wa
 
 
 @pytest.mark.parametrize("name", ["nobody", "Greeter", "a%00b", "a%20b", "00000000-0000-0000-0000-000000000000", "a@b"])
-@pytest.mark.parametrize("rest", ["", "/versions", "/versions/1", "/labels"])
-def test_a_prompt_that_does_not_exist_is_a_404(api: Api, greeter: str, name: str, rest: str) -> None:
-    answer = api.get(f"/v1/prompts/{name}{rest}")
+def test_a_prompt_that_does_not_exist_is_a_404_with_all_that_is_below_it(api: Api, greeter: str, name: str) -> None:
+    answers = [api.get(f"/v1/prompts/{name}{rest}") for rest in ("", "/versions", "/versions/1", "/labels")]
 
-    assert (answer.status_code, answer.get_json()["code"]) == (404, "not_found")
+    assert {(answer.status_code, answer.get_json()["code"]) for answer in answers} == {(404, "not_found")}
 
 
 def test_text_of_any_script_comes_back_as_it_went_in(api: Api) -> None:

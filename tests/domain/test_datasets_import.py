@@ -69,7 +69,7 @@ DEEP: Any = 0
 for _ in range(MAX_DEPTH):
     DEEP = [DEEP]
 
-BAD_ROWS = [
+BAD_ROWS: list[tuple[str, Any, str]] = [
     ("a list", ["not an object"], "must be an object"),
     ("null", None, "must be an object"),
     ("no inputs", {"expected": 1}, "inputs must be an object"),

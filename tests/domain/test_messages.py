@@ -1,5 +1,6 @@
 """Doorbells: they leave after the commit, and no caller ever waits for Redis (I1)."""
 
+import base64
 import json
 import os
 import signal
@@ -8,8 +9,9 @@ import time
 import pytest
 
 from shared import db, messages
+from shared.domain import jobs
 from shared.domain.tenants import Caller
-from shared.models import Queue
+from shared.models import JobKind, Queue
 from tests.factories import job_of, submit
 from tests.servers import RedisServer, wait_until
 
@@ -18,8 +20,6 @@ def rung(queue: Queue) -> list[list[int]]:
     """The job ids of each message that waits in a Celery queue, oldest first."""
     raw = messages.client().lrange(queue.value, 0, -1)
     bodies = [json.loads(message)["body"] for message in reversed(raw)]  # type: ignore[arg-type]
-    import base64
-
     return [json.loads(base64.b64decode(body))[0][0] for body in bodies]
 
 
@@ -46,14 +46,13 @@ def test_a_message_names_at_most_32_jobs_and_a_bulk_submit_rings_for_its_first_t
 
 
 def test_a_transaction_that_rolls_back_rings_for_nothing(admin: Caller, broker: RedisServer) -> None:
-    from shared.domain import jobs
+    def enqueue_and_fail() -> None:
+        with db.transaction() as session:
+            jobs.enqueue(session, [jobs.NewJob(admin.workspace_id, JobKind.EXECUTION, Queue.DELIVERIES, admin.user_id)])
+            raise RuntimeError("never mind")
 
-    with pytest.raises(RuntimeError), db.transaction() as session:
-        jobs.enqueue(
-            session,
-            [jobs.NewJob(admin.workspace_id, jobs.JobKind.EXECUTION, Queue.DELIVERIES, admin.user_id)],
-        )
-        raise RuntimeError("never mind")
+    with pytest.raises(RuntimeError, match="never mind"):
+        enqueue_and_fail()
     submit(admin, 1)
 
     wait_until(lambda: rung(Queue.EXECUTIONS), "a later message is there")

@@ -213,7 +213,13 @@ def test_set_active_moves_production_forward_and_back(admin: Caller) -> None:
 
 
 def test_nothing_at_all_is_written_when_nothing_changes(admin: Caller) -> None:
-    fields = {"description": "greets", "owner_team": "core", "category": "chat", "tags": ["a"], "set_active": True}
+    fields: dict[str, Any] = {
+        "description": "greets",
+        "owner_team": "core",
+        "category": "chat",
+        "tags": ["a"],
+        "set_active": True,
+    }
     put(admin, **fields)
     before = everything()
 

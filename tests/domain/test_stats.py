@@ -1,6 +1,7 @@
 """The statistics behind a verdict, against closed forms, SciPy and simulated data whose truth is known."""
 
 import math
+import random
 import tracemalloc
 
 import numpy as np
@@ -13,7 +14,8 @@ from shared import stats
 from shared.stats import compare_paired
 
 shares = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=30)
-SIX = math.sqrt(0.05 * 0.95 / 300) * 6  # six standard errors of a share of 5 % in 300 trials
+TRIALS = 300
+MARGIN = 3 * math.sqrt(0.05 * 0.95 / TRIALS)  # three standard errors of a share of 5 %
 
 
 def mean_difference(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
@@ -67,31 +69,31 @@ def test_the_interval_is_that_of_a_percentile_bootstrap(seed: int) -> None:
 
 def test_the_interval_covers_the_true_difference_about_95_times_in_100() -> None:
     generator = np.random.default_rng(1)
-    trials, size, covered = 300, 80, 0
+    size, covered = 80, 0
 
-    for trial in range(trials):
+    for trial in range(TRIALS):
         # Paired coins: a candidate that turns a fifth of the wrong answers right. The truth is 0.4 x 0.2 = 0.08.
         baseline = generator.random(size) < 0.6
         candidate = baseline | (generator.random(size) < 0.2)
         found = compare_paired(baseline.astype(float).tolist(), candidate.astype(float).tolist(), seed=trial)
         covered += found.ci_low <= 0.08 <= found.ci_high
 
-    assert 0.95 - SIX / 2 < covered / trials <= 0.95 + SIX / 2
+    assert 0.95 - MARGIN < covered / TRIALS <= 0.95 + MARGIN
 
 
 def test_equal_candidates_are_called_different_no_more_often_than_said() -> None:
     generator = np.random.default_rng(2)
-    trials, claimed, significant = 300, 0, 0
+    claimed, significant = 0, 0
 
-    for trial in range(trials):
+    for trial in range(TRIALS):
         baseline, candidate = generator.random((2, 60)) < 0.6
         found = compare_paired(baseline.astype(float).tolist(), candidate.astype(float).tolist(), seed=trial)
         claimed += found.ci_low > 0
         significant += found.p_value <= 0.05
 
-    assert claimed / trials < 0.025 + SIX / 2
-    assert significant / trials < 0.05 + SIX / 2
-    assert 0 < significant, "a test that never errs has no power either"
+    assert claimed / TRIALS < 0.025 + MARGIN
+    assert significant / TRIALS < 0.05 + MARGIN
+    assert significant > 0, "a test that never errs has no power either"
 
 
 def test_a_real_gain_is_found() -> None:
@@ -108,7 +110,7 @@ def test_a_real_gain_is_found() -> None:
 @settings(max_examples=40, deadline=None)
 @given(scores=shares, shift=st.randoms(use_true_random=False))
 def test_the_means_and_their_difference_are_exact_and_lie_in_the_interval(
-    scores: list[float], shift: np.random.Generator
+    scores: list[float], shift: random.Random
 ) -> None:
     candidate = list(scores)
     shift.shuffle(candidate)

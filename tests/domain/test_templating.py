@@ -1,7 +1,8 @@
 """Templates: what the subset takes and refuses, its limits, and that nothing else can come out of it."""
 
 import time
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -286,29 +287,64 @@ def test_rendering_stops_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch, 
         "{{ [" + "long," * 4_000 + "]|length if [" + "long," * 900 + "]|string else '' }}",
         "{{ [" + "long," * 4_000 + "]|join|truncate }}",
         "{{ lines|indent(40)|truncate }}",
+        "{{ letters|join(glue)|truncate }}",
         "{{ deep|tojson(indent=8)|truncate }}",
         "{{ 1|round(999999999, 'ceil') }}",
         "{{ 1|round(-999999999, 'floor') }}",
     ],
 )
-def test_no_chain_of_filters_fills_the_memory_or_takes_for_ever(source: str) -> None:
+def test_no_chain_of_filters_fills_the_memory_or_takes_for_ever(source: str, peak_bytes: Callable[[], int]) -> None:
     deep: Any = [1] * 20_000
     for _ in range(45):
         deep = [deep]
-    variables = {"text": '"' * 1_000, "glue": "g" * 100, "long": "x" * 200_000, "lines": "\n" * 200_000, "deep": deep}
-    started = time.monotonic()
+    variables = {
+        "text": '"' * 1_000,
+        "glue": "g" * 100,
+        "letters": "x" * 1_000_000,
+        "long": "x" * 200_000,
+        "lines": "\n" * 1_000_000,
+        "deep": deep,
+    }
+    check(source)
+    started = time.process_time()
 
     with pytest.raises(RenderFailed, match="larg"):
         render(source, variables)
 
-    assert time.monotonic() - started < 5
+    assert peak_bytes() < 60_000_000
+    assert time.process_time() - started < 10
+
+
+@pytest.fixture
+def peak_bytes() -> Iterator[Callable[[], int]]:
+    """How much memory the test has held at most."""
+    tracemalloc.start()
+    yield lambda: tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
 
 
 def test_a_filter_may_give_the_largest_size_and_nothing_larger() -> None:
+    source = "{{ text|tojson|length }}"  # doubles each quote, and adds two
+
+    assert render(source, {"text": '"' * (MAX_FILTERED // 2 - 1)}) == str(MAX_FILTERED)
+
+    with pytest.raises(RenderFailed, match="larger than 1000000"):
+        render(source, {"text": '"' * (MAX_FILTERED // 2)})
+
+
+def test_a_filter_may_be_given_the_largest_size_and_nothing_larger() -> None:
     assert render("{{ text|upper|length }}", {"text": "x" * MAX_FILTERED}) == str(MAX_FILTERED)
 
     with pytest.raises(RenderFailed, match="larger than 1000000"):
         render("{{ text|lower|length }}", {"text": "x" * (MAX_FILTERED + 1)})
+
+
+def test_a_number_is_rounded_to_a_hundred_digits_at_most() -> None:
+    assert render("{{ 1.5|round(100) }}", {}) == "1.5"
+
+    for precision in (101, -101):
+        with pytest.raises(RenderFailed, match="precision is larger than 100"):
+            render(f"{{{{ 1.5|round({precision}) }}}}", {})
 
 
 @pytest.mark.parametrize(
@@ -367,7 +403,7 @@ _SOURCES = (
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(source=_SOURCES, variables=_VARIABLES)
 @example(source="{{ a|truncate(1) }}", variables={"a": "x" * 300})
 @example(source="{{ a|replace('x', 'y') }}", variables={"a": ["x"]})

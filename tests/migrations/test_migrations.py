@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.script import ScriptDirectory
@@ -86,6 +87,7 @@ def test_taking_back_the_last_revision_keeps_every_row_that_is_not_its_own(
         assert only(columns, after[table]) == only(columns, before[table]), table
 
 
+@pytest.mark.parametrize("empty_database", ["postgresql"], indirect=True)
 def test_an_upgrade_that_another_process_overtakes_succeeds_and_so_does_the_other(empty_database: str) -> None:
     with overtaken() as rival:
         migrations.upgrade()

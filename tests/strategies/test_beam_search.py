@@ -160,6 +160,17 @@ def test_a_round_makes_children_of_each_member_of_the_beam_from_its_own_failures
     assert all(work.evidence and set(work.evidence) <= failed[work.parent] for work in second)
 
 
+def test_the_seed_decides_what_the_proposer_is_shown() -> None:
+    """Also where the order of the cases is fixed, and so no draw is left but those of the proposals."""
+    shown = [
+        [work.evidence for work in run_search("beam_search", evaluation={"case_order": "fixed"}, seed=seed).proposals]
+        for seed in (7, 7, 8)
+    ]
+
+    assert shown[0] == shown[1]
+    assert shown[0] != shown[2]
+
+
 def test_a_round_winner_becomes_the_best_only_with_every_dev_case_scored() -> None:
     run = run_search("beam_search")
     dev = {str(case) for case in run.state["dev"]}

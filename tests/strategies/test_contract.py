@@ -264,8 +264,7 @@ def test_a_perfect_baseline_has_no_headroom_and_costs_only_itself(name: str) -> 
     assert len(run.paid) == len(run.state["dev"])
 
 
-@few
-@given(seed=SEEDS)
+@pytest.mark.parametrize("seed", range(8))
 def test_a_tenth_of_calls_failing_is_survived_and_not_scored_as_wrong(name: str, seed: int) -> None:
     world, problem = a_problem(name, seed, evaluation={"missing_tolerance": 1.0})
     run = drive(replace(world, missing=0.1, flat=0.5), problem, STRATEGIES[name])
@@ -305,14 +304,16 @@ def test_more_than_half_of_the_calls_failing_ends_as_scoring_failed(name: str, s
     assert run.result["baseline_dev"] == 0.5
 
 
-def test_one_failed_call_of_a_small_step_does_not_end_the_search(name: str) -> None:
-    problem = a_problem(name, 0, evaluation={"min_cases": 1, "missing_tolerance": 1.0})[1]
-    last = search.start(problem, STRATEGIES[name]).state["dev"][-1]
-    world = World(score=lambda text, case: None if case == last else 0.5)
+def test_a_failed_call_of_a_small_step_does_not_end_the_search(name: str) -> None:
+    """Where one case is left to score, one failure is all of a step."""
+    problem = a_problem(name, 0, evaluation={"max_cases": 5, "min_cases": 4, "case_order": "fixed"})[1]
+    dev = search.start(problem, STRATEGIES[name]).state["dev"][:5]
+    world = World(score=lambda text, case: None if case == max(dev) else 0.2 if text == SEED_TEXT else 0.5)
     run = drive(world, problem, STRATEGIES[name])
 
-    assert run.state["finish_reason"] != "scoring_failed"
-    assert run.result["holdout"] is not None
+    assert run.state["finish_reason"] in ENDINGS - {"scoring_failed"}
+    assert run.result["best_dev"] == 0.5
+    assert run.result["holdout"]["candidate"] == 0.5
 
 
 def test_a_holdout_that_mostly_failed_measures_nothing(name: str) -> None:

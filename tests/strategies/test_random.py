@@ -36,6 +36,13 @@ def test_edits_ask_no_proposer() -> None:
     assert {item["operator"] for item in run.state["candidates"]} > {"seed", "insert_phrase"}
 
 
+def test_the_seed_decides_the_edits() -> None:
+    made = [list(run_search("random", knobs_={"mode": "edit", "near_dup": 1.0}, seed=seed).texts) for seed in (7, 7, 8)]
+
+    assert made[0] == made[1]
+    assert made[0] != made[2]
+
+
 @pytest.mark.parametrize(
     ("early_stopping", "reason"),
     [({}, "max_rounds"), ({"target_score": 0.24}, "target_reached"), ({"target_score": 0.9}, "max_rounds")],

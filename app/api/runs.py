@@ -1,0 +1,43 @@
+"""What evaluations and optimizations answer alike: their spend, how far they are, and their cancel."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.auth import caller
+from shared.db import transaction
+from shared.domain import jobs, providers, runs
+from shared.domain.tenants import Caller
+from shared.models import Evaluation, JobKind, Optimization, Role
+
+Run = Evaluation | Optimization
+
+
+def spend(session: Session, run: Run) -> dict[str, Any]:
+    """What was spent on calls that have ended; each call of the ledger once."""
+    spent = runs.spend_of(session, run.id)
+    return {
+        "task_calls": spent.task_calls,
+        "proposer_calls": spent.proposer_calls,
+        "tokens": spent.tokens,
+        "cost_usd": providers.usd(spent.nano),
+        "ambiguous_attempts": spent.ambiguous,
+    }
+
+
+def progress(session: Session, run: Run) -> dict[str, int]:
+    """Calls of the current step."""
+    done, total = runs.open_calls(session, run.id)
+    return {"done": done, "total": total}
+
+
+def cancel(kind: JobKind, find: Callable[[Session, Caller], Run], render: Callable[[Session, Run], Any]) -> Any:
+    """End a run, then its open calls, each in a transaction of its own; what is left when it was canceled."""
+    author = caller(Role.EDITOR)
+    with transaction() as session:
+        run = find(session, author)
+        runs.cancel_run(session, author, run, kind=kind)
+    with transaction() as session:
+        jobs.cancel_scope(session, run.id)
+        return render(session, run)
