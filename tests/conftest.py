@@ -1,14 +1,17 @@
 """Fixtures: both databases for every test that touches one, a real Redis, the API, and a drained queue."""
 
+import gc
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
-import sqlalchemy as sa
 from flask.testing import FlaskClient
+from psycopg import sql
 
 from tests.servers import PostgresServer, ProviderServer, RedisServer, temporary_directory
 
@@ -35,6 +38,7 @@ from shared.models import Base, Role  # noqa: E402
 from tests.support import API_KEY, Api, Drain  # noqa: E402
 
 logs.configure("tests")
+CATALOGUE = ("models", "prices")  # seeded once; no test changes it
 
 
 def _databases(chosen: str) -> list[str]:
@@ -49,7 +53,17 @@ def _databases(chosen: str) -> list[str]:
 DATABASES = _databases(os.environ.get("PROMPTMILL_TEST_DATABASES", ""))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: what starts whole stacks must not be what the other process waits for at the end."""
+    items.sort(key=lambda item: "journeys" not in item.path.parts)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # thousands of collected tests live to the end: no need to visit them at each collection
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
+    logging.disable()  # of threads that still listen when their Redis goes
     REDIS.kill()
     _home.__exit__(None, None, None)
 
@@ -83,8 +97,6 @@ def database(request: pytest.FixtureRequest, migrated: dict[str, str], tmp_path:
     os.environ["PROMPTMILL_DATABASE_URL"] = url
     settings.cache_clear()
     db.connect(url)
-    with db.transaction() as session:
-        providers.seed_catalogue(session)
     yield url
     db.offset_clock(0)
     db.disconnect()
@@ -151,8 +163,7 @@ def as_user(flask_client: FlaskClient, admin: Caller, broker: RedisServer) -> Ca
 def _fresh_sqlite(migrated: dict[str, str], tmp_path: Path) -> str:
     if "sqlite" not in migrated:
         template = HOME / "template.db"
-        db.connect(f"sqlite:///{template}")
-        migrations.upgrade()
+        _migrate(f"sqlite:///{template}")
         with db.engine().connect() as connection:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
             connection.rollback()
@@ -163,14 +174,22 @@ def _fresh_sqlite(migrated: dict[str, str], tmp_path: Path) -> str:
 
 
 def _fresh_postgres(request: pytest.FixtureRequest, migrated: dict[str, str]) -> str:
+    """Emptied by DELETE: with rows this few, TRUNCATE takes twenty times as long."""
     if "postgresql" not in migrated:
         server: PostgresServer = request.getfixturevalue("postgres_server")
         migrated["postgresql"] = server.url.replace("postgresql://", "postgresql+psycopg://")
-        db.connect(migrated["postgresql"])
-        migrations.upgrade()
-    else:
-        db.connect(migrated["postgresql"])
-        tables = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
-        with db.engine().begin() as connection:
-            connection.execute(sa.text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+        _migrate(migrated["postgresql"])
+        db.disconnect()
+    tables = [table.name for table in reversed(Base.metadata.sorted_tables) if table.name not in CATALOGUE]
+    with psycopg.connect(migrated["postgresql"].replace("+psycopg", "")) as connection:
+        deletes = [sql.SQL("DELETE FROM {}").format(sql.Identifier(table)) for table in tables]
+        connection.execute(sql.SQL("; ").join(deletes))
     return migrated["postgresql"]
+
+
+def _migrate(url: str) -> None:
+    """A new database with the catalogue of models and nothing else."""
+    db.connect(url)
+    migrations.upgrade()
+    with db.transaction() as session:
+        providers.seed_catalogue(session)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -66,11 +67,12 @@ class PostgresServer:
         self._log = (directory / "postgres.log").open("wb")
         self._server = embedded.postgres(directory / "data", database="template_of_tests")
         self.url = self._server.url
+        self._server.command.extend(["-c", "fsync=off"])  # a test loses processes, not the machine
         self._process = embedded.start(self._server, stderr=self._log, stdout=self._log)
         wait_until(self._is_up, "PostgreSQL answers")
 
     def stop(self) -> None:
-        self._process.terminate()
+        self._process.send_signal(signal.SIGINT)  # a fast shutdown: it waits for no client
         self._process.wait()
         self._log.close()
 
@@ -108,7 +110,7 @@ class ProviderServer:
         self.base_url = f"{self.root}/v1"
         self._process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{self.port}", "--threads", "64",
-             "--log-level", "critical", "worker.simulator.server:application"],
+             "--graceful-timeout", "1", "--log-level", "critical", "worker.simulator.server:application"],
             env={**os.environ, "PROMPTMILL_SIMULATED_LATENCY_MS": str(latency_ms)},
         )  # fmt: skip
         wait_until(self._is_up, "the provider stub answers")

@@ -81,7 +81,7 @@ class Runner:
         self._wakeup = threading.Event()
         self._draining = threading.Event()
         self._stopped = threading.Event()
-        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[_Ended | None] = queue.SimpleQueue()
         # Daemon threads, unlike those of an executor, do not keep a process alive that should end while
         # a provider hangs.
@@ -127,6 +127,8 @@ class Runner:
             self._stopped.wait(0.05)
         self._stopped.set()
         self._outcomes.put(None)
+        for _ in range(self._concurrency):
+            self._work.put(None)
         for thread in self._threads[:2]:
             thread.join(timeout=5)
         with self._lock:
@@ -161,12 +163,13 @@ class Runner:
         claimed: list[Lease] = []
         claimed_at = time.monotonic()
         with transaction() as session:
-            if leases.has_quarantined(session, self._queues):
+            waiting = leases.waiting(session, self._queues)
+            if waiting.quarantined:
                 # A job that killed its workers runs with nothing beside it that it could take along.
                 if not self._in_flight():
                     self._start(self._claim_quarantined(session), claimed_at, alone=True)
                 return
-            for name in self._queues:
+            for name in (name for name in self._queues if name in waiting.queues):
                 for wanted in (hints, None) if hints else (None,):
                     room = min(free[name] - len(claimed), CLAIM_AT_MOST)
                     if room > 0:
@@ -223,8 +226,8 @@ class Runner:
     # ---- running ----------------------------------------------------------------------------
 
     def _work_for_ever(self) -> None:
-        while True:
-            self._work.get()()
+        while (work := self._work.get()) is not None:
+            work()
 
     def _load(self, kind: JobKind, group: Sequence[Lease]) -> None:
         """Read what a group of jobs needs in one transaction, then run each in a slot of its own."""

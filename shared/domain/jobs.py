@@ -105,14 +105,17 @@ def close(session: Session, endings: Sequence[Ending]) -> None:
     """
     if not endings:
         return
+    alike: dict[tuple[State, str | None], list[int]] = defaultdict(list)
     for ending in endings:
         if ending.job.state not in OPEN_STATES:
             raise AssertionError(f"job {ending.job.id} is already {ending.job.state}")
-        ending.job.state = ending.state
-        ending.job.error = ending.error
-        ending.job.blocked_by = None
-        ending.job.finished_at = db_now()
-    session.flush()
+        alike[ending.state, ending.error].append(ending.job.id)
+    for (state, error), ids in alike.items():
+        session.execute(
+            sa.update(Job)
+            .where(Job.id.in_(ids))
+            .values(state=state, error=error, blocked_by=None, finished_at=db_now())
+        )
     drop_leases(session, [ending.job.id for ending in endings])
     _follow(session, [ending for ending in endings if ending.state != State.SUCCEEDED])
     _count_down(session, Counter(ending.job.barrier_id for ending in endings if ending.job.barrier_id))

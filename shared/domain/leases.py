@@ -77,40 +77,33 @@ def claim(
         .execution_options(populate_existing=True)
     ).all()
     claimed = sorted(claimed, key=lambda job: (job.priority, job.run_at, job.id))
-    session.execute(
-        sa.insert(JobLease).values(
-            [
-                {
-                    "job_id": job.id,
-                    "owner": owner,
-                    "fence": job.fence,
-                    "acquired_at": db_now(),
-                    "heartbeat_at": db_now(),
-                    "expires_at": db_now(lease_seconds),
-                }
-                for job in claimed
-            ]
-        )
+    now, end = db_now(), db_now(lease_seconds)
+    taken = sa.select(Job.id, sa.literal(owner), Job.fence, now, now, end).where(
+        Job.id.in_([job.id for job in claimed])
     )
+    columns = ["job_id", "owner", "fence", "acquired_at", "heartbeat_at", "expires_at"]
+    session.execute(sa.insert(JobLease).from_select(columns, taken))
     _start_subjects(session, claimed)
     return [_lease(job) for job in claimed]
 
 
-def has_quarantined(session: Session, queues: Sequence[Queue]) -> bool:
-    """Whether a due job of these queues waits for a process of its own."""
-    return bool(
-        session.scalar(
-            sa.select(
-                sa.exists().where(
-                    Job.queue.in_(queues),
-                    Job.state == State.QUEUED,
-                    Job.losses >= QUARANTINE_AFTER_LOSSES,
-                    Job.blocked_by.is_(None),
-                    Job.run_at <= db_now(),
-                )
-            )
+@dataclass(frozen=True)
+class Waiting:
+    """Which queues have a due job, and whether one of them waits for a process of its own."""
+
+    queues: frozenset[Queue]
+    quarantined: bool
+
+
+def waiting(session: Session, queues: Sequence[Queue]) -> Waiting:
+    """One look at all of these queues, so that a claim is tried only where there is something to claim."""
+    found = session.execute(
+        sa.select(
+            sa.exists().where(Job.queue.in_(queues), *_due(quarantined=True)),
+            *(sa.exists().where(Job.queue == queue, *_due(quarantined=False)) for queue in queues),
         )
-    )
+    ).one()
+    return Waiting(frozenset(queue for queue, due in zip(queues, found[1:], strict=True) if due), bool(found[0]))
 
 
 @dataclass(frozen=True)
@@ -249,19 +242,17 @@ def forget_dead_workers(session: Session, *, after_seconds: float = 3600) -> Non
     session.execute(sa.delete(WorkerProcess).where(WorkerProcess.heartbeat_at < db_now(-after_seconds)))
 
 
+def _due(*, quarantined: bool) -> list[sa.ColumnElement[bool]]:
+    losses = Job.losses >= QUARANTINE_AFTER_LOSSES if quarantined else Job.losses < QUARANTINE_AFTER_LOSSES
+    return [Job.state == State.QUEUED, Job.blocked_by.is_(None), Job.run_at <= db_now(), losses]
+
+
 def _lock_due(
     session: Session, queue: Queue, limit: int, job_ids: Sequence[int] | None, quarantined: bool
 ) -> list[Job]:
-    losses = Job.losses >= QUARANTINE_AFTER_LOSSES if quarantined else Job.losses < QUARANTINE_AFTER_LOSSES
     due = (
         sa.select(Job.id)
-        .where(
-            Job.state == State.QUEUED,
-            Job.blocked_by.is_(None),
-            Job.queue == queue,
-            Job.run_at <= db_now(),
-            losses,
-        )
+        .where(Job.queue == queue, *_due(quarantined=quarantined))
         .order_by(Job.priority, Job.run_at, Job.id)
         .limit(limit)
         .with_for_update(skip_locked=True)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-SOME_TESTS = "tests/domain"
+SOME_TESTS = "tests/domain/test_budgets.py"
 
 
 @pytest.mark.parametrize(

@@ -42,13 +42,14 @@ def test_after_two_losses_a_job_is_only_claimed_alone(admin: Caller) -> None:
         expire_leases()
         sweep()
 
-    normal = claim("worker:2")
     with db.reading() as session:
-        waiting = leases.has_quarantined(session, [job_queue(poison)])
+        waiting = leases.waiting(session, list(leases.Queue))
+    normal = claim("worker:2")
     alone = claim("worker:3", quarantined=True)
 
     assert [lease.subject_id for lease in normal] == [innocent]
-    assert waiting
+    assert waiting.quarantined
+    assert waiting.queues == {job_queue(poison)}
     assert [lease.subject_id for lease in alone] == [poison]
 
 

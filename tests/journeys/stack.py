@@ -168,7 +168,7 @@ def environment(home: Path, **settings: str) -> dict[str, str]:
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("PROMPTMILL_", "OPENAI_", "FLOWER_", "PYTEST_"))
+        if not name.startswith(("PROMPTMILL_", "OPENAI_", "FLOWER_", "PYTEST_", "MAKE", "MFLAGS"))
         and name not in ("PORT", "WORKERS", "CONCURRENCY", "DB", "SEED", "DATABASE_URL", "REDIS_URL", "API_KEY")
     }
     return {**inherited, "PROMPTMILL_HOME": str(home), **settings}

@@ -18,7 +18,6 @@ import pytest
 from tests.journeys.stack import ROOT, LocalStack, environment, is_alive, running_stack
 from tests.servers import ProviderServer, temporary_directory, wait_until
 
-pytestmark = pytest.mark.xdist_group("stack")
 CONCURRENCY, WORKERS = 16, 2
 
 

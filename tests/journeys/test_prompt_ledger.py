@@ -11,7 +11,6 @@ import pytest
 from tests.journeys.stack import LocalStack, running_stack
 from tests.servers import ProviderServer, free_port
 
-pytestmark = pytest.mark.xdist_group("stack")
 COMMANDS = Path(__file__).with_name("prompt_ledger_commands.sh")
 
 

@@ -11,8 +11,6 @@ import pytest
 from tests.journeys.stack import ROOT, LocalStack, running_stack
 from tests.servers import free_port
 
-pytestmark = pytest.mark.xdist_group("stack")
-
 # These start or test the whole of it: `make demo` and `make up` are run by the other journeys, and
 # `make check` is what is running now. That they exist, and what they would run, is checked below.
 MAKE = {"make demo": "-m local demo", "make up": "-m local up", "make check": "-m pytest"}

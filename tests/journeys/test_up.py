@@ -17,8 +17,6 @@ import pytest
 from tests.journeys.stack import ROOT, LocalStack, environment, is_alive, running_stack
 from tests.servers import RedisServer, free_port, temporary_directory, wait_until
 
-pytestmark = pytest.mark.xdist_group("stack")
-
 
 def try_up(home: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(

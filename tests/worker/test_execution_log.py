@@ -1,20 +1,25 @@
 """One log line per execution, with everything that an operator asks for first."""
 
-from structlog.testing import capture_logs
+import logging
+from typing import Any
+
+import pytest
 
 from tests.support import Api, Drain, make_prompt, run_body
 
 
-def test_each_execution_logs_one_line_when_it_has_ended(api: Api, drain: Drain) -> None:
+def test_each_execution_logs_one_line_when_it_has_ended(
+    api: Api, drain: Drain, caplog: pytest.LogCaptureFixture
+) -> None:
     make_prompt(api)
     submitted = api.expect(
         202, "POST", "/v1/executions:submit", run_body(), headers={"X-Request-Id": "from-the-caller"}
     )
 
-    with capture_logs() as lines:
+    with caplog.at_level(logging.INFO):
         drain()
 
-    (line,) = (line for line in lines if line["event"] == "execution")
+    (line,) = execution_lines(caplog)
     assert line["execution_id"] == submitted["execution_id"]
     assert line["request_id"] == "from-the-caller"
     assert (line["provider"], line["model_name"]) == ("simulated", "simulated-small")
@@ -25,7 +30,7 @@ def test_each_execution_logs_one_line_when_it_has_ended(api: Api, drain: Drain) 
     assert line["latency_ms"] >= 0
 
 
-def test_a_failed_execution_logs_its_error_class(api: Api, drain: Drain) -> None:
+def test_a_failed_execution_logs_its_error_class(api: Api, drain: Drain, caplog: pytest.LogCaptureFixture) -> None:
     make_prompt(api)
     api.expect(
         202,
@@ -34,8 +39,13 @@ def test_a_failed_execution_logs_its_error_class(api: Api, drain: Drain) -> None
         run_body(model={"provider": "openai", "model_name": "gpt-4o-mini"}),
     )
 
-    with capture_logs() as lines:
+    with caplog.at_level(logging.INFO):
         drain()
 
-    (line,) = (line for line in lines if line["event"] == "execution")
+    (line,) = execution_lines(caplog)
     assert (line["status"], line["error_type"]) == ("failed", "no_credentials")
+
+
+def execution_lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    events: list[Any] = [record.msg for record in caplog.records]
+    return [event for event in events if isinstance(event, dict) and event["event"] == "execution"]

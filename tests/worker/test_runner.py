@@ -296,4 +296,4 @@ def test_hints_of_a_message_do_not_outrank_priority_for_ever(admin: Caller, mode
 
     assert len(model.calls) == 3
     with db.reading() as session:
-        assert not leases.has_quarantined(session, list(Queue))
+        assert not leases.waiting(session, list(Queue)).quarantined

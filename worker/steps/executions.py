@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import sqlalchemy as sa
@@ -170,12 +170,20 @@ class _Books:
         by_shape: dict[frozenset[str], list[dict[str, Any]]] = defaultdict(list)
         for update in self.updates:
             by_shape[frozenset(update)].append(update)
-        for rows in by_shape.values():
-            session.execute(sa.update(Execution), rows)
-        succeeded = [row["id"] for row in self.updates if "state" in row]
-        if succeeded:
-            session.execute(sa.update(Execution).where(Execution.id.in_(succeeded)).values(completed_at=db_now()))
+        for shape, rows in by_shape.items():
+            _update(session, shape, rows)
         events.record(session, self.changes)
+
+
+def _update(session: Session, shape: Set[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of the same columns by their ids; those that get a state have ended now."""
+    values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in shape - {"id"}}
+    if "state" in shape:
+        values["completed_at"] = db_now()
+    session.connection().execute(
+        sa.update(Execution).where(Execution.id == sa.bindparam("new_id")).values(values),
+        [{f"new_{name}": value for name, value in row.items()} for row in rows],
+    )
 
 
 def _success(execution: Any, answer: Answer, job: Job, salvaged: bool) -> dict[str, Any]:
