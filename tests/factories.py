@@ -6,12 +6,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from shared import db
-from shared.domain import budgets, executions, leases, providers
+from shared.domain import budgets, datasets, executions, leases, prompts, providers
 from shared.domain.budgets import Limits
 from shared.domain.executions import NewExecution
 from shared.domain.leases import Lease
 from shared.domain.tenants import Caller
-from shared.models import Budget, Execution, Job, JobLease, Queue
+from shared.models import Barrier, Budget, Evaluation, Execution, Job, JobKind, JobLease, Queue, State, new_id
 
 LEASE_SECONDS = 60.0
 
@@ -39,6 +39,53 @@ def submit(
             for i in range(count)
         ]
         return executions.submit_many(session, new, queue=queue)
+
+
+def waiting_run(caller: Caller, calls: int) -> uuid.UUID:
+    """An evaluation row whose step 2 waits for so many calls."""
+    run_id = new_id()
+    with db.transaction() as session:
+        content = prompts.check_content(template_source="x {{ a }}")
+        upserted = prompts.upsert(session, caller, "p", content)
+        dataset = datasets.create_dataset(session, caller, name="d")
+        session.add(
+            Evaluation(
+                id=run_id,
+                workspace_id=caller.workspace_id,
+                project_id=upserted.prompt.project_id,
+                prompt_id=upserted.prompt.id,
+                version_id=upserted.version.id,
+                dataset_id=dataset.id,
+                dataset_revision=0,
+                scorers=[],
+                model={},
+                state=State.RUNNING,
+                step_no=1,
+            )
+        )
+        barrier = Barrier(
+            workspace_id=caller.workspace_id,
+            kind=JobKind.EVALUATION,
+            subject_id=run_id,
+            step_no=2,
+            total=calls,
+            remaining=calls,
+        )
+        session.add(barrier)
+        session.flush()
+        quote = providers.quote(session, "simulated", "simulated-small")
+        new = [
+            NewExecution(
+                workspace_id=caller.workspace_id,
+                model=quote,
+                params={},
+                messages=[{"role": "user", "content": f"q{i}"}],
+                scope_id=run_id,
+            )
+            for i in range(calls)
+        ]
+        executions.submit_many(session, new, queue=Queue.EXECUTIONS, barrier_id=barrier.id)
+    return run_id
 
 
 def make_budget(caller: Caller, **limits: Any) -> uuid.UUID:

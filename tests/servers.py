@@ -67,7 +67,6 @@ class PostgresServer:
         self._log = (directory / "postgres.log").open("wb")
         self._server = embedded.postgres(directory / "data", database="template_of_tests")
         self.url = self._server.url
-        self._server.command.extend(["-c", "fsync=off"])  # a test loses processes, not the machine
         self._process = embedded.start(self._server, stderr=self._log, stdout=self._log)
         wait_until(self._is_up, "PostgreSQL answers")
 

@@ -7,70 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 import sqlalchemy as sa
 
 from shared import db
-from shared.domain import executions, jobs, providers
-from shared.domain.executions import NewExecution
+from shared.domain import jobs
 from shared.domain.tenants import Caller
-from shared.models import Barrier, Evaluation, Job, JobKind, Queue, State, new_id
-from tests.factories import claim, execution, submit
+from shared.models import Barrier, Evaluation, Job, State
+from tests.factories import claim, execution, submit, waiting_run
 from worker.providers import Answer
 from worker.runner import record
 from worker.steps import Failure
 from worker.tasks import STEPS
 
 ANSWER = Answer("ok", 1, 1, 1)
-
-
-def waiting_run(caller: Caller, calls: int) -> uuid.UUID:
-    """An evaluation row whose step 2 waits for so many calls."""
-    run_id = new_id()
-    with db.transaction() as session:
-        # The row's own references do not matter here; SQLite and PostgreSQL check them at once, so it is
-        # made through the tables that it needs.
-        home = session.scalars(sa.text("SELECT id FROM projects")).one()
-        project_id = home if isinstance(home, uuid.UUID) else uuid.UUID(home)
-        from shared.domain import datasets, prompts
-
-        content = prompts.check_content(template_source="x {{ a }}")
-        upserted = prompts.upsert(session, caller, "p", content)
-        dataset = datasets.create_dataset(session, caller, name="d")
-        session.add(
-            Evaluation(
-                id=run_id,
-                workspace_id=caller.workspace_id,
-                project_id=project_id,
-                prompt_id=upserted.prompt.id,
-                version_id=upserted.version.id,
-                dataset_id=dataset.id,
-                dataset_revision=0,
-                scorers=[],
-                model={},
-                state=State.RUNNING,
-                step_no=1,
-            )
-        )
-        barrier = Barrier(
-            workspace_id=caller.workspace_id,
-            kind=JobKind.EVALUATION,
-            subject_id=run_id,
-            step_no=2,
-            total=calls,
-            remaining=calls,
-        )
-        session.add(barrier)
-        session.flush()
-        quote = providers.quote(session, "simulated", "simulated-small")
-        new = [
-            NewExecution(
-                workspace_id=caller.workspace_id,
-                model=quote,
-                params={},
-                messages=[{"role": "user", "content": f"q{i}"}],
-                scope_id=run_id,
-            )
-            for i in range(calls)
-        ]
-        executions.submit_many(session, new, queue=Queue.EXECUTIONS, barrier_id=barrier.id)
-    return run_id
 
 
 def steps_of(run_id: uuid.UUID) -> list[tuple[int | None, str]]:
