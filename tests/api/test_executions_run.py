@@ -43,10 +43,11 @@ def test_run_answers_202_and_a_location_when_the_wait_is_over(api: Api, drain: D
 
     answer = api.post("/v1/executions:run", run_body(), headers={"Prefer": "wait=0"})
 
-    assert answer.status_code == 202
-    assert answer.get_json()["status"] == "queued"
     drain()
-    assert api.get(answer.headers["Location"]).get_json()["status"] == "succeeded"
+    done = api.get(answer.headers["Location"]).get_json()
+    assert (answer.status_code, answer.get_json()["status"]) == (202, "queued")
+    assert done["status"] == "succeeded"
+    assert done["created_at"] < done["started_at"] < done["completed_at"]
 
 
 def test_run_goes_through_the_interactive_lane(api: Api, drain: Drain) -> None:

@@ -2,8 +2,12 @@
 
 import threading
 
+import sqlalchemy as sa
+
+from shared import db
+from shared.domain import jobs
 from shared.domain.tenants import Caller
-from shared.models import State
+from shared.models import Job, State
 from tests.factories import budget, claim, execution, expire_leases, job_of, make_budget, submit, sweep
 from worker.providers import Answer
 from worker.runner import record
@@ -44,6 +48,21 @@ def test_a_job_that_does_not_fit_waits_and_goes_on_when_something_settles_for_le
     assert waiting.blocked_by == budget_id
     assert waiting.state == State.QUEUED
     assert second.job_id == waiting.id
+
+
+def test_a_job_that_waits_for_its_budget_can_be_canceled(admin: Caller) -> None:
+    bound = execution(submit(admin)[0]).estimate_tokens
+    claim()
+    budget_id = make_budget(admin, max_tokens=bound + bound // 2)
+    submit(admin, 2, budget_id=budget_id)
+    claim()
+    with db.transaction() as session:
+        waiting = session.scalars(sa.select(Job).where(Job.blocked_by == budget_id)).one()
+        jobs.cancel(session, waiting)
+
+    canceled = job_of(waiting.subject_id)
+    assert (canceled.state, canceled.blocked_by) == (State.CANCELED, None)
+    assert execution(waiting.subject_id).state == State.CANCELED
 
 
 def test_a_job_that_can_never_fit_fails_in_words_and_not_silently(admin: Caller) -> None:

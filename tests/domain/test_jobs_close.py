@@ -7,10 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import sqlalchemy as sa
 
 from shared import db
-from shared.domain import jobs
+from shared.domain import jobs, providers, runs
+from shared.domain.executions import NewExecution
+from shared.domain.runs import Unit
 from shared.domain.tenants import Caller
-from shared.models import Barrier, Evaluation, Job, State
-from tests.factories import claim, execution, submit, waiting_run
+from shared.models import Barrier, Evaluation, Execution, Job, JobKind, State
+from tests.factories import claim, execution, job_of, submit, sweep, waiting_run
 from worker.providers import Answer
 from worker.runner import record
 from worker.steps import Failure
@@ -107,6 +109,7 @@ def test_cancel_of_a_queued_job_is_immediate_and_of_a_running_one_a_request(admi
 
     assert execution(queued_id).state == State.CANCELED
     assert execution(queued_id).completed_at is not None
+    assert job_of(queued_id).finished_at is not None
     assert execution(running_id).state == State.RUNNING
 
 
@@ -115,8 +118,6 @@ def test_the_calls_of_a_run_that_was_canceled_are_canceled_even_if_the_caller_di
     claim(limit=1)
     with db.transaction() as session:
         session.execute(sa.update(Evaluation).where(Evaluation.id == run_id).values(state=State.CANCELED))
-
-    from tests.factories import sweep
 
     sweep()
 
@@ -131,13 +132,45 @@ def test_the_calls_of_a_run_that_was_canceled_are_canceled_even_if_the_caller_di
     assert steps_of(run_id) == []
 
 
+def test_a_call_of_an_earlier_step_is_not_made_again(admin: Caller) -> None:
+    """The ledger of a run is its memory of what it has paid for (I4)."""
+    run_id = waiting_run(admin, 1)
+    record(STEPS, [(claim()[0], ANSWER)])
+    with db.transaction() as session:
+        (known,) = session.scalars(sa.select(Execution))
+        model = providers.quote(session, "simulated", "simulated-small")
+        calls = [
+            NewExecution(
+                workspace_id=admin.workspace_id,
+                model=model,
+                params={},
+                messages=[{"role": "user", "content": content}],
+                scope_id=run_id,
+            )
+            for content in (known.messages[0]["content"], "new")
+        ]
+        home = {"workspace_id": admin.workspace_id, "kind": JobKind.EVALUATION, "subject_id": run_id}
+        units = [Unit(f"unit {number}", "evaluate", call) for number, call in enumerate(calls)]
+        runs.fan_out(session, step_no=3, units=units, **home)
+        runs.fan_out(session, step_no=4, units=[Unit("again", "evaluate", calls[0])], **home)
+
+    assert (4, "queued") in steps_of(run_id), "a step whose calls have all been made waits for nothing"
+    assert (3, "queued") not in steps_of(run_id)
+    (new,) = (lease for lease in claim() if lease.kind == JobKind.EXECUTION)
+    record(STEPS, [(new, ANSWER)])
+
+    with db.reading() as session:
+        collected = runs.collect(session, run_id, 3)
+        made = session.scalar(sa.select(sa.func.count()).select_from(Execution))
+    assert [unit.text for unit in collected] == ["ok", "ok"]
+    assert made == 2
+
+
 def test_a_run_without_an_open_job_is_started_again_by_the_sweep(admin: Caller) -> None:
     run_id = waiting_run(admin, 1)
     with db.transaction() as session:
         session.execute(sa.delete(Job))
         session.execute(sa.update(Barrier).values(remaining=0))
-
-    from tests.factories import sweep
 
     swept = sweep()
 

@@ -2,6 +2,9 @@
 
 import uuid
 
+import pytest
+import sqlalchemy as sa
+
 from shared import db
 from shared.domain import jobs, leases
 from shared.domain.leases import Lease
@@ -12,6 +15,7 @@ from tests.support import Drain
 from worker.providers import Answer
 from worker.runner import record
 from worker.steps import Failure
+from worker.steps.executions import retry_delay
 from worker.tasks import STEPS
 
 ANSWER = Answer("the late answer", 10, 5, 1)
@@ -117,7 +121,7 @@ def test_a_failed_attempt_goes_back_with_a_delay_and_three_retries_later_it_fail
         job = job_of(execution_id)
         if job.state == State.QUEUED:
             with db.reading() as session:
-                delays.append((job.run_at - session.scalars(db.sa.select(db.db_now())).one()).total_seconds())
+                delays.append((job.run_at - session.scalars(sa.select(db.db_now())).one()).total_seconds())
             db.offset_clock(db._clock_offset_seconds + 121)
 
     row = execution(execution_id)
@@ -126,6 +130,15 @@ def test_a_failed_attempt_goes_back_with_a_delay_and_three_retries_later_it_fail
     assert row.attempts == 4
     assert len(delays) == 3
     assert all(-1 <= delay <= base for delay, base in zip(delays, (5, 30, 120), strict=True))
+
+
+@pytest.mark.parametrize(("failures", "base"), [(1, 5), (2, 30), (3, 120), (4, 120)])
+def test_a_delay_is_anywhere_between_zero_and_its_base(failures: int, base: int) -> None:
+    """Full jitter: what failed together does not come back together."""
+    delays = [retry_delay(failures, None) for _ in range(400)]
+
+    assert 0 < min(delays) < base / 10
+    assert base * 9 / 10 < max(delays) <= base
 
 
 def test_a_permanent_error_fails_at_the_first_attempt(admin: Caller) -> None:

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from shared import db
 from shared.domain import jobs, leases
 from shared.domain.tenants import Caller
-from shared.models import Evaluation, Event, Job, State
-from tests.factories import claim, execution, expire_leases, job_of, lease_rows, submit, sweep, waiting_run
+from shared.models import Event, State
+from tests.factories import claim, execution, expire_leases, job_of, lease_rows, submit, sweep
 
 
 def test_an_expired_lease_is_requeued_at_once_and_counted_as_a_loss_not_an_attempt(admin: Caller) -> None:
@@ -81,21 +81,6 @@ def test_a_cancel_that_its_dead_worker_never_heard_is_carried_out(admin: Caller)
 
     assert sweep().canceled == 1
     assert execution(execution_id).state == State.CANCELED
-
-
-def test_the_open_calls_of_a_run_that_has_ended_are_canceled(admin: Caller) -> None:
-    """A cancel that died between its two transactions: the run has ended, its calls have not."""
-    run_id = waiting_run(admin, 3)
-    (running,) = claim(limit=1)
-    with db.transaction() as session:
-        session.execute(sa.update(Evaluation).where(Evaluation.id == run_id).values(state=State.CANCELED))
-
-    sweep()
-
-    with db.reading() as session:
-        found = session.execute(sa.select(Job.id, Job.state, Job.cancel_requested).order_by(Job.id)).all()
-    assert [tuple(row[1:]) for row in found if row.id != running.job_id] == [(State.CANCELED, False)] * 2
-    assert [tuple(row[1:]) for row in found if row.id == running.job_id] == [(State.RUNNING, True)]
 
 
 def test_two_sweeps_at_once_count_each_loss_once(admin: Caller) -> None:

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from shared import db
 from shared.domain import jobs, leases
 from shared.domain.tenants import Caller
-from shared.models import Execution, Job, Queue, State, WorkerProcess
-from tests.factories import claim, execution, expire_leases, job_of, lease_rows, submit, sweep
+from shared.models import Evaluation, Execution, Job, JobKind, Queue, State, WorkerProcess
+from tests.factories import claim, execution, expire_leases, job_of, lease_rows, submit, sweep, waiting_run
 from tests.servers import wait_until
 from worker import providers
 from worker import runner as runner_module
@@ -62,6 +62,11 @@ def running(
         yield runner
     finally:
         runner.stop(grace_seconds=grace_seconds)
+
+
+def set_run_at(execution_id: object, seconds_from_now: float) -> None:
+    with db.transaction() as session:
+        session.execute(sa.update(Job).where(Job.subject_id == execution_id).values(run_at=db.db_now(seconds_from_now)))
 
 
 def state_counts() -> dict[str, int]:
@@ -210,6 +215,38 @@ def test_a_job_that_killed_its_workers_runs_with_nothing_beside_it(admin: Caller
     assert model.calls[0] == str(poison)
 
 
+def test_what_already_runs_ends_before_such_a_job_begins(admin: Caller, model: GatedProvider) -> None:
+    first, poison = submit(admin, 2)
+    for _ in range(2):
+        claim(job_ids=[job_of(poison).id])
+        expire_leases()
+        sweep()
+    set_run_at(poison, 60)
+
+    with running(concurrency=4, queues=(Queue.EXECUTIONS,)) as runner:
+        wait_until(lambda: model.in_flight == 1, "the innocent call is in flight")
+        set_run_at(poison, -1)
+        runner._pull()
+        assert model.calls == [str(first)]
+        model.gate.set()
+        wait_until(lambda: state_counts() == {"succeeded": 2}, "the other follows")
+
+    assert model.most_in_flight == 1
+
+
+def test_a_step_of_a_run_that_has_ended_does_nothing(admin: Caller, model: GatedProvider) -> None:
+    run_id = waiting_run(admin, 0)
+    with db.transaction() as session:
+        jobs.enqueue_step(session, admin.workspace_id, JobKind.EVALUATION, run_id, 2)
+        session.execute(sa.update(Evaluation).where(Evaluation.id == run_id).values(state=State.CANCELED))
+
+    with running(queues=(Queue.OPTIMIZATIONS,)):
+        wait_until(lambda: job_of(run_id).state == State.CANCELED, "its job is canceled")
+
+    assert job_of(run_id).finished_at is not None
+    assert job_of(run_id).error is None
+
+
 def test_a_lost_lease_starts_nothing_new_and_its_successor_is_not_disturbed(
     admin: Caller, model: GatedProvider
 ) -> None:
@@ -261,6 +298,24 @@ def test_a_process_checks_in_with_its_queues_and_out_when_it_stops(admin: Caller
         assert (row.queues, row.concurrency) == (["interactive", "executions"], 3)
 
     assert processes() == []
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "half \ud800 a pair"])
+def test_an_answer_that_no_database_can_hold_is_an_error_that_may_have_been_paid(
+    admin: Caller, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    class Garbled:
+        def generate(self, request: Request) -> Answer:
+            return Answer(text, 1, 1, 1)
+
+    monkeypatch.setitem(providers._adapters, "simulated", Garbled())
+    (execution_id,) = submit(admin)
+
+    with running(queues=(Queue.EXECUTIONS,)):
+        wait_until(lambda: job_of(execution_id).error == "malformed_response", "it is to be tried again")
+
+    assert job_of(execution_id).state == State.QUEUED
+    assert execution(execution_id).ambiguous_attempts == 1
 
 
 def test_a_crash_in_a_step_is_retried_and_then_fails_in_the_open(

@@ -1,0 +1,86 @@
+"""What may still be bought: work that fits the limits at its upper bounds, with the holdout's price kept back."""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from worker.strategies.contract import Evaluate, Work
+from worker.strategies.record import Record
+
+# What is counted: the limit that it is held against, and the finish reason when it would be passed.
+_MEASURES = {
+    "task_calls": ("max_task_calls", "budget_task_calls"),
+    "proposer_calls": ("max_proposer_calls", "budget_proposer_calls"),
+    "tokens": ("max_tokens", "budget_tokens"),
+    "nano": ("max_cost_nano", "budget_cost"),
+}
+
+
+def affordable(record: Record, asked: Sequence[Work], units: Sequence[Sequence[Work]]) -> tuple[int, str | None]:
+    """How many of the units, the first first, fit beside what this step has asked for already.
+
+    With it the finish reason of the limit that stands against having them all; None when all fit.
+    """
+
+    def shortage(count: int) -> str | None:
+        return _shortage(record, asked, [work for unit in units[:count] for work in unit])
+
+    reason = shortage(len(units)) if any(units) else None  # what costs nothing is not refused
+    if not reason:
+        return len(units), None
+    fits, too_many = 0, len(units)
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if shortage(middle):
+            too_many = middle
+        else:
+            fits = middle
+    return fits, reason
+
+
+def _shortage(record: Record, asked: Sequence[Work], wanted: Sequence[Work]) -> str | None:
+    limits = record.problem.spec["budget"]
+    spent = record.state["spent"]
+    need = _bound(record, [*asked, *wanted])
+    reserve = _reserve(record, wanted)
+    for measure, (name, reason) in _MEASURES.items():
+        limit = limits.get(name)
+        if limit is not None and spent[measure] + need[measure] + reserve[measure] > limit:
+            return reason
+    return None
+
+
+def _bound(record: Record, works: Sequence[Work]) -> dict[str, int]:
+    """The most that these calls may cost, by measure."""
+    total = dict.fromkeys(_MEASURES, 0)
+    for work in works:
+        subject = work.candidate if isinstance(work, Evaluate) else work.parent
+        tokens, nano = record.problem.price(record.components(subject), work)
+        total["task_calls" if isinstance(work, Evaluate) else "proposer_calls"] += 1
+        total["tokens"] += tokens
+        total["nano"] += nano
+    return total
+
+
+def _reserve(record: Record, wanted: Sequence[Work]) -> dict[str, int]:
+    """What the holdout may cost at most: of the seed, and of the dearest candidate that may become the best.
+
+    Only a candidate with a full dev score can, so whatever is bought never outgrows this.
+    """
+    if record.state["phase"] == "holdout":
+        return dict.fromkeys(_MEASURES, 0)
+    asked = {(work.candidate, work.case) for work in wanted if isinstance(work, Evaluate)}
+    contenders = [
+        _holdout_bound(record, one)
+        for one in record.candidates
+        if all(record.is_tried(one, case) or (one, case) in asked for case in record.dev)
+    ]
+    seed = _holdout_bound(record, record.seed)
+    return {name: seed[name] + max((bound[name] for bound in contenders), default=0) for name in _MEASURES}
+
+
+def _holdout_bound(record: Record, candidate: str) -> Mapping[str, int]:
+    """What the holdout of one candidate may cost; kept in its item of the state, because it never changes."""
+    item = record.candidates[candidate]
+    if "holdout_bound" not in item:
+        item["holdout_bound"] = _bound(record, record.untried(candidate, record.state["holdout"]))
+    return cast("Mapping[str, int]", item["holdout_bound"])

@@ -1,0 +1,174 @@
+"""The record of a run: its JSON state, and everything that can be read from it. Nothing here changes it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from random import Random
+from typing import Any, cast
+
+from rapidfuzz import fuzz
+
+from shared import stats
+from worker.strategies.contract import Evaluate, Problem, Spent
+from worker.strategies.splits import balanced, draw, split
+
+
+def first_state(problem: Problem) -> dict[str, Any]:
+    """The state of a run in which nothing has happened yet. What a key holds is said where it is written."""
+    parts = split(problem.cases, problem.spec["split"])
+    return {
+        "phase": "baseline",
+        "round": 0,
+        "step": 0,
+        "train": parts.train,
+        "dev": parts.dev,
+        "holdout": parts.holdout,
+        "indicative": parts.indicative,
+        "candidates": [],
+        "scores": {},
+        "failures": {},
+        "rejected": 0,
+        "spent": asdict(Spent()),
+        "open": {},
+        "incumbent": None,
+        "stall": 0,
+        "finish_reason": None,
+        "finalists": [],
+        "own": {},
+        "policy": None,
+        "curve": [],
+        "result": None,
+    }
+
+
+def text_of(components: Mapping[str, str]) -> str:
+    """The whole text of a candidate, by which its length and its likeness to others are measured."""
+    return "\n".join(components[name] for name in sorted(components))
+
+
+class Record:
+    """A run as it stands. Candidates are named by their hash, cases by their ordinal."""
+
+    def __init__(self, problem: Problem, state: dict[str, Any]) -> None:
+        self.problem = problem
+        self.state = state
+        self.knobs: Mapping[str, Any] = problem.spec["knobs"]
+        self.evaluation: Mapping[str, Any] = problem.spec["evaluation"]
+        self.cases = {case.ordinal: case for case in problem.cases}
+        # The items of the state's list, oldest first.
+        self.candidates: dict[str, dict[str, Any]] = {item["hash"]: item for item in state["candidates"]}
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The strategy's own JSON."""
+        return cast("dict[str, Any]", self.state["own"])
+
+    @property
+    def round(self) -> int:
+        return int(self.state["round"])
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether something that was asked for did not fit the budget."""
+        return self.state["finish_reason"] is not None
+
+    def draw(self, *purpose: Any) -> Random:
+        """A generator of this round, for one purpose."""
+        return draw(self.problem.spec["seed"], self.round, *purpose)
+
+    # ---- candidates -------------------------------------------------------------------------
+
+    @property
+    def seed(self) -> str:
+        return str(self.state["candidates"][0]["hash"])
+
+    @property
+    def incumbent(self) -> str:
+        """The best candidate so far, by its score on the whole dev split."""
+        return str(self.state["incumbent"] or self.seed)
+
+    def children(self) -> list[str]:
+        """The candidates admitted in this round, oldest first."""
+        return [
+            candidate
+            for candidate, item in self.candidates.items()
+            if item["round"] == self.round and item["operator"] != "seed"
+        ]
+
+    def components(self, candidate: str) -> Mapping[str, str]:
+        return cast("Mapping[str, str]", self.candidates[candidate]["components"])
+
+    def text(self, candidate: str) -> str:
+        return text_of(self.components(candidate))
+
+    def similarity(self, one: str, other: str) -> float:
+        """In [0, 1], of two candidates' texts."""
+        return fuzz.ratio(self.text(one), self.text(other)) / 100
+
+    # ---- cases ------------------------------------------------------------------------------
+
+    @property
+    def dev(self) -> list[int]:
+        limit = self.evaluation["max_cases"]
+        return list(self.state["dev"][:limit] if limit else self.state["dev"])
+
+    def case_list(self) -> list[int]:
+        """The dev cases in the order in which every candidate of this round is scored."""
+        order = self.evaluation["case_order"]
+        if order == "fixed":
+            return sorted(self.dev)
+        key = ("order", self.problem.spec["seed"], *([self.round] if order == "shuffled_per_round" else []))
+        return [case.ordinal for case in balanced([self.cases[ordinal] for ordinal in self.dev], *key)]
+
+    def inputs(self, case: int) -> dict[str, str]:
+        return {str(name): str(value) for name, value in self.cases[case].inputs.items()}
+
+    # ---- scores -----------------------------------------------------------------------------
+
+    def scores(self, candidate: str, cases: Sequence[int]) -> list[float]:
+        """The candidate's scores on these cases, one per case that has any, in the order given.
+
+        Repeats of a case are averaged first; a case whose every call failed is missing.
+        """
+        known = self.state["scores"].get(candidate, {})
+        found = []
+        for case in cases:
+            values = [value for value in known.get(str(case), []) if value is not None]
+            if values:
+                found.append(sum(values) / len(values))
+        return found
+
+    def mean(self, candidate: str, cases: Sequence[int]) -> float:
+        """Of the scores on these cases, by the weight of the cases; 0 when there are none."""
+        known = [case for case in cases if self.scores(candidate, [case])]
+        weights = [self.cases[case].weight for case in known]
+        if not known or not sum(weights):
+            return 0.0
+        scores = self.scores(candidate, known)
+        return sum(score * weight for score, weight in zip(scores, weights, strict=True)) / sum(weights)
+
+    def value(self, candidate: str, cases: Sequence[int]) -> float | None:
+        """What candidates are ranked by: mean - z·se - length penalty; None when too much is missing."""
+        scores = self.scores(candidate, cases)
+        if not scores or 1 - len(scores) / len(cases) > self.evaluation["missing_tolerance"]:
+            return None
+        value = self.mean(candidate, cases)
+        value -= self.evaluation["lcb_z"] * stats.standard_error(scores)
+        growth = len(self.text(candidate)) / max(1, len(self.text(self.seed)))
+        return value - self.knobs["length_penalty"] * growth / 10
+
+    def is_tried(self, candidate: str, case: int, repeat: int = 0) -> bool:
+        """Whether the call was made and has ended, with a score or without one."""
+        return len(self.state["scores"].get(candidate, {}).get(str(case), [])) > repeat
+
+    def is_complete(self, candidate: str) -> bool:
+        """Whether it was tried on the whole dev split, which makes it comparable with the incumbent."""
+        return all(self.is_tried(candidate, case) for case in self.dev)
+
+    def untried(self, candidate: str, cases: Sequence[int]) -> list[Evaluate]:
+        """The work that is left until the candidate was tried on every repeat of these cases."""
+        return [
+            Evaluate(candidate, case, repeat)
+            for case in cases
+            for repeat in range(self.evaluation["repeats"])
+            if not self.is_tried(candidate, case, repeat)
+        ]
