@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+EDITS = ("delete", "swap", "insert_phrase")  # the operators that ask no model
 PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 # All of a template that is not text: placeholders, comments, and a delimiter that stands alone.
 _TAG = re.compile(PLACEHOLDER.pattern + r"|\{#.*?#\}|\{[{%#]|[}%#]\}", re.DOTALL)

@@ -53,9 +53,7 @@ def _holdout_comparison(record: Record) -> stats.Difference | None:
     both = [case for case in record.state["holdout"] if record.scores(seed, [case]) and record.scores(best, [case])]
     if not both:
         return None
-    return stats.compare_paired(
-        record.scores(seed, both), record.scores(best, both), seed=record.problem.spec["seed"]
-    )
+    return stats.compare_paired(record.scores(seed, both), record.scores(best, both), seed=record.problem.spec["seed"])
 
 
 def _verdict(record: Record, reason: str, holdout: stats.Difference | None) -> str:

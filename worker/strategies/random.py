@@ -2,12 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from worker.strategies import policy
+from worker.strategies import operators, policy
 
 if TYPE_CHECKING:
     from worker.strategies.search import Search
-
-_EDITS = ("delete", "swap", "insert_phrase")
 
 
 def begin(search: "Search") -> None:
@@ -36,4 +34,4 @@ def advance(search: "Search") -> None:
 
 def _operator(search: "Search", slot: int) -> str:
     mode = search.knobs["mode"]
-    return search.draw("edit", slot).choice(_EDITS) if mode == "edit" else str(mode)
+    return search.draw("edit", slot).choice(operators.EDITS) if mode == "edit" else str(mode)

@@ -13,7 +13,7 @@ from worker.strategies.splits import balanced, draw, split
 
 
 def first_state(problem: Problem) -> dict[str, Any]:
-    """The state of a run in which nothing has happened yet. What a key holds is said where it is written."""
+    """The state of a run in which nothing has happened yet."""
     parts = split(problem.cases, problem.spec["split"])
     return {
         "phase": "baseline",
@@ -75,8 +75,6 @@ class Record:
         """A generator of this round, for one purpose."""
         return draw(self.problem.spec["seed"], self.round, *purpose)
 
-    # ---- candidates -------------------------------------------------------------------------
-
     @property
     def seed(self) -> str:
         return str(self.state["candidates"][0]["hash"])
@@ -104,8 +102,6 @@ class Record:
         """In [0, 1], of two candidates' texts."""
         return fuzz.ratio(self.text(one), self.text(other)) / 100
 
-    # ---- cases ------------------------------------------------------------------------------
-
     @property
     def dev(self) -> list[int]:
         limit = self.evaluation["max_cases"]
@@ -121,8 +117,6 @@ class Record:
 
     def inputs(self, case: int) -> dict[str, str]:
         return {str(name): str(value) for name, value in self.cases[case].inputs.items()}
-
-    # ---- scores -----------------------------------------------------------------------------
 
     def scores(self, candidate: str, cases: Sequence[int]) -> list[float]:
         """The candidate's scores on these cases, one per case that has any, in the order given.

@@ -1,4 +1,4 @@
-"""The search that all strategies share: what a strategy may do, and the course of a run around it.
+"""The course of a run, which all strategies share, and the verbs by which a strategy steers it.
 
     baseline → (strategy: propose, screen, confirm)* → top-up of the finalists → holdout → done
 
@@ -49,8 +49,6 @@ class Search(Record):
         self.work: list[Work] = []
         self.events: list[tuple[str, Mapping[str, Any]]] = []
 
-    # ---- asking for work --------------------------------------------------------------------
-
     def evaluate(self, candidates: Sequence[str], cases: Sequence[int]) -> bool:
         """Ask for every score that is missing; False when the budget does not cover it (nothing is asked)."""
         return self._ask([[work for candidate in candidates for work in self.untried(candidate, cases)]]) == 1
@@ -85,8 +83,6 @@ class Search(Record):
         self.work += [work for unit in units[:count] for work in unit]
         return count
 
-    # ---- candidates -------------------------------------------------------------------------
-
     def admit(
         self, components: dict[str, str], *, parents: Sequence[str], operator: str, lineage: Mapping[str, Any]
     ) -> str | None:
@@ -115,9 +111,7 @@ class Search(Record):
     ) -> str | None:
         """Like `admit`, for the parent with another text in one component."""
         components = {**self.components(parent), component: text}
-        return self.admit(
-            components, parents=[parent], operator=operator, lineage={"component": component, **lineage}
-        )
+        return self.admit(components, parents=[parent], operator=operator, lineage={"component": component, **lineage})
 
     def reject(self, operator: str, reason: str) -> None:
         """Record that what an operator made is no candidate."""
@@ -141,8 +135,6 @@ class Search(Record):
         elif self.candidates[challenger]["decision"] == "proposed":
             found = "too many failed calls" if value is None else f"{value:.4f} on {len(self.dev)} dev cases"
             self.decide(challenger, "pruned", f"{found}: not better than the best")
-
-    # ---- rounds -----------------------------------------------------------------------------
 
     def close_round(self) -> str | None:
         """End a round: the curve, patience, targets. A finish reason when the search should end."""
@@ -289,9 +281,7 @@ def _finish(search: Search, reason: str) -> None:
         scored = len(search.scores(one, search.dev))
         search.decide(one, "pruned", f"the search ended ({reason}) with {scored} of {len(search.dev)} cases scored")
     search.state["result"] = outcome.result(search, reason)
-    search.events.append(
-        ("optimization.concluded", {"reason": reason, "verdict": search.state["result"]["verdict"]})
-    )
+    search.events.append(("optimization.concluded", {"reason": reason, "verdict": search.state["result"]["verdict"]}))
 
 
 def _as_step(search: Search) -> Step:
