@@ -65,6 +65,11 @@ def open_engine(url: str) -> Engine:
         pool_pre_ping=True,
         connect_args={
             "connect_timeout": 5,
+            # A link that went silent (a failover without a reset) is noticed in about 15 s, not in hours.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15_000,
             "application_name": "promptmill",
             "options": f"-c lock_timeout={int(LOCK_WAIT_SECONDS * 1000)} -c statement_timeout=60000"
             " -c idle_in_transaction_session_timeout=60000",

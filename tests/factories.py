@@ -6,12 +6,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from shared import db
+from shared.config import settings
 from shared.domain import budgets, datasets, executions, leases, prompts, providers
 from shared.domain.budgets import Limits
 from shared.domain.executions import NewExecution
 from shared.domain.leases import Lease
 from shared.domain.tenants import Caller
 from shared.models import Barrier, Budget, Evaluation, Execution, Job, JobKind, JobLease, Queue, State, new_id
+from worker import maintenance
 
 LEASE_SECONDS = 60.0
 
@@ -41,13 +43,13 @@ def submit(
         return executions.submit_many(session, new, queue=queue)
 
 
-def waiting_run(caller: Caller, calls: int) -> uuid.UUID:
+def waiting_run(caller: Caller, calls: int, *, name: str = "run") -> uuid.UUID:
     """An evaluation row whose step 2 waits for so many calls."""
     run_id = new_id()
     with db.transaction() as session:
         content = prompts.check_content(template_source="x {{ a }}")
-        upserted = prompts.upsert(session, caller, "p", content)
-        dataset = datasets.create_dataset(session, caller, name="d")
+        upserted = prompts.upsert(session, caller, name, content)
+        dataset = datasets.create_dataset(session, caller, name=name)
         session.add(
             Evaluation(
                 id=run_id,
@@ -95,12 +97,19 @@ def make_budget(caller: Caller, **limits: Any) -> uuid.UUID:
 
 def claim(owner: str = "worker:1", *, limit: int = 10, queue: Queue = Queue.EXECUTIONS, **options: Any) -> list[Lease]:
     with db.transaction() as session:
-        return leases.claim(session, owner, queue=queue, limit=limit, **{"lease_seconds": LEASE_SECONDS, **options})
+        options = {"lease_seconds": LEASE_SECONDS, **options}
+        return leases.claim(session, owner, queue=queue, limit=limit, **options).leases
 
 
 def sweep() -> leases.Swept:
     with db.transaction() as session:
         return leases.sweep(session)
+
+
+def do_duties() -> None:
+    """All that the sweep does, as a worker does it."""
+    db.offset_clock(db._clock_offset_seconds + settings().sweep_seconds)
+    maintenance.sweep()
 
 
 def expire_leases() -> None:

@@ -66,11 +66,10 @@ class Drain:
     def claim(self, *, owner: str = OWNER, limit: int = 50) -> list[leases.Lease]:
         found: list[leases.Lease] = []
         for queue in Queue:
-            room = limit - len(found)
-            with db.transaction() as session:
-                found += (
-                    leases.claim(session, owner, queue=queue, limit=room, lease_seconds=LEASE_SECONDS) if room else []
-                )
+            if room := limit - len(found):
+                with db.transaction() as session:
+                    claim = leases.claim(session, owner, queue=queue, limit=room, lease_seconds=LEASE_SECONDS)
+                found += claim.leases
         return found
 
     def run(self, lease: leases.Lease) -> Any:
@@ -82,7 +81,7 @@ class Drain:
         step = STEPS[JobKind(lease.kind)]
         with db.reading() as session:
             loaded: Mapping[int, Any] = step.load(session, [lease])
-        return step.run(lease, loaded[lease.job_id]) if lease.job_id in loaded else Canceled()
+        return step.run(lease, loaded[lease.job_id]) if lease.job_id in loaded else Canceled(started=False)
 
 
 def make_prompt(api: Api, name: str = "greeter", *, template: str = "Say hello to {{ name }}.", **fields: Any) -> Any:

@@ -1,10 +1,15 @@
 """The periodic duties of the fleet. Any process may do them; the schedule row lets one at a time."""
 
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
 import structlog
+from sqlalchemy.orm import Session
 
 from shared.config import settings
 from shared.db import transaction
-from shared.domain import idempotency, leases
+from shared.domain import budgets, idempotency, leases
 
 log = structlog.get_logger("maintenance")
 
@@ -20,18 +25,37 @@ def sweep_if_late() -> None:
 
 
 def _sweep_unless_done_since(seconds: float) -> None:
+    """Each duty in a transaction of its own, so that one which fails takes no other with it."""
     with transaction() as session:
         if not leases.take_turn(session, "sweep", every_seconds=seconds):
             return
-        swept = leases.sweep(session)
-        idempotency.prune(session)
-        leases.forget_dead_workers(session)
-        leases.end_turn(session, "sweep")
-    if swept != leases.Swept():
-        log.warning(
-            "leases_swept",
-            requeued=swept.requeued,
-            failed=swept.failed,
-            canceled=swept.canceled,
-            steps_restarted=swept.steps_restarted,
-        )
+    failed = [name for name, duty in DUTIES.items() if not _done(name, duty)]
+    if not failed:
+        with transaction() as session:
+            leases.end_turn(session, "sweep")
+
+
+def _done(name: str, duty: Callable[[Session], Any]) -> bool:
+    try:
+        with transaction() as session:
+            result = duty(session)
+    except Exception:
+        log.exception("duty_failed", duty=name)
+        return False
+    if result:
+        log.warning(name, **(asdict(result) if isinstance(result, leases.Swept) else {"rows": result}))
+    return True
+
+
+def _prune(session: Session) -> None:
+    idempotency.prune(session)
+    leases.forget_dead_workers(session)
+
+
+DUTIES: dict[str, Callable[[Session], Any]] = {
+    "leases_swept": leases.sweep,
+    "orphans_canceled": leases.cancel_orphans,
+    "steps_restarted": leases.restart_stalled,
+    "jobs_unblocked": budgets.unblock_stranded,
+    "pruned": _prune,
+}

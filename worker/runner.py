@@ -19,19 +19,22 @@ from functools import partial
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from shared.config import settings
 from shared.db import reading, transaction
 from shared.domain import jobs, leases
 from shared.domain.leases import Lease
 from shared.errors import DatabaseBusy
-from shared.models import JobKind, Queue
-from worker.steps import Canceled, Done, Failure, Step, Verdict
+from shared.models import JobKind, Queue, State
+from worker.steps import Canceled, Done, Failure, Step, Verdict, storable
 
 CLAIM_AT_MOST = 200
 RECORD_AT_MOST = 200
-_OUTAGES = (OperationalError, InterfaceError, DatabaseBusy)
+QUARANTINE_TURN_SECONDS = 60.0  # how long one process may hold back work to get empty for a job that runs alone
+_DATABASE_ERRORS = (DBAPIError, DatabaseBusy, NoConnectionFree)
+_Key = tuple[int, int]  # job id and fence: the same job may be here twice, once with a lease that was lost
 
 log = structlog.get_logger("worker")
 
@@ -75,7 +78,8 @@ class Runner:
         self._kept_for_interactive = (
             max(1, concurrency // 8) if Queue.INTERACTIVE in self._queues and serves_batches and concurrency > 1 else 0
         )
-        self._running: dict[int, _Running] = {}
+        self._running: dict[_Key, _Running] = {}
+        self._emptying_until = 0.0  # monotonic
         self._lock = threading.Lock()
         self._hints: set[int] = set()
         self._wakeup = threading.Event()
@@ -129,7 +133,7 @@ class Runner:
         self._outcomes.put(None)
         for _ in range(self._concurrency):
             self._work.put(None)
-        for thread in self._threads[:2]:
+        for thread in self._threads[:3]:  # not the slots: a provider may hang there
             thread.join(timeout=5)
         with self._lock:
             left = list(self._running.values())
@@ -143,7 +147,7 @@ class Runner:
             try:
                 self._pull()
                 pause = settings().poll_seconds * random.uniform(0.75, 1.25)
-            except _OUTAGES as error:
+            except _DATABASE_ERRORS as error:
                 log.warning("claim_failed", error=_first_line(error))
                 pause = 1.0
             except Exception:
@@ -160,45 +164,48 @@ class Runner:
         free = self._free_slots()
         if alone or not any(free.values()):
             return
-        claimed: list[Lease] = []
+        with reading() as session:
+            waiting = leases.waiting(session, self._queues)
+        if waiting.quarantined and self._makes_room():
+            # A job that killed its workers runs with nothing beside it that it could take along.
+            if not self._in_flight():
+                self._pull_quarantined()
+            return
+        for name in (name for name in self._queues if name in waiting.queues):
+            for wanted in (hints, None) if hints else (None,):
+                # One claim per transaction: two would take locks of jobs and budgets in turns.
+                self._claim(name, job_ids=wanted)
+
+    def _claim(self, name: Queue, *, limit: int = CLAIM_AT_MOST, **options: Any) -> list[Lease]:
+        """Claim up to the free slots and start what was claimed, once that has been committed."""
+        room = min(self._free_slots()[name], limit)
+        if room <= 0:
+            return []
         claimed_at = time.monotonic()
         with transaction() as session:
-            waiting = leases.waiting(session, self._queues)
-            if waiting.quarantined:
-                # A job that killed its workers runs with nothing beside it that it could take along.
-                if not self._in_flight():
-                    self._start(self._claim_quarantined(session), claimed_at, alone=True)
-                return
-            for name in (name for name in self._queues if name in waiting.queues):
-                for wanted in (hints, None) if hints else (None,):
-                    room = min(free[name] - len(claimed), CLAIM_AT_MOST)
-                    if room > 0:
-                        claimed += leases.claim(
-                            session,
-                            self.owner,
-                            queue=name,
-                            limit=room,
-                            lease_seconds=settings().job_lease_seconds,
-                            job_ids=wanted,
-                        )
-        self._start(claimed, claimed_at)
-        if claimed and any(self._free_slots().values()):
-            self._wakeup.set()
-
-    def _claim_quarantined(self, session: Any) -> list[Lease]:
-        for name in self._queues:
-            claimed = leases.claim(
-                session,
-                self.owner,
-                queue=name,
-                limit=1,
-                lease_seconds=settings().job_lease_seconds,
-                quarantined=True,
+            claim = leases.claim(
+                session, self.owner, queue=name, limit=room, lease_seconds=settings().job_lease_seconds, **options
             )
-            if claimed:
-                log.warning("quarantined_job_claimed", job_id=claimed[0].job_id, losses=claimed[0].losses)
-                return claimed
-        return []
+        self._start(claim.leases, claimed_at, alone=options.get("quarantined", False))
+        if claim.more and any(self._free_slots().values()):
+            self._wakeup.set()
+        return claim.leases
+
+    def _makes_room(self) -> bool:
+        """Whether this process holds back other work until it is empty: one process at a time, and not for ever."""
+        if not self._in_flight() or time.monotonic() < self._emptying_until:
+            return True
+        with transaction() as session:
+            if not leases.take_turn(session, "quarantine", every_seconds=QUARANTINE_TURN_SECONDS):
+                return False
+        self._emptying_until = time.monotonic() + QUARANTINE_TURN_SECONDS
+        return True
+
+    def _pull_quarantined(self) -> None:
+        for name in self._queues:
+            for lease in self._claim(name, limit=1, quarantined=True):
+                log.warning("quarantined_job_claimed", job_id=lease.job_id, losses=lease.losses)
+                return
 
     def _free_slots(self) -> dict[Queue, int]:
         """By queue. Batch work leaves one slot in eight, at least one, to the interactive lane."""
@@ -216,7 +223,7 @@ class Runner:
     def _start(self, claimed: Sequence[Lease], claimed_at: float, *, alone: bool = False) -> None:
         with self._lock:
             for lease in claimed:
-                self._running[lease.job_id] = _Running(lease, claimed_at, alone)
+                self._running[_key(lease)] = _Running(lease, claimed_at, alone)
         by_kind = defaultdict(list)
         for lease in claimed:
             by_kind[lease.kind].append(lease)
@@ -234,9 +241,18 @@ class Runner:
         try:
             with reading() as session:
                 loaded = self._steps[kind].load(session, group)
-        except Exception as error:
-            for lease in group:
-                self._outcomes.put(_Ended(lease, _crash(error, lease)))
+        except _DATABASE_ERRORS as error:
+            # Nobody's fault, and no attempt: the leases are kept, and what is lost meanwhile does not start.
+            log.warning("not_loaded_yet", jobs=len(group), error=_first_line(error))
+            if not self._stopped.wait(0.5):
+                self._work.put(partial(self._load, kind, group))
+            return
+        except BaseException as error:
+            if len(group) == 1:
+                self._outcomes.put(_Ended(group[0], _crash(error, group[0])))
+            else:  # each for itself, so that one bad row fails alone
+                for lease in group:
+                    self._work.put(partial(self._load, kind, [lease]))
             return
         for lease in group[1:]:
             self._work.put(partial(self._run, lease, loaded))
@@ -244,21 +260,21 @@ class Runner:
 
     def _run(self, lease: Lease, loaded: Mapping[int, Any]) -> None:
         if lease.job_id not in loaded:
-            self._outcomes.put(_Ended(lease, Canceled()))
-        elif not self._may_start(lease):
-            self._forget(lease)
-        else:
+            self._outcomes.put(_Ended(lease, Canceled(started=False)))
+        elif self._may_start(lease):
             try:
                 outcome = self._steps[lease.kind].run(lease, loaded[lease.job_id])
-            except Exception as error:
+            except BaseException as error:  # whatever it is, a slot that ended silently would keep its lease for ever
                 outcome = _crash(error, lease)
             self._outcomes.put(_Ended(lease, outcome))
+        elif not self._stopped.is_set():  # else stop() gives it back
+            self._forget(lease)
 
     def _may_start(self, lease: Lease) -> bool:
         """Nothing new is begun for a lost lease, nor once it may have expired without our hearing of it,
         nor while the process is being stopped."""
         with self._lock:
-            running = self._running.get(lease.job_id)
+            running = self._running.get(_key(lease))
             if running is None or running.lost or self._stopped.is_set():
                 return False
             running.started = time.monotonic() - running.renewed_at < settings().job_lease_seconds
@@ -289,18 +305,19 @@ class Runner:
     def _record(self, group: Sequence[tuple[Lease, Any]]) -> None:
         """Commit the group; one by one when it fails together, so that a bad answer fails alone.
 
-        While the database is away the outcomes are kept: they are paid. Once it is back they are written,
-        unless somebody has claimed the job meanwhile.
+        While the database is away, or refuses for a reason that is not the answer's, the outcomes are kept:
+        they are paid. Once it is back they are written, unless somebody has claimed the job meanwhile.
         """
         while True:
             try:
                 record(self._steps, group)
                 return
-            except _OUTAGES as error:
-                log.warning("outcome_not_recorded_yet", jobs=len(group), error=_first_line(error))
-                if self._stopped.wait(0.5):
-                    return
             except Exception as error:
+                if isinstance(error, _DATABASE_ERRORS) and not isinstance(error, DataError | IntegrityError):
+                    log.warning("outcome_not_recorded_yet", jobs=len(group), error=_first_line(error))
+                    if self._stopped.wait(0.5):
+                        return
+                    continue
                 if len(group) > 1:
                     for item in group:
                         self._record([item])
@@ -313,7 +330,7 @@ class Runner:
 
     def _forget(self, lease: Lease) -> None:
         with self._lock:
-            self._running.pop(lease.job_id, None)
+            self._running.pop(_key(lease), None)
         self._wakeup.set()
 
     def _give_back(self, left: Sequence[_Running]) -> None:
@@ -325,21 +342,22 @@ class Runner:
                     started={running.lease.job_id for running in left if running.started},
                 )
                 leases.check_out(session, self.owner)
-        except _OUTAGES as error:
+        except _DATABASE_ERRORS as error:
             log.warning("leases_not_given_back", jobs=len(left), error=_first_line(error))
 
     # ---- heartbeat --------------------------------------------------------------------------
 
     def _beat_for_ever(self) -> None:
         beat_seconds = settings().heartbeat_seconds or settings().job_lease_seconds / 3
+        pause = beat_seconds
         while True:
             try:
                 self._beat()
-            except _OUTAGES as error:
+                pause = beat_seconds
+            except Exception as error:
                 log.warning("heartbeat_failed", error=_first_line(error))
-            except Exception:
-                log.exception("heartbeat_failed")
-            if self._stopped.wait(beat_seconds):
+                pause = min(1.0, beat_seconds)  # a whole period later the leases might have run out
+            if self._stopped.wait(pause):
                 return
 
     def _beat(self) -> None:
@@ -349,26 +367,27 @@ class Runner:
         with transaction() as session:
             leases.check_in(session, self.owner, self._queues, self._concurrency)
             beat = leases.renew(session, self.owner, held, lease_seconds=settings().job_lease_seconds)
-        with self._lock:
-            for lease in held:
-                running = self._running.get(lease.job_id)
-                if running is None or running.lease.fence != lease.fence:
+        for lease in held:
+            with self._lock:
+                running = self._running.get(_key(lease))
+                if running is None:
                     continue
-                if lease.job_id in beat.held:
+                canceled = lease.job_id in beat.cancel_requested
+                if _key(lease) in beat.held:
                     running.renewed_at = began
+                    running.lost = canceled  # so that a step which has not begun never does
                 else:
                     running.lost = True
                     log.warning("lease_lost", job_id=lease.job_id, kind=str(lease.kind))
-        for lease in held:
-            if lease.job_id in beat.cancel_requested:
-                self._outcomes.put(_Ended(lease, Canceled(), frees_slot=False))
+            if canceled:
+                self._outcomes.put(_Ended(lease, Canceled(started=running.started), frees_slot=False))
 
     def _sweep_for_ever(self) -> None:
         """Sweep when beat has not: a dead beat or a dead Redis stops nothing."""
         while not self._stopped.wait(settings().sweep_seconds):
             try:
                 self._sweep()
-            except _OUTAGES as error:
+            except _DATABASE_ERRORS as error:
                 log.warning("sweep_failed", error=_first_line(error))
             except Exception:
                 log.exception("sweep_failed")
@@ -376,7 +395,10 @@ class Runner:
 
 def record(steps: Mapping[JobKind, Step], group: Sequence[tuple[Lease, Any]]) -> None:
     """Write the outcomes whose fence is still the newest, in one transaction; drop the others."""
-    outcomes = {lease.job_id: outcome for lease, outcome in group}
+    outcomes: dict[int, Any] = {}
+    for lease, outcome in group:
+        if not isinstance(outcome, Canceled) or lease.job_id not in outcomes:  # an answer that came is kept
+            outcomes[lease.job_id] = outcome
     with transaction() as session:
         held = leases.hold(session, [lease for lease, _ in group])
         if len(held) < len(outcomes):
@@ -391,19 +413,25 @@ def record(steps: Mapping[JobKind, Step], group: Sequence[tuple[Lease, Any]]) ->
         for job_id, job in held.items():
             verdict = verdicts[job_id]
             job.attempts += 1
-            if verdict.retry_in_seconds is not None:
+            if verdict.retry_in_seconds is not None and job.cancel_requested:
+                endings.append(jobs.Ending(job, State.CANCELED))
+            elif verdict.retry_in_seconds is not None:
+                job.fence += 1  # this outcome is written: its lease has no second one to write
                 jobs.requeue(session, [job], delay_seconds=verdict.retry_in_seconds, error=verdict.error)
             else:
                 endings.append(jobs.Ending(job, verdict.state, verdict.error, verdict.message))
         jobs.close(session, endings)
 
 
-def _crash(error: Exception, lease: Lease) -> Failure:
-    """A bug in a step, or a database that went away while it read: tried again, then failed in the open."""
-    outage = isinstance(error, DBAPIError | DatabaseBusy)
+def _crash(error: BaseException, lease: Lease) -> Failure:
+    """A bug in a step: tried again, then failed in the open."""
     log.error("step_crashed", job_id=lease.job_id, kind=str(lease.kind), exc_info=error)
-    return Failure("database_unavailable" if outage else "internal_error", _first_line(error), retryable=True)
+    return Failure("internal_error", _first_line(error), retryable=True)
+
+
+def _key(lease: Lease) -> _Key:
+    return lease.job_id, lease.fence
 
 
 def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    return storable(f"{type(error).__name__}: {error}".splitlines()[0], 300)

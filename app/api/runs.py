@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.auth import caller
-from shared.db import transaction
+from shared.db import reading, transaction
 from shared.domain import jobs, providers, runs
 from shared.domain.tenants import Caller
 from shared.models import Evaluation, JobKind, Optimization, Role
@@ -33,11 +33,14 @@ def progress(session: Session, run: Run) -> dict[str, int]:
 
 
 def cancel(kind: JobKind, find: Callable[[Session, Caller], Run], render: Callable[[Session, Run], Any]) -> Any:
-    """End a run, then its open calls, each in a transaction of its own; what is left when it was canceled."""
+    """End a run, then its open calls, page by page in transactions of their own; the run as it then is."""
     author = caller(Role.EDITOR)
     with transaction() as session:
         run = find(session, author)
         runs.cancel_run(session, author, run, kind=kind)
-    with transaction() as session:
-        jobs.cancel_scope(session, run.id)
+    left = True
+    while left:
+        with transaction() as session:
+            left = jobs.cancel_scope(session, run.id) > 0
+    with reading() as session:
         return render(session, run)

@@ -17,6 +17,7 @@ from shared.models import Budget, Execution, Job, JobKind, State
 
 NANO = 1_000_000_000
 MEASURES = ("task_calls", "proposer_calls", "tokens", "nano")
+UNBLOCK_AT_ONCE = 100
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,13 @@ def reserve(session: Session, wanted: Sequence[Job]) -> list[Job]:
             for job in hopeless
         ],
     )
+    _unblock(session, sorted({job.budget_id for job in hopeless if job.budget_id}))
     return fits
+
+
+def lock(session: Session, touched: Iterable[Job]) -> None:
+    """Take the locks that several changes in this transaction will need, at once and in order."""
+    _lock_budgets(session, touched)
 
 
 def settle(session: Session, used: Mapping[int, Usage], finished: Sequence[Job]) -> None:
@@ -129,12 +136,34 @@ def _move(session: Session, moved: Sequence[Job], charges: Mapping[int, Mapping[
         _add(budget, held, {measure: -amount for measure, amount in bound.items()})
         _add(budget, "spent", bound if charges is None else _as_measures(bound, charges[job.id]))
     session.flush()
-    session.execute(
-        sa.update(Job)
-        .where(Job.blocked_by.in_(list(locked)), Job.state == State.QUEUED)
-        .values(blocked_by=None)
-        .execution_options(synchronize_session=False)
-    )
+    _unblock(session, list(locked))
+
+
+def unblock_stranded(session: Session) -> None:
+    """Unblock jobs whose budget has nothing in flight: nobody is left whose end would do it."""
+    idle = sa.and_(*(getattr(Budget, f"reserved_{measure}") == 0 for measure in MEASURES))
+    blocked = sa.exists().where(Job.blocked_by == Budget.id)
+    _unblock(session, session.scalars(sa.select(Budget.id).where(idle, blocked).order_by(Budget.id).limit(100)).all())
+
+
+def _unblock(session: Session, budget_ids: Sequence[uuid.UUID]) -> None:
+    """Let the next jobs of these budgets try again: a page of them, since most will find no room either.
+
+    The rest is not forgotten: whatever becomes of a job of this page unblocks the next one.
+    """
+    for budget_id in budget_ids:
+        page = (
+            sa.select(Job.id)
+            .where(Job.blocked_by == budget_id, Job.state == State.QUEUED)
+            .order_by(Job.priority, Job.run_at, Job.id)
+            .limit(UNBLOCK_AT_ONCE)
+        )
+        session.execute(
+            sa.update(Job)
+            .where(Job.id.in_(page.with_for_update(skip_locked=True)), Job.state == State.QUEUED)
+            .values(blocked_by=None)
+            .execution_options(synchronize_session=False)
+        )
 
 
 def _lock_budgets(session: Session, touched: Iterable[Job]) -> dict[uuid.UUID, Budget]:

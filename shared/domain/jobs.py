@@ -171,24 +171,28 @@ def cancel(session: Session, job: Job) -> State:
     return State(job.state)
 
 
-def cancel_scope(session: Session, subject_id: uuid.UUID) -> None:
-    """Cancel every open job of a run that has ended: its own step and the calls it waits for.
+def cancel_scope(session: Session, subject_id: uuid.UUID, *, limit: int = 500) -> int:
+    """Cancel open jobs of a run that has ended: its own step and the calls it waits for. How many, up to `limit`.
 
-    In a transaction of its own, after the one that ended the run: locks go from jobs to subjects, and
+    In transactions of its own, after the one that ended the run: locks go from jobs to subjects, and
     once the run is terminal no step can add a job behind our back. The sweep repeats it if we die here.
     """
     barriers = sa.select(Barrier.id).where(Barrier.subject_id == subject_id)
     ids = session.scalars(
-        sa.select(Job.id).where(
-            sa.or_(Job.subject_id == subject_id, Job.barrier_id.in_(barriers)), Job.state.in_(OPEN_STATES)
+        sa.select(Job.id)
+        .where(
+            sa.or_(Job.subject_id == subject_id, Job.barrier_id.in_(barriers)),
+            Job.state.in_(OPEN_STATES),
+            ~Job.cancel_requested,
         )
+        .limit(limit)
     ).all()
     jobs = [job for job in lock(session, ids) if job.state in OPEN_STATES]
+    running = [job.id for job in jobs if job.state == State.RUNNING]
+    if running:
+        session.execute(sa.update(Job).where(Job.id.in_(running)).values(cancel_requested=True))
     close(session, [Ending(job, State.CANCELED) for job in jobs if job.state == State.QUEUED])
-    for job in jobs:
-        if job.state == State.RUNNING:
-            job.cancel_requested = True
-    session.flush()
+    return len(jobs)
 
 
 def open_job_of(session: Session, subject_id: uuid.UUID) -> Job | None:
@@ -215,28 +219,29 @@ def enqueue_step(session: Session, workspace_id: uuid.UUID, kind: JobKind, subje
 
 def _follow(session: Session, endings: Sequence[Ending]) -> None:
     """Move the subjects of failed and canceled jobs, and stop what a dead step was waiting for."""
-    changes = []
+    alike: dict[tuple[JobKind, State, str | None, str | None], list[Ending]] = defaultdict(list)
     for ending in endings:
-        subject = SUBJECTS[JobKind(ending.job.kind)]
-        moved = session.execute(
-            sa.update(subject)
-            .where(subject.id == ending.job.subject_id, subject.state.in_((*OPEN_STATES, "paused")))
-            .values(
-                state=ending.state,
-                error_type=ending.error,
-                error_message=ending.message,
-                completed_at=db_now(),
+        alike[JobKind(ending.job.kind), ending.state, ending.error, ending.message].append(ending)
+    changes = []
+    for (kind, state, error, message), group in alike.items():
+        subject = SUBJECTS[kind]
+        moved = set(
+            session.scalars(
+                sa.update(subject)
+                .where(
+                    subject.id.in_([ending.job.subject_id for ending in group]),
+                    subject.state.in_((*OPEN_STATES, "paused")),
+                )
+                .values(state=state, error_type=error, error_message=message, completed_at=db_now())
+                .returning(subject.id)
+                .execution_options(synchronize_session=False)
             )
         )
-        if moved.rowcount:  # type: ignore[attr-defined]
-            changes.append(
-                Change(
-                    ending.job.workspace_id,
-                    f"{ending.job.kind}.{ending.state}",
-                    ending.job.subject_id,
-                    {"error": ending.error} if ending.error else {},
-                )
-            )
+        changes += [
+            Change(job.workspace_id, f"{kind}.{state}", job.subject_id, {"error": error} if error else {})
+            for job in (ending.job for ending in group)
+            if job.subject_id in moved
+        ]
     events.record(session, changes)
 
 

@@ -31,6 +31,7 @@ from shared.models import (
 
 QUARANTINE_AFTER_LOSSES = 2
 LOSSES_IN_QUARANTINE = 3
+PAGES_AT_ONCE = 20  # of jobs that their budget sets aside, before a claim lets others have the database
 # Advisory locks share one number space with everything else in the database: "PM" in the high bits.
 _LOCK_SPACE = 0x504D << 48
 
@@ -50,6 +51,14 @@ class Lease:
     losses: int
 
 
+@dataclass(frozen=True)
+class Claim:
+    """`more`: there may be other due jobs that this claim had no room for."""
+
+    leases: list[Lease]
+    more: bool
+
+
 def claim(
     session: Session,
     owner: str,
@@ -59,32 +68,25 @@ def claim(
     lease_seconds: float,
     job_ids: Sequence[int] | None = None,
     quarantined: bool = False,
-) -> list[Lease]:
+) -> Claim:
     """Take up to `limit` due jobs of a queue, by priority; of `job_ids` only, when they are given.
 
     Jobs that lost `QUARANTINE_AFTER_LOSSES` leases are taken only with `quarantined`, and then only
-    they (I11). A job that its budget cannot afford now is set aside with `blocked_by` (I6).
+    they (I11). A job that its budget cannot afford now is set aside with `blocked_by` (I6), and the
+    next ones are tried in its place.
     """
-    wanted = _lock_due(session, queue, limit, job_ids, quarantined)
-    affordable = budgets.reserve(session, wanted)
-    if not affordable:
-        return []
-    claimed = session.scalars(
-        sa.update(Job)
-        .where(Job.id.in_([job.id for job in affordable]), Job.state == State.QUEUED)
-        .values(state=State.RUNNING, fence=Job.fence + 1)
-        .returning(Job)
-        .execution_options(populate_existing=True)
-    ).all()
-    claimed = sorted(claimed, key=lambda job: (job.priority, job.run_at, job.id))
-    now, end = db_now(), db_now(lease_seconds)
-    taken = sa.select(Job.id, sa.literal(owner), Job.fence, now, now, end).where(
-        Job.id.in_([job.id for job in claimed])
-    )
-    columns = ["job_id", "owner", "fence", "acquired_at", "heartbeat_at", "expires_at"]
-    session.execute(sa.insert(JobLease).from_select(columns, taken))
-    _start_subjects(session, claimed)
-    return [_lease(job) for job in claimed]
+    claimed: list[Lease] = []
+    for _ in range(PAGES_AT_ONCE):
+        room = limit - len(claimed)
+        wanted = _lock_due(session, queue, room, job_ids, quarantined)
+        affordable = budgets.reserve(session, wanted)
+        if affordable:
+            claimed += _take(session, owner, affordable, lease_seconds)
+        if len(wanted) < room:
+            return Claim(claimed, more=False)
+        if len(affordable) == room:
+            break
+    return Claim(claimed, more=True)
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,9 @@ def waiting(session: Session, queues: Sequence[Queue]) -> Waiting:
 
 @dataclass(frozen=True)
 class Beat:
-    """What a heartbeat found: the leases that are still held, and which of those should stop."""
+    """What a heartbeat found: (job id, fence) of the leases still held, and the jobs of those that should stop."""
 
-    held: frozenset[int]
+    held: frozenset[tuple[int, int]]
     cancel_requested: frozenset[int]
 
 
@@ -118,10 +120,10 @@ def renew(session: Session, owner: str, leases: Sequence[Lease], *, lease_second
     """Extend these leases in one statement. One that is not returned is lost. Never shortens a lease."""
     if not leases:
         return Beat(frozenset(), frozenset())
-    fences = {lease.job_id: lease.fence for lease in leases}
+    wanted = {(lease.job_id, lease.fence) for lease in leases}
     ordered = (
         sa.select(JobLease.job_id)
-        .where(JobLease.owner == owner, JobLease.job_id.in_(fences))
+        .where(JobLease.owner == owner, JobLease.job_id.in_({job_id for job_id, _ in wanted}))
         .order_by(JobLease.job_id)
         .with_for_update()
     )
@@ -132,8 +134,9 @@ def renew(session: Session, owner: str, leases: Sequence[Lease], *, lease_second
         .values(heartbeat_at=db_now(), expires_at=later(JobLease.expires_at, db_now(lease_seconds)))
         .returning(JobLease.job_id, JobLease.fence)
     ).all()
-    held = frozenset(row.job_id for row in rows if fences[row.job_id] == row.fence)
-    stopping = session.scalars(sa.select(Job.id).where(Job.id.in_(held), Job.cancel_requested)).all()
+    held = frozenset((row.job_id, row.fence) for row in rows) & wanted
+    ids = [job_id for job_id, _ in held]
+    stopping = session.scalars(sa.select(Job.id).where(Job.id.in_(ids), Job.cancel_requested)).all()
     return Beat(held, frozenset(stopping))
 
 
@@ -157,9 +160,11 @@ def release(session: Session, leases: Sequence[Lease], *, started: Collection[in
     For those in `started` a call may have been sent, so it is counted as possibly paid.
     """
     held = [job for job in hold(session, leases).values() if job.state == State.RUNNING]
+    budgets.lock(session, held)
     budgets.presume_paid(session, [job for job in held if job.id in started])
     budgets.give_back(session, [job for job in held if job.id not in started])
-    jobs.requeue(session, held)
+    jobs.close(session, [jobs.Ending(job, State.CANCELED) for job in held if job.cancel_requested])
+    jobs.requeue(session, [job for job in held if not job.cancel_requested])
 
 
 @dataclass(frozen=True)
@@ -167,11 +172,10 @@ class Swept:
     requeued: int = 0
     failed: int = 0
     canceled: int = 0
-    steps_restarted: int = 0
 
 
 def sweep(session: Session, *, batch: int = 500) -> Swept:
-    """Put the jobs of expired leases back, end those that keep losing them, restart stalled runs.
+    """Put the jobs of expired leases back, and end those that keep losing them.
 
     Two sweeps at once are harmless: each handles the leases that it deleted itself.
     """
@@ -179,13 +183,14 @@ def sweep(session: Session, *, batch: int = 500) -> Swept:
         sa.select(JobLease.job_id).where(JobLease.expires_at < db_now()).order_by(JobLease.job_id).limit(batch)
     ).all()
     locked = [job for job in jobs.lock(session, expired, skip_locked=True) if job.state == State.RUNNING]
-    gone = set(
-        session.scalars(
-            sa.delete(JobLease)
-            .where(JobLease.job_id.in_([job.id for job in locked]), JobLease.expires_at < db_now())
-            .returning(JobLease.job_id)
-        )
+    # Locked in id order: a heartbeat of the same leases does the same.
+    ordered = (
+        sa.select(JobLease.job_id)
+        .where(JobLease.job_id.in_([job.id for job in locked]), JobLease.expires_at < db_now())
+        .order_by(JobLease.job_id)
+        .with_for_update()
     )
+    gone = set(session.scalars(sa.delete(JobLease).where(JobLease.job_id.in_(ordered)).returning(JobLease.job_id)))
     lost = [job for job in locked if job.id in gone]
     for job in lost:
         job.losses += 1
@@ -199,8 +204,50 @@ def sweep(session: Session, *, batch: int = 500) -> Swept:
     )
     again = [job for job in lost if job not in canceled and job not in dead]
     jobs.requeue(session, again, error="lease_expired")
-    _cancel_orphans(session)
-    return Swept(len(again), len(dead), len(canceled), _restart_stalled(session))
+    return Swept(len(again), len(dead), len(canceled))
+
+
+def cancel_orphans(session: Session) -> int:
+    """Cancel open calls of a run that has ended: its cancel died between two transactions. How many, a page at most."""
+    for subject in (Evaluation, Optimization):
+        ended = session.scalar(
+            sa.select(subject.id)
+            .where(
+                subject.state.not_in((*OPEN_STATES, "paused")),
+                sa.exists().where(
+                    Barrier.subject_id == subject.id,
+                    Job.barrier_id == Barrier.id,
+                    Job.state.in_(OPEN_STATES),
+                    ~Job.cancel_requested,
+                ),
+            )
+            .limit(1)
+        )
+        if ended is not None:
+            return jobs.cancel_scope(session, ended)
+    return 0
+
+
+def restart_stalled(session: Session) -> int:
+    """Insert the next step of a run whose barrier is at zero and that has no open job.
+
+    Nothing in the code leaves a run like that; a restore from a backup or a repaired row might.
+    """
+    restarted = 0
+    for kind, subject in ((JobKind.EVALUATION, Evaluation), (JobKind.OPTIMIZATION, Optimization)):
+        open_job = sa.exists().where(Job.subject_id == subject.id, Job.state.in_(OPEN_STATES))
+        waiting = sa.exists().where(
+            Barrier.subject_id == subject.id, Barrier.step_no == subject.step_no + 1, Barrier.remaining > 0
+        )
+        stalled = session.execute(
+            sa.select(subject.id, subject.workspace_id, subject.step_no).where(
+                subject.state.in_(OPEN_STATES), ~open_job, ~waiting
+            )
+        ).all()
+        for row in stalled:
+            jobs.enqueue_step(session, row.workspace_id, kind, row.id, row.step_no + 1)
+            restarted += 1
+    return restarted
 
 
 def take_turn(session: Session, name: str, *, every_seconds: float) -> bool:
@@ -244,7 +291,8 @@ def forget_dead_workers(session: Session, *, after_seconds: float = 3600) -> Non
 
 def _due(*, quarantined: bool) -> list[sa.ColumnElement[bool]]:
     losses = Job.losses >= QUARANTINE_AFTER_LOSSES if quarantined else Job.losses < QUARANTINE_AFTER_LOSSES
-    return [Job.state == State.QUEUED, Job.blocked_by.is_(None), Job.run_at <= db_now(), losses]
+    known = Job.kind.in_(list(JobKind))  # a newer version may have queued others; they are not for this process
+    return [Job.state == State.QUEUED, Job.blocked_by.is_(None), Job.run_at <= db_now(), losses, known]
 
 
 def _lock_due(
@@ -267,6 +315,25 @@ def _lock_due(
     chosen = due.cte("chosen").prefix_with("MATERIALIZED")
     granted = sa.func.pg_try_advisory_xact_lock(sa.literal(_LOCK_SPACE, sa.BigInteger) + chosen.c.id)
     return list(session.scalars(sa.select(Job).join(chosen, chosen.c.id == Job.id).where(granted).order_by(Job.id)))
+
+
+def _take(session: Session, owner: str, affordable: Sequence[Job], lease_seconds: float) -> list[Lease]:
+    claimed = session.scalars(
+        sa.update(Job)
+        .where(Job.id.in_([job.id for job in affordable]), Job.state == State.QUEUED)
+        .values(state=State.RUNNING, fence=Job.fence + 1)
+        .returning(Job)
+        .execution_options(populate_existing=True)
+    ).all()
+    claimed = sorted(claimed, key=lambda job: (job.priority, job.run_at, job.id))
+    now, end = db_now(), db_now(lease_seconds)
+    taken = sa.select(Job.id, sa.literal(owner), Job.fence, now, now, end).where(
+        Job.id.in_([job.id for job in claimed])
+    )
+    columns = ["job_id", "owner", "fence", "acquired_at", "heartbeat_at", "expires_at"]
+    session.execute(sa.insert(JobLease).from_select(columns, taken))
+    _start_subjects(session, claimed)
+    return [_lease(job) for job in claimed]
 
 
 def _start_subjects(session: Session, claimed: Sequence[Job]) -> None:
@@ -305,45 +372,3 @@ def _lease(job: Job) -> Lease:
 
 def _is_dead(job: Job) -> bool:
     return job.losses >= QUARANTINE_AFTER_LOSSES + LOSSES_IN_QUARANTINE
-
-
-def _cancel_orphans(session: Session) -> None:
-    """Cancel the open calls of runs that have ended: a cancel that died between its two transactions."""
-    for subject in (Evaluation, Optimization):
-        ended = session.scalars(
-            sa.select(subject.id)
-            .where(
-                subject.state.not_in((*OPEN_STATES, "paused")),
-                sa.exists().where(
-                    Barrier.subject_id == subject.id,
-                    Job.barrier_id == Barrier.id,
-                    Job.state.in_(OPEN_STATES),
-                    ~Job.cancel_requested,
-                ),
-            )
-            .limit(100)
-        ).all()
-        for subject_id in ended:
-            jobs.cancel_scope(session, subject_id)
-
-
-def _restart_stalled(session: Session) -> int:
-    """Insert the next step of a run whose barrier is at zero and that has no open job.
-
-    Nothing in the code leaves a run like that; a restore from a backup or a repaired row might.
-    """
-    restarted = 0
-    for kind, subject in ((JobKind.EVALUATION, Evaluation), (JobKind.OPTIMIZATION, Optimization)):
-        open_job = sa.exists().where(Job.subject_id == subject.id, Job.state.in_(OPEN_STATES))
-        waiting = sa.exists().where(
-            Barrier.subject_id == subject.id, Barrier.step_no == subject.step_no + 1, Barrier.remaining > 0
-        )
-        stalled = session.execute(
-            sa.select(subject.id, subject.workspace_id, subject.step_no).where(
-                subject.state.in_(OPEN_STATES), ~open_job, ~waiting
-            )
-        ).all()
-        for row in stalled:
-            jobs.enqueue_step(session, row.workspace_id, kind, row.id, row.step_no + 1)
-            restarted += 1
-    return restarted

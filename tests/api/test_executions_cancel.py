@@ -26,7 +26,7 @@ def test_a_running_execution_is_asked_to_stop_and_stops_at_the_heartbeat(api: Ap
     asked = api.expect(202, "POST", f"/v1/executions/{execution_id}/cancel")
     with db.transaction() as session:
         beat = leases.renew(session, OWNER, [lease], lease_seconds=LEASE_SECONDS)
-    record(STEPS, [(lease, Canceled())])
+    record(STEPS, [(lease, Canceled(started=True))])
 
     assert asked["status"] == "running"
     assert asked["job"]["cancel_requested"] is True

@@ -2,13 +2,14 @@
 
 import threading
 
+import pytest
 import sqlalchemy as sa
 
 from shared import db
-from shared.domain import jobs
+from shared.domain import budgets, jobs
 from shared.domain.tenants import Caller
 from shared.models import Job, State
-from tests.factories import budget, claim, execution, expire_leases, job_of, make_budget, submit, sweep
+from tests.factories import budget, claim, do_duties, execution, expire_leases, job_of, make_budget, submit, sweep
 from worker.providers import Answer
 from worker.runner import record
 from worker.steps import Failure
@@ -63,6 +64,45 @@ def test_a_job_that_waits_for_its_budget_can_be_canceled(admin: Caller) -> None:
     canceled = job_of(waiting.subject_id)
     assert (canceled.state, canceled.blocked_by) == (State.CANCELED, None)
     assert execution(waiting.subject_id).state == State.CANCELED
+
+
+def test_jobs_without_money_do_not_stand_in_the_way_of_others(admin: Caller) -> None:
+    poor = submit(admin, 30, budget_id=make_budget(admin, max_tokens=1))
+    with db.transaction() as session:
+        session.execute(sa.update(Job).where(Job.subject_id.in_(poor)).values(priority=0))
+    rich = submit(admin, 2)
+
+    assert [lease.subject_id for lease in claim(limit=2)] == rich
+
+
+def test_every_job_that_waits_for_its_budget_is_tried_in_the_end(
+    admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budgets, "UNBLOCK_AT_ONCE", 2)
+    bound = execution(submit(admin)[0]).estimate_tokens
+    claim()
+    budget_id = make_budget(admin, max_tokens=bound + bound // 2)
+    ids = submit(admin, 12, budget_id=budget_id)
+    (lease,) = claim(limit=12)
+
+    record(STEPS, [(lease, Answer("ok", bound, 0, 1))])
+    for _ in range(12):
+        assert claim(limit=12) == []
+
+    ended = [execution(execution_id).error_type for execution_id in ids if execution_id != lease.subject_id]
+    assert ended == ["budget_exceeded"] * 11
+
+
+def test_a_job_whose_budget_has_nothing_in_flight_any_more_is_tried_again_by_the_sweep(admin: Caller) -> None:
+    budget_id = make_budget(admin, max_tokens=100_000)
+    (execution_id,) = submit(admin, budget_id=budget_id)
+    with db.transaction() as session:
+        session.execute(sa.update(Job).values(blocked_by=budget_id))
+
+    assert claim() == []
+    do_duties()
+
+    assert [lease.subject_id for lease in claim()] == [execution_id]
 
 
 def test_a_job_that_can_never_fit_fails_in_words_and_not_silently(admin: Caller) -> None:

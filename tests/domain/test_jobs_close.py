@@ -12,7 +12,7 @@ from shared.domain.executions import NewExecution
 from shared.domain.runs import Unit
 from shared.domain.tenants import Caller
 from shared.models import Barrier, Evaluation, Execution, Job, JobKind, State
-from tests.factories import claim, execution, job_of, submit, sweep, waiting_run
+from tests.factories import claim, do_duties, execution, job_of, submit, waiting_run
 from worker.providers import Answer
 from worker.runner import record
 from worker.steps import Failure
@@ -119,7 +119,7 @@ def test_the_calls_of_a_run_that_was_canceled_are_canceled_even_if_the_caller_di
     with db.transaction() as session:
         session.execute(sa.update(Evaluation).where(Evaluation.id == run_id).values(state=State.CANCELED))
 
-    sweep()
+    do_duties()
 
     with db.reading() as session:
         rows = session.execute(sa.select(Job.state, Job.cancel_requested).order_by(Job.id)).all()
@@ -172,8 +172,35 @@ def test_a_run_without_an_open_job_is_started_again_by_the_sweep(admin: Caller) 
         session.execute(sa.delete(Job))
         session.execute(sa.update(Barrier).values(remaining=0))
 
-    swept = sweep()
+    do_duties()
+    do_duties()
 
-    assert swept.steps_restarted == 1
     assert steps_of(run_id) == [(2, "queued")]
-    assert sweep().steps_restarted == 0
+
+
+def test_a_cancel_of_many_calls_takes_as_many_statements_as_of_few(admin: Caller) -> None:
+    def statements(calls: int) -> int:
+        run_id = waiting_run(admin, calls, name=f"of-{calls}")
+        counted: list[str] = []
+
+        def count(connection: object, cursor: object, statement: str, *rest: object) -> None:
+            counted.append(statement)
+
+        sa.event.listen(db.engine(), "before_cursor_execute", count)
+        with db.transaction() as session:
+            assert jobs.cancel_scope(session, run_id, limit=1000) == calls
+        sa.event.remove(db.engine(), "before_cursor_execute", count)
+        return len(counted)
+
+    assert statements(60) == statements(3)
+
+
+def test_a_cancel_goes_page_by_page(admin: Caller) -> None:
+    run_id = waiting_run(admin, 5)
+    claim(limit=1)
+    canceled = []
+    for _ in range(4):
+        with db.transaction() as session:
+            canceled.append(jobs.cancel_scope(session, run_id, limit=2))
+
+    assert canceled == [2, 2, 1, 0]

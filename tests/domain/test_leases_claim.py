@@ -114,7 +114,7 @@ def test_a_claim_that_is_still_uncommitted_hides_its_jobs_from_others(admin: Cal
     second: list[leases.Lease] = []
 
     with db.transaction() as session:
-        first = leases.claim(session, "worker:1", queue=Queue.EXECUTIONS, limit=1, lease_seconds=60)
+        first = leases.claim(session, "worker:1", queue=Queue.EXECUTIONS, limit=1, lease_seconds=60).leases
         other = threading.Thread(target=lambda: second.extend(claim("worker:2")))
         other.start()
         if db.is_postgres(session):

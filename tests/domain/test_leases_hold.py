@@ -10,11 +10,11 @@ from shared.domain import jobs, leases
 from shared.domain.leases import Lease
 from shared.domain.tenants import Caller
 from shared.models import JobKind, State
-from tests.factories import claim, execution, expire_leases, job_of, lease_rows, submit, sweep
+from tests.factories import budget, claim, execution, expire_leases, job_of, lease_rows, make_budget, submit, sweep
 from tests.support import Drain
 from worker.providers import Answer
 from worker.runner import record
-from worker.steps import Failure
+from worker.steps import Canceled, Failure
 from worker.steps.executions import retry_delay
 from worker.tasks import STEPS
 
@@ -139,6 +139,68 @@ def test_a_delay_is_anywhere_between_zero_and_its_base(failures: int, base: int)
 
     assert 0 < min(delays) < base / 10
     assert base * 9 / 10 < max(delays) <= base
+
+
+def test_no_delay_is_longer_than_an_hour_whatever_the_provider_says() -> None:
+    assert retry_delay(1, 1_790_000_000_000) == 3600
+
+
+def test_a_retry_is_written_once_even_if_its_worker_writes_it_again(admin: Caller) -> None:
+    """A commit that was acknowledged too late is repeated."""
+    budget_id = make_budget(admin, max_tokens=10_000)
+    submit(admin, budget_id=budget_id)
+    (lease,) = claim()
+    failure = Failure("timeout", "", retryable=True, possibly_paid=True)
+
+    finish(lease, failure)
+    once = (job_of(lease.subject_id).attempts, budget(budget_id).spent_tokens, execution(lease.subject_id).attempts)
+    finish(lease, failure)
+    finish(lease, Failure("server_error", "", retryable=True))
+    twice = (job_of(lease.subject_id).attempts, budget(budget_id).spent_tokens, execution(lease.subject_id).attempts)
+
+    assert once == twice
+    assert once[1] == execution(lease.subject_id).estimate_tokens
+
+
+def test_a_job_that_is_to_be_canceled_is_not_tried_again(admin: Caller) -> None:
+    failed_id, released_id = submit(admin, 2)
+    failed, released = claim()
+    with db.transaction() as session:
+        for execution_id in (failed_id, released_id):
+            job = jobs.open_job_of(session, execution_id)
+            assert job is not None
+            jobs.cancel(session, job)
+
+    finish(failed, Failure("server_error", "503", retryable=True))
+    with db.transaction() as session:
+        leases.release(session, [released])
+
+    assert execution(failed_id).state == State.CANCELED
+    assert execution(released_id).state == State.CANCELED
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_answer_that_came_is_kept_although_a_cancel_came_with_it(admin: Caller, order: int) -> None:
+    (execution_id,) = submit(admin)
+    (lease,) = claim()
+
+    record(STEPS, [(lease, ANSWER), (lease, Canceled(started=True))][::order])
+
+    assert execution(execution_id).state == State.SUCCEEDED
+
+
+@pytest.mark.parametrize(("started", "ambiguous"), [(True, 1), (False, 0)])
+def test_a_cancel_counts_as_possibly_paid_only_what_had_begun(admin: Caller, started: bool, ambiguous: int) -> None:
+    budget_id = make_budget(admin, max_tokens=10_000)
+    (execution_id,) = submit(admin, budget_id=budget_id)
+    (lease,) = claim()
+
+    finish(lease, Canceled(started=started))
+
+    row = execution(execution_id)
+    assert (row.state, row.ambiguous_attempts) == (State.CANCELED, ambiguous)
+    assert budget(budget_id).spent_tokens == ambiguous * row.estimate_tokens
+    assert budget(budget_id).reserved_tokens == 0
 
 
 def test_a_permanent_error_fails_at_the_first_attempt(admin: Caller) -> None:

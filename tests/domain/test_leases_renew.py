@@ -21,7 +21,7 @@ def test_a_renewed_lease_is_not_swept(admin: Caller) -> None:
     db.offset_clock(100)
     swept = sweep()
 
-    assert beat.held == {held[0].job_id}
+    assert beat.held == {(held[0].job_id, held[0].fence)}
     assert swept.requeued == 0
     assert job_of(execution_id).losses == 0
 
@@ -69,7 +69,7 @@ def test_renewal_is_refused_for_another_owner_and_for_an_older_fence(admin: Call
     assert renew("worker:2", new).held == frozenset()
     assert lease_rows()[0].heartbeat_at == before
     assert renew("worker:1", old).held == frozenset()
-    assert renew("worker:1", new).held == {new[0].job_id}
+    assert renew("worker:1", new).held == {(new[0].job_id, new[0].fence)}
 
 
 def test_the_heartbeat_hears_of_a_cancel(admin: Caller) -> None:
@@ -82,6 +82,6 @@ def test_the_heartbeat_hears_of_a_cancel(admin: Caller) -> None:
 
     beat = renew("worker:1", held)
 
-    assert beat.held == {lease.job_id for lease in held}
+    assert beat.held == {(lease.job_id, lease.fence) for lease in held}
     assert beat.cancel_requested == {job_of(first).id}
     assert execution(first).state == "running"

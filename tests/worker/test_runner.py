@@ -247,6 +247,121 @@ def test_a_step_of_a_run_that_has_ended_does_nothing(admin: Caller, model: Gated
     assert job_of(run_id).error is None
 
 
+def test_one_process_empties_itself_for_such_a_job_and_the_others_go_on(admin: Caller, model: GatedProvider) -> None:
+    first, poison, second = submit(admin, 3)
+    for _ in range(2):
+        claim(job_ids=[job_of(poison).id])
+        expire_leases()
+        sweep()
+    for later in (poison, second):
+        set_run_at(later, 60)
+
+    with running(concurrency=4, queues=(Queue.EXECUTIONS,)) as runner:
+        wait_until(lambda: model.in_flight == 1, "it has work in flight")
+        with db.transaction() as session:
+            assert leases.take_turn(session, "quarantine", every_seconds=60), "it is the turn of another process"
+        for later in (poison, second):
+            set_run_at(later, -1)
+        runner.wake()
+        wait_until(lambda: model.in_flight == 2, "it takes more work")
+        assert sorted(model.calls) == sorted([str(first), str(second)])
+
+
+def test_a_job_that_runs_alone_starts_only_when_its_claim_has_been_committed(
+    admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (poison,) = submit(admin)
+    for _ in range(2):
+        claim()
+        expire_leases()
+        sweep()
+    runner = Runner(STEPS, queues=(Queue.EXECUTIONS,), concurrency=1, sweep=lambda: None)
+
+    @contextmanager
+    def refused() -> Iterator[Any]:
+        with db.transaction() as session:
+            yield session
+            raise sa.exc.OperationalError("COMMIT", {}, Exception("server closed the connection"))
+
+    monkeypatch.setattr(runner_module, "transaction", refused)
+    with pytest.raises(sa.exc.OperationalError):
+        runner._pull()
+
+    assert job_of(poison).state == State.QUEUED
+    assert runner._in_flight() == 0
+    assert runner._work.empty()
+
+
+def test_a_lease_that_is_lost_and_claimed_again_by_the_same_process_is_kept(
+    admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class TwoGates:
+        def __init__(self) -> None:
+            self.gates = [threading.Event(), threading.Event()]
+            self.calls = 0
+
+        def generate(self, request: Request) -> Answer:
+            self.calls += 1
+            assert self.gates[self.calls - 1].wait(30)
+            return Answer("done", 1, 1, 1)
+
+    model = TwoGates()
+    monkeypatch.setitem(providers._adapters, "simulated", model)
+    submit(admin)
+    with running(concurrency=2, queues=(Queue.EXECUTIONS,)) as runner:
+        wait_until(lambda: model.calls == 1, "the first call is in flight")
+        expire_leases()
+        sweep()
+        runner.wake()
+        wait_until(lambda: model.calls == 2, "the same process has claimed it again")
+        both = runner._in_flight()
+        model.gates[0].set()
+        wait_until(lambda: runner._in_flight() == 1, "the first call has ended")
+        runner._beat()
+        (lease,) = lease_rows()
+        (still,) = runner._running.values()
+        model.gates[1].set()
+        wait_until(lambda: state_counts() == {"succeeded": 1}, "the second is recorded")
+
+    assert both == 2
+    assert (still.lease.fence, still.lost) == (lease.fence, False)
+
+
+def test_a_row_that_cannot_be_read_fails_alone(
+    admin: Caller, model: GatedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison, *innocent = submit(admin, 5)
+    load = STEPS[JobKind.EXECUTION].load
+
+    def load_or_stumble(session: Any, group: Any) -> Any:
+        if any(lease.subject_id == poison for lease in group):
+            raise KeyError("a row that a bug wrote")
+        return load(session, group)
+
+    monkeypatch.setattr(STEPS[JobKind.EXECUTION], "load", load_or_stumble)
+    model.gate.set()
+    with running(queues=(Queue.EXECUTIONS,)):
+        wait_until(lambda: state_counts().get("succeeded") == 4, "the others are done")
+
+    assert {execution(execution_id).attempts for execution_id in innocent} == {1}
+
+
+def test_what_a_provider_adds_to_an_answer_does_not_cost_the_answer(
+    admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Chatty:
+        def generate(self, request: Request) -> Answer:
+            return Answer("done", 1, 1, 1, finish_reason="stop\x00" * 50, provider_request_id="r" * 500)
+
+    monkeypatch.setitem(providers._adapters, "simulated", Chatty())
+    (execution_id,) = submit(admin)
+    with running(queues=(Queue.EXECUTIONS,)):
+        wait_until(lambda: execution(execution_id).state == State.SUCCEEDED, "it is recorded")
+
+    assert execution(execution_id).attempts == 1
+    assert len(execution(execution_id).provider_request_id or "") == 128
+
+
 def test_a_lost_lease_starts_nothing_new_and_its_successor_is_not_disturbed(
     admin: Caller, model: GatedProvider
 ) -> None:
@@ -264,8 +379,9 @@ def test_a_lost_lease_starts_nothing_new_and_its_successor_is_not_disturbed(
     assert [row.fence for row in lease_rows()] == [successor.fence]
 
 
-def test_an_answer_survives_a_database_that_is_away_for_a_moment(
-    admin: Caller, model: GatedProvider, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [sa.exc.OperationalError, sa.exc.InternalError, sa.exc.ProgrammingError])
+def test_an_answer_survives_a_database_that_is_away_or_refuses_for_a_moment(
+    admin: Caller, model: GatedProvider, monkeypatch: pytest.MonkeyPatch, error: type[sa.exc.DBAPIError]
 ) -> None:
     """The answer is paid for, so it is kept until it can be written."""
     (execution_id,) = submit(admin)
@@ -275,7 +391,7 @@ def test_an_answer_survives_a_database_that_is_away_for_a_moment(
     def away_twice(steps: object, group: object) -> None:
         if len(refused) < 2:
             refused.append(1)
-            raise sa.exc.OperationalError("COMMIT", {}, Exception("server closed the connection"))
+            raise error("COMMIT", {}, Exception("server closed the connection"))
         original(steps, group)  # type: ignore[arg-type]
 
     monkeypatch.setattr(runner_module, "record", away_twice)

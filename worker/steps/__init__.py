@@ -27,7 +27,9 @@ class Failure:
 
 @dataclass(frozen=True)
 class Canceled:
-    """Somebody asked for a stop while the step ran."""
+    """Somebody asked for a stop. `started`: the step had begun, so a call may have been paid for."""
+
+    started: bool
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class Verdict:
     error: str | None = None
     message: str | None = None
     retry_in_seconds: float | None = None
+
+
+def storable(text: str, limit: int) -> str:
+    """The text as both databases can hold it: no NUL, no half of a pair, at most so many characters."""
+    return text.replace("\x00", "\ufffd").encode(errors="replace").decode()[:limit]
 
 
 class Step(Protocol):

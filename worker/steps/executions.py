@@ -3,6 +3,7 @@
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,10 +21,12 @@ from shared.domain.providers import Quote, usd
 from shared.errors import ProviderError
 from shared.models import Execution, Job, Queue, State
 from worker.providers import Answer, Request, get_provider
-from worker.steps import Canceled, Done, Failure, Verdict
+from worker.steps import Canceled, Done, Failure, Verdict, storable
 
 RETRY_LADDER_SECONDS = (5.0, 30.0, 120.0)
+LONGEST_RETRY_AFTER_SECONDS = 3600.0  # some send a point in time; a run must not wait for the next century
 MAX_RESPONSE_BYTES = 500_000
+MAX_MESSAGE_CHARACTERS = 2_000
 
 log = structlog.get_logger("executions")
 
@@ -62,11 +65,17 @@ def run(lease: Lease, loaded: tuple[str, Request]) -> Answer | Failure:
     try:
         answer = get_provider(provider).generate(request)
     except ProviderError as error:
-        return Failure(error.code, error.detail, error.retryable, error.possibly_paid, error.retry_after_seconds)
+        message = storable(error.detail, MAX_MESSAGE_CHARACTERS)
+        return Failure(error.code, message, error.retryable, error.possibly_paid, error.retry_after_seconds)
     problem = _unstorable(answer.text)
     if problem:
         return Failure("malformed_response", problem, retryable=True, possibly_paid=True)
-    return answer
+    # What a provider adds to an answer must not cost us the answer.
+    return replace(
+        answer,
+        finish_reason=answer.finish_reason and storable(answer.finish_reason, 32),
+        provider_request_id=answer.provider_request_id and storable(answer.provider_request_id, 128),
+    )
 
 
 def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
@@ -81,7 +90,10 @@ def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
             books.answered(job, execution, outcome, salvaged)
             verdicts[job.id] = Verdict(State.SUCCEEDED)
         elif isinstance(outcome, Canceled):
-            books.unknown(job, salvaged)
+            if outcome.started:
+                books.unknown(job, salvaged)
+            else:
+                books.settled.append(job)
             verdicts[job.id] = Verdict(State.CANCELED)
         else:
             books.failed(job, execution, outcome, salvaged)
@@ -94,12 +106,12 @@ def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
 
 
 def retry_delay(failures: int, retry_after_seconds: float | None) -> float:
-    """Seconds before the next try: 5 s, 30 s, 2 min with full jitter, never before `Retry-After`.
+    """Seconds before the next try: 5 s, 30 s, 2 min with full jitter, never before `Retry-After` (an hour at most).
 
     Full jitter: uniform in (0, base] (Brooker, "Exponential Backoff And Jitter", AWS 2015).
     """
     base = RETRY_LADDER_SECONDS[min(failures, len(RETRY_LADDER_SECONDS)) - 1]
-    return max(base * (1 - random.random()), retry_after_seconds or 0.0)
+    return max(base * (1 - random.random()), min(retry_after_seconds or 0.0, LONGEST_RETRY_AFTER_SECONDS))
 
 
 def _verdict(job: Job, failure: Failure) -> Verdict:
@@ -164,6 +176,7 @@ class _Books:
         self.updates.append(update)
 
     def write(self, session: Session) -> None:
+        budgets.lock(session, [*self.presumed, *self.settled])
         # Charges first: they tell a salvaged job from a running one by the state that it still has.
         budgets.presume_paid(session, self.presumed)
         budgets.settle(session, self.used, self.settled)
