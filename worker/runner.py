@@ -32,6 +32,7 @@ from worker.steps import Canceled, Done, Failure, Step, Verdict, storable
 
 CLAIM_AT_MOST = 200
 RECORD_AT_MOST = 200
+HUNG_AFTER_SECONDS = 10.0  # past the provider's time-out, which bounds the silence between two bytes
 QUARANTINE_TURN_SECONDS = 60.0  # how long one process may hold back work to get empty for a job that runs alone
 _DATABASE_ERRORS = (DBAPIError, DatabaseBusy, NoConnectionFree)
 _Key = tuple[int, int]  # job id and fence: the same job may be here twice, once with a lease that was lost
@@ -46,7 +47,7 @@ class _Running:
     lease: Lease
     renewed_at: float  # monotonic, when the claim or the last renewal began
     alone: bool = False  # quarantined: nothing else runs beside it
-    started: bool = False  # its step has begun, so a call may have been sent
+    started_at: float | None = None  # monotonic; once its step has begun, a call may have been sent
     lost: bool = False  # the lease could not be renewed
 
 
@@ -277,8 +278,11 @@ class Runner:
             running = self._running.get(_key(lease))
             if running is None or running.lost or self._stopped.is_set():
                 return False
-            running.started = time.monotonic() - running.renewed_at < settings().job_lease_seconds
-            return running.started
+            now = time.monotonic()
+            if now - running.renewed_at >= settings().job_lease_seconds:
+                return False
+            running.started_at = now
+            return True
 
     # ---- recording --------------------------------------------------------------------------
 
@@ -339,7 +343,7 @@ class Runner:
                 leases.release(
                     session,
                     [running.lease for running in left],
-                    started={running.lease.job_id for running in left if running.started},
+                    started={running.lease.job_id for running in left if running.started_at is not None},
                 )
                 leases.check_out(session, self.owner)
         except _DATABASE_ERRORS as error:
@@ -380,7 +384,27 @@ class Runner:
                     running.lost = True
                     log.warning("lease_lost", job_id=lease.job_id, kind=str(lease.kind))
             if canceled:
-                self._outcomes.put(_Ended(lease, Canceled(started=running.started), frees_slot=False))
+                self._outcomes.put(_Ended(lease, Canceled(started=running.started_at is not None), frees_slot=False))
+        self._give_up_hung_calls(began)
+
+    def _give_up_hung_calls(self, now: float) -> None:
+        """A call that trickles on for ever would renew its lease for ever. It is tried again; its slot stays taken."""
+        limit = settings().provider_timeout_seconds + HUNG_AFTER_SECONDS
+        with self._lock:
+            hung = [
+                running
+                for running in self._running.values()
+                if running.lease.kind == JobKind.EXECUTION
+                and not running.lost
+                and running.started_at is not None
+                and now - running.started_at > limit
+            ]
+            for running in hung:
+                running.lost = True
+        for running in hung:
+            log.warning("call_hangs", job_id=running.lease.job_id, seconds=round(limit))
+            failure = Failure("timeout", f"no answer within {limit:g} s", retryable=True, possibly_paid=True)
+            self._outcomes.put(_Ended(running.lease, failure, frees_slot=False))
 
     def _sweep_for_ever(self) -> None:
         """Sweep when beat has not: a dead beat or a dead Redis stops nothing."""

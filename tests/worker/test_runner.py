@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from shared import db
+from shared.config import settings
 from shared.domain import jobs, leases
 from shared.domain.tenants import Caller
 from shared.models import Evaluation, Execution, Job, JobKind, Queue, State, WorkerProcess
@@ -162,6 +163,23 @@ def test_a_cancel_ends_a_running_execution_although_its_call_hangs(
 
     assert execution(execution_id).state == State.CANCELED
     assert execution(execution_id).response_text is None
+
+
+def test_a_call_that_trickles_on_past_its_time_is_given_up_and_tried_again(
+    admin: Caller, model: GatedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "HUNG_AFTER_SECONDS", -settings().provider_timeout_seconds)
+    (execution_id,) = submit(admin)
+    with running(concurrency=1, queues=(Queue.EXECUTIONS,)) as runner:
+        wait_until(lambda: model.in_flight == 1, "the call is in flight")
+        runner._beat()
+        wait_until(lambda: job_of(execution_id).error == "timeout", "it is to be tried again")
+        assert job_of(execution_id).state == State.QUEUED
+        assert runner._in_flight() == 1
+        model.gate.set()
+        wait_until(lambda: runner._in_flight() == 0, "the slot is free again")
+
+    assert execution(execution_id).ambiguous_attempts == 1
 
 
 def test_stop_lets_running_work_finish_within_the_grace_period(admin: Caller, model: GatedProvider) -> None:
