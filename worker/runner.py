@@ -33,6 +33,7 @@ from worker.steps import Canceled, Done, Failure, Step, Verdict, storable
 CLAIM_AT_MOST = 200
 RECORD_AT_MOST = 200
 HUNG_AFTER_SECONDS = 10.0  # past the provider's time-out, which bounds the silence between two bytes
+STUCK_SECONDS = 30.0  # a process whose puller has not looked for so long is no consumer, though its heart beats
 QUARANTINE_TURN_SECONDS = 60.0  # how long one process may hold back work to get empty for a job that runs alone
 _DATABASE_ERRORS = (DBAPIError, DatabaseBusy, NoConnectionFree)
 _Key = tuple[int, int]  # job id and fence: the same job may be here twice, once with a lease that was lost
@@ -81,6 +82,7 @@ class Runner:
         )
         self._running: dict[_Key, _Running] = {}
         self._emptying_until = 0.0  # monotonic
+        self._pulled_at = time.monotonic()  # when the puller last looked, and the database answered
         self._lock = threading.Lock()
         self._hints: set[int] = set()
         self._wakeup = threading.Event()
@@ -147,6 +149,7 @@ class Runner:
         while not self._draining.is_set():
             try:
                 self._pull()
+                self._pulled_at = time.monotonic()
                 pause = settings().poll_seconds * random.uniform(0.75, 1.25)
             except _DATABASE_ERRORS as error:
                 log.warning("claim_failed", error=_first_line(error))
@@ -369,7 +372,8 @@ class Runner:
             held = [running.lease for running in self._running.values() if not running.lost]
         began = time.monotonic()
         with transaction() as session:
-            leases.check_in(session, self.owner, self._queues, self._concurrency)
+            if not self._draining.is_set() and began - self._pulled_at < STUCK_SECONDS:
+                leases.check_in(session, self.owner, self._queues, self._concurrency)
             beat = leases.renew(session, self.owner, held, lease_seconds=settings().job_lease_seconds)
         for lease in held:
             with self._lock:

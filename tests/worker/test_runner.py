@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from shared import db
 from shared.config import settings
-from shared.domain import jobs, leases
+from shared.domain import jobs, leases, status
 from shared.domain.tenants import Caller
 from shared.models import Evaluation, Execution, Job, JobKind, Queue, State, WorkerProcess
 from tests.factories import claim, execution, expire_leases, job_of, lease_rows, submit, sweep, waiting_run
@@ -450,6 +450,19 @@ def test_an_answer_that_no_database_can_hold_is_an_error_that_may_have_been_paid
 
     assert job_of(execution_id).state == State.QUEUED
     assert execution(execution_id).ambiguous_attempts == 1
+
+
+@pytest.mark.parametrize(("silent_for", "consumers"), [(0.0, 1), (runner_module.STUCK_SECONDS, 0)])
+def test_a_process_whose_puller_is_stuck_is_no_consumer_although_its_heart_beats(
+    admin: Caller, silent_for: float, consumers: int
+) -> None:
+    runner = Runner(STEPS, queues=(Queue.EXECUTIONS,), concurrency=1, sweep=lambda: None)
+    runner._pulled_at -= silent_for
+
+    runner._beat()
+
+    with db.reading() as session:
+        assert status.consumers(session)["executions"] == consumers
 
 
 def test_a_crash_in_a_step_is_retried_and_then_fails_in_the_open(
