@@ -11,11 +11,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.domain import events, jobs, pages, prompts, providers
+from shared.domain import events, jobs, pages, projects, prompts, providers
 from shared.domain.names import PRODUCTION, VersionChoice, parse_reference
 from shared.domain.pages import Page
 from shared.domain.providers import Quote
-from shared.domain.tenants import Caller, get_visible, visible
+from shared.domain.tenants import Caller, get_visible
 from shared.errors import Conflict, field_error
 from shared.hashing import hash_of
 from shared.models import Call, Execution, Job, JobKind, Prompt, Queue, State, Version, new_id
@@ -59,10 +59,14 @@ class NewExecution:
     correlation_id: str | None = None
     request_id: str | None = None
     created_by: str = ""
+    # Worked out here and now, so that the transaction that inserts thousands need not.
+    call_key: str = field(init=False)
+    bound: tuple[int, int] = field(init=False)  # tokens and nano-dollars at most
 
-    @property
-    def call_key(self) -> str:
-        return hash_of([self.model.provider, self.model.model_name, self.params, self.messages, self.sample])
+    def __post_init__(self) -> None:
+        content = [self.model.provider, self.model.model_name, self.params, self.messages, self.sample]
+        object.__setattr__(self, "call_key", hash_of(content))
+        object.__setattr__(self, "bound", providers.upper_bound(self.model, self.messages, self.params))
 
 
 def plan(session: Session, caller: Caller, request: RunRequest) -> NewExecution:
@@ -188,6 +192,7 @@ def list_executions(
     session: Session,
     caller: Caller,
     *,
+    project: str | None = None,
     prompt_id: uuid.UUID | None = None,
     state: str | None = None,
     environment: str | None = None,
@@ -196,7 +201,7 @@ def list_executions(
     limit: int,
     cursor: str | None,
 ) -> Page:
-    query = visible(caller, Execution)
+    query = projects.visible_in(session, caller, Execution, project)
     filters = {
         Execution.prompt_id: prompt_id,
         Execution.state: state,
@@ -238,7 +243,7 @@ def job_of(session: Session, execution_id: uuid.UUID) -> Job | None:
 
 
 def _row(execution_id: uuid.UUID, new: NewExecution) -> dict[str, Any]:
-    tokens, nano = providers.upper_bound(new.model, new.messages, new.params)
+    tokens, nano = new.bound
     return {
         "id": execution_id,
         "workspace_id": new.workspace_id,
