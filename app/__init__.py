@@ -8,7 +8,7 @@ import flask
 import structlog
 from flask_swagger_ui import get_swaggerui_blueprint
 
-from app import metrics, problems
+from app import bodies, metrics, problems
 from app.api import datasets, evaluations, executions, health, optimizations, projects, prompts, status
 from app.problems import ProblemApi
 from shared import logs
@@ -32,6 +32,7 @@ def create_app() -> flask.Flask:
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.before_request(_name_the_request)
     app.after_request(_finish)
+    app.after_request(bodies.drain)
     api = ProblemApi(app, spec_kwargs={"components": _SECURITY, "security": [{"ApiKey": []}, {"Bearer": []}]})
     problems.register(app)
     for noun in NOUNS:

@@ -1,57 +1,114 @@
-"""Reading request bodies: strict UTF-8 JSON without NaN, NUL or half characters, and who may send it."""
+"""Reading requests: whole bodies, strict UTF-8 JSON without NaN, NUL or half characters, known query parameters."""
 
-import json
+import contextlib
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import flask
 import marshmallow as ma
 from webargs.flaskparser import FlaskParser
+from werkzeug.exceptions import RequestEntityTooLarge
 
-from shared.errors import BadRequest, FieldError, Unprocessable
+from shared.errors import BadRequest, FieldError, Unprocessable, UnsupportedMediaType
+from shared.strict_json import Repeating, loads
 
 MAX_DEPTH = 50
+DRAIN_BYTES = 64_000_000
+DRAIN_SECONDS = 2.0
 
 
 class StrictParser(FlaskParser):
-    """Loads JSON through `json_body`, and refuses unknown fields and unknown query parameters alike."""
-
-    DEFAULT_UNKNOWN_BY_LOCATION = {**FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION, "query": ma.RAISE}  # noqa: RUF012
+    """Loads JSON through `json_body`, which refuses unknown fields; `check_query` has refused unknown parameters."""
 
     def load_json(self, req: flask.Request, schema: ma.Schema) -> Any:
         return json_body(req)
 
-    def load_querystring(self, req: flask.Request, schema: ma.Schema) -> Any:
-        for name, value in req.args.items():
-            if "\x00" in value or "\ufffd" in value:
-                raise Unprocessable(errors=[FieldError(f"?{name}", "is not valid text")])
-        return super().load_querystring(req, schema)
+
+def check_query(request: flask.Request, known: Collection[str]) -> None:
+    """422 that names each query parameter that the route does not read, or cannot."""
+    errors = []
+    for name, values in request.args.lists():
+        if name not in known:
+            errors.append(FieldError(f"?{name}", f"is not known here; there are: {', '.join(known) or 'none'}"))
+        elif len(values) > 1:
+            errors.append(FieldError(f"?{name}", "is given twice"))
+        elif "\x00" in values[0] or "\ufffd" in values[0]:
+            errors.append(FieldError(f"?{name}", "is not valid text"))
+    if errors:
+        raise Unprocessable("; ".join(map(str, errors[:5])), errors=errors[:20])
+
+
+def raw_body(request: flask.Request) -> bytes:
+    """The whole body, or 413: never the part of it that fits.
+
+    Werkzeug stops at the limit without a word when the length was not announced (a chunked body), so one byte
+    more is asked for. Only a server that ends the stream itself can be asked; others announce every length.
+    """
+    encoding = request.headers.get("Content-Encoding", "identity")
+    if encoding.strip().lower() != "identity":
+        detail = f"{encoding} is not decoded here; send the body as it is"
+        raise UnsupportedMediaType(detail, errors=[FieldError("Content-Encoding", detail)])
+    raw = request.get_data(cache=True)
+    is_full = len(raw) == request.max_content_length and request.environ.get("wsgi.input_terminated")
+    if is_full and request.environ["wsgi.input"].read(1):
+        raise RequestEntityTooLarge
+    return raw
+
+
+def drain(response: flask.Response) -> flask.Response:
+    """Read what is left of the body, within reason, before the answer is sent.
+
+    Many clients read no answer before they have sent all of their request; to them a connection that closes
+    halfway is a broken pipe and not the 413, 401 or 404 that was the answer.
+    """
+    environ = flask.request.environ
+    has_body = "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ
+    if not has_body or not environ.get("wsgi.input_terminated"):
+        return response
+    connection = environ.get("gunicorn.socket")
+    deadline, left = time.monotonic() + DRAIN_SECONDS, DRAIN_BYTES
+    before = connection.gettimeout() if connection else None
+    with contextlib.suppress(OSError, ValueError):  # the client is gone, too slow, or sends no proper chunks
+        while left > 0 and (remaining := deadline - time.monotonic()) > 0:
+            if connection:
+                connection.settimeout(remaining)
+            piece = environ["wsgi.input"].read(65_536)
+            if not piece:
+                break
+            left -= len(piece)
+    if connection:
+        connection.settimeout(before)
+    return response
 
 
 def json_body(request: flask.Request) -> Any:
     """The parsed body. Every value in it can be stored by both databases."""
     if request.mimetype not in ("application/json", "") and not request.mimetype.endswith("+json"):
-        raise BadRequest("the body must be sent as Content-Type: application/json")
-    raw = request.get_data(cache=True)
+        raise unsupported("the body must be sent as Content-Type: application/json")
+    raw = raw_body(request)
     try:
-        value = json.loads(raw.decode("utf-8")) if raw.strip() else {}
+        value = loads(raw.decode("utf-8")) if raw.strip() else {}
     except UnicodeDecodeError as error:
         detail = f"invalid UTF-8 at byte {error.start}"
-        raise BadRequest(detail, errors=[FieldError("/", detail)]) from error
-    except RecursionError as error:
-        raise BadRequest("the JSON is nested too deeply") from error
+        raise BadRequest(detail, errors=[FieldError("", detail)]) from error
     except ValueError as error:
-        raise BadRequest(f"invalid JSON: {error}", errors=[FieldError("/", str(error))]) from error
+        raise BadRequest(f"invalid JSON: {error}", errors=[FieldError("", str(error))]) from error
     refuse_unstorable(value)
+    flask.g.body = value
     return value
+
+
+def unsupported(detail: str) -> UnsupportedMediaType:
+    return UnsupportedMediaType(detail, errors=[FieldError("Content-Type", detail)])
 
 
 def refuse_unstorable(value: Any) -> None:
     """422 that names each number that is not finite and each text that no database can hold."""
     errors = list(_problems(value, "", 0))[:20]
     if errors:
-        raise Unprocessable("; ".join(f"{e.pointer}: {e.detail}" for e in errors), errors=errors)
+        raise Unprocessable("; ".join(map(str, errors)), errors=errors)
 
 
 def _problems(value: Any, pointer: str, depth: int) -> Iterator[FieldError]:
@@ -61,19 +118,21 @@ def _problems(value: Any, pointer: str, depth: int) -> Iterator[FieldError]:
         for key, inner in value.items():
             problem = _text_problem(key)
             if problem:
-                yield FieldError(pointer or "/", f"a key {problem}")
-            else:
-                escaped = key.replace("~", "~0").replace("/", "~1")
-                yield from _problems(inner, f"{pointer}/{escaped}", depth + 1)
+                yield FieldError(pointer, f"a key {problem}")
+                continue
+            inside = pointer + "/" + key.replace("~", "~0").replace("/", "~1")
+            if isinstance(value, Repeating) and key == value.key:
+                yield FieldError(inside, f"the key {key!r} is given twice")
+            yield from _problems(inner, inside, depth + 1)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             yield from _problems(inner, f"{pointer}/{index}", depth + 1)
     elif isinstance(value, float) and not math.isfinite(value):
-        yield FieldError(pointer or "/", "NaN and infinity are not numbers in JSON")
+        yield FieldError(pointer, "NaN and infinity are not numbers in JSON")
     elif isinstance(value, str):
         problem = _text_problem(value)
         if problem:
-            yield FieldError(pointer or "/", problem)
+            yield FieldError(pointer, problem)
 
 
 def _text_problem(text: str) -> str | None:

@@ -12,14 +12,22 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, Operation
 from werkzeug.exceptions import HTTPException
 
 from shared.db import is_busy, violated_constraint
-from shared.errors import AlreadyExists, BodyTooLarge, DatabaseBusy, FieldError, PromptmillError
+from shared.errors import AlreadyExists, BodyTooLarge, DatabaseBusy, FieldError, NotFound, PromptmillError
 
 log = structlog.get_logger("api")
 BASE_TYPE = "urn:promptmill:problem:"  # docs/reference/errors.md
+# Werkzeug's own words are for a person in front of a browser.
+PLAIN = {
+    400: "the request cannot be read",
+    404: "nothing is at this address",
+    405: "this address does not take this method; Allow says which it takes",
+}
 
 
 class FieldProblem(ma.Schema):
-    pointer = ma.fields.String(metadata={"description": "JSON pointer into the body, or `?name` of a parameter"})
+    pointer = ma.fields.String(
+        metadata={"description": "JSON pointer into the body, `?name` of a query parameter, or a header"}
+    )
     detail = ma.fields.String()
 
 
@@ -44,8 +52,8 @@ class ProblemApi(Api):  # type: ignore[misc]
         """An error of the framework: no route, wrong method, invalid fields, body too large…"""
         status = error.code or 500
         if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            limit = flask.request.max_content_length
-            return respond(BodyTooLarge(f"the body is larger than {limit:,} bytes"))
+            detail = f"the body is larger than {flask.request.max_content_length:,} bytes"
+            return respond(BodyTooLarge(detail, errors=[FieldError("", detail)]))
         if status == HTTPStatus.INTERNAL_SERVER_ERROR:
             return _internal_error(error)
         data = getattr(error, "data", None) or {}
@@ -55,7 +63,7 @@ class ProblemApi(Api):  # type: ignore[misc]
             status,
             "invalid_fields" if errors else name.lower().replace(" ", "_"),
             "The request has invalid fields" if errors else name,
-            "; ".join(f"{e.pointer}: {e.detail}" for e in errors[:5]) or (error.description or name),
+            "; ".join(map(str, errors[:5])) or PLAIN.get(status) or (error.description or name),
             errors,
         )
         for header, value in error.get_headers():
@@ -71,12 +79,24 @@ def register(app: flask.Flask) -> None:
 
 
 def respond(error: PromptmillError) -> flask.Response:
-    answer = build(error.status, error.code, error.title(), error.detail or error.title(), error.errors)
+    errors = _located(error) if isinstance(error, NotFound) else error.errors
+    answer = build(error.status, error.code, error.title(), error.detail or error.title(), errors)
     if error.retry_after_seconds is not None:
         answer.headers["Retry-After"] = str(error.retry_after_seconds)
     if error.status == HTTPStatus.UNAUTHORIZED:
         answer.headers["WWW-Authenticate"] = "Bearer"
     return answer
+
+
+def _located(error: NotFound) -> list[FieldError]:
+    """Where this request named what is not there: in its query, in its body, or (nothing to say) in its path."""
+    body = flask.g.get("body")
+    for field in error.fields:
+        if field in flask.request.args:
+            return [FieldError(f"?{field}", error.detail)]
+        if isinstance(body, dict) and body.get(field) is not None:
+            return [FieldError(f"/{field}", error.detail)]
+    return []
 
 
 def build(status: int, code: str, title: str, detail: str, errors: Any = ()) -> flask.Response:
@@ -118,7 +138,7 @@ def _collect(content: Any, pointer: str, found: list[FieldError]) -> None:
         for inner in content:
             _collect(inner, pointer, found)
     else:
-        found.append(FieldError(pointer or "/", str(content)))
+        found.append(FieldError(pointer, str(content)))
 
 
 def _database_error(error: DBAPIError) -> flask.Response:

@@ -1,9 +1,11 @@
 """`python -m local up | demo`: what `make up` and `make demo` run."""
 
+import re
 import signal
 import sys
 import threading
 from types import FrameType
+from urllib.parse import urlsplit
 
 import click
 
@@ -56,17 +58,22 @@ def _run(work: object, *, quiet: bool) -> None:
         with stack.running(Options.from_environment(), quiet=quiet) as running:
             work(running)
     except (StackError, DemoError) as error:
-        sys.exit(f"error: {error}")
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code if isinstance(error, StackError) else 1)
     except _Stop:
         click.echo("stopped", err=True)
 
 
 def _announce(running: stack.Stack) -> None:
     facts = running.up
+    flower = urlsplit(facts["flower_url"])
+    database = re.sub(r"(://[^/:@]*:)[^/]*@", r"\1***@", facts["database_url"])
     click.echo(
         f"\nPromptmill is up.\n\n  API       {facts['url']}   (docs: {facts['url']}/docs)"
-        f"\n  key       {facts['api_key']}\n  Flower    {facts['flower_url']}"
-        f"\n  database  {facts['database_url']}\n  facts     {facts['home']}/up.json\n\n  Ctrl-C ends everything.\n"
+        f"\n  key       {facts['api_key']}"
+        f"\n  Flower    http://{flower.hostname}:{flower.port}   (user {flower.username})"
+        f"\n            its password is in {facts['home']}/flower_password"
+        f"\n  database  {database}\n  facts     {facts['home']}/up.json\n\n  Ctrl-C ends everything.\n"
     )
 
 

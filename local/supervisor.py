@@ -34,6 +34,7 @@ class Child:
     stop_signal: signal.Signals = signal.SIGTERM
     patience_seconds: float = 10.0
     is_server: bool = False  # others need it: started first, ended last
+    noise: Sequence[str] = ()  # a line with one of these says nothing and is not printed
     process: "subprocess.Popen[bytes] | None" = None
     started_at: float = 0.0
     crashes: int = 0
@@ -97,7 +98,7 @@ class Supervisor:
             start_new_session=True,
         )
         assert child.process.stdout is not None
-        threading.Thread(target=self._relay, args=(child.role, child.process.stdout), daemon=True).start()
+        threading.Thread(target=self._relay, args=(child, child.process.stdout), daemon=True).start()
         self._note()
 
     def _bury(self, child: Child) -> None:
@@ -109,14 +110,15 @@ class Supervisor:
         delay = BACKOFF_SECONDS[min(child.crashes, len(BACKOFF_SECONDS) - 1)]
         child.process = None
         child.start_again_at = time.monotonic() + delay
+        self._note()  # at once: during a long backoff its pid may become somebody else's
         self.say(child.role, f"ended with {_meaning(code)}; starts again in {delay:g} s")
 
-    def _relay(self, role: str, stream: IO[bytes]) -> None:
+    def _relay(self, child: Child, stream: IO[bytes]) -> None:
         with stream:
             for raw in stream:
                 line = raw.decode(errors="replace").rstrip()
-                if line:
-                    self.say(role, line)
+                if line and not any(noise in line for noise in child.noise):
+                    self.say(child.role, line)
 
     def _note(self) -> None:
         running = []

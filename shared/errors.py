@@ -11,10 +11,17 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class FieldError:
-    """One wrong field: a JSON pointer into the body (`/params/temperature`) or `?name`, and what is wrong."""
+    """One wrong field, and what is wrong with it.
+
+    `pointer` is a JSON pointer into the body (`/params/temperature`; RFC 6901's empty text is the whole body),
+    `?name` of a query parameter, or a header's name.
+    """
 
     pointer: str
     detail: str
+
+    def __str__(self) -> str:
+        return f"{self.pointer}: {self.detail}" if self.pointer else self.detail
 
 
 class PromptmillError(Exception):
@@ -57,6 +64,11 @@ class NotFound(PromptmillError):
 
     status, code = 404, "not_found"
 
+    def __init__(self, detail: str = "", *, fields: Sequence[str] = ()) -> None:
+        """`fields`: the names that this may have been asked for by; the API knows which, and where it stood."""
+        super().__init__(detail)
+        self.fields = tuple(fields)
+
 
 class Conflict(PromptmillError):
     """The request conflicts with the current state."""
@@ -81,6 +93,12 @@ class BodyTooLarge(PromptmillError):
     """The request body is too large."""
 
     status, code = 413, "body_too_large"
+
+
+class UnsupportedMediaType(PromptmillError):
+    """The body is of a kind that is not read here."""
+
+    status, code = 415, "unsupported_media_type"
 
 
 class Unprocessable(PromptmillError):
@@ -147,4 +165,5 @@ class ProviderError(Exception):
 
 def field_error(pointer: str, detail: str) -> Unprocessable:
     """The 422 for one wrong field."""
-    return Unprocessable(f"{pointer}: {detail}", errors=[FieldError(pointer, detail)])
+    error = FieldError(pointer, detail)
+    return Unprocessable(str(error), errors=[error])

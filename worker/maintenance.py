@@ -5,11 +5,13 @@ from dataclasses import asdict
 from typing import Any
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from shared.config import settings
 from shared.db import transaction
 from shared.domain import budgets, idempotency, leases
+from shared.errors import DatabaseBusy
 
 log = structlog.get_logger("maintenance")
 
@@ -39,8 +41,8 @@ def _done(name: str, duty: Callable[[Session], Any]) -> bool:
     try:
         with transaction() as session:
             result = duty(session)
-    except Exception:
-        log.exception("duty_failed", duty=name)
+    except (SQLAlchemyError, DatabaseBusy) as error:
+        log.warning("duty_failed", duty=name, error=str(error).splitlines()[0])
         return False
     if result:
         log.warning(name, **(asdict(result) if isinstance(result, leases.Swept) else {"rows": result}))

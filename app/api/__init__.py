@@ -3,11 +3,12 @@
 import re
 from typing import Any
 
+import flask
 import marshmallow as ma
 from flask_smorest import Blueprint
 
 from app.auth import authenticate
-from app.bodies import StrictParser
+from app.bodies import StrictParser, check_query
 from shared.domain.pages import Page
 
 
@@ -20,7 +21,16 @@ class ApiBlueprint(Blueprint):  # type: ignore[misc]
 def blueprint(name: str, description: str) -> ApiBlueprint:
     made = ApiBlueprint(name, name, url_prefix="/v1", description=description)
     made.before_request(authenticate)
+    made.before_request(_refuse_unknown_parameters)
     return made
+
+
+def _refuse_unknown_parameters() -> None:
+    """On every route, whether it reads the query or not: a parameter that is not read is a misunderstanding."""
+    view = flask.current_app.view_functions[flask.request.endpoint or ""]
+    arguments = getattr(view, "_apidoc", {}).get("arguments", {}).get("parameters", [])
+    schemas = [argument["schema"] for argument in arguments if argument["in"] == "query"]
+    check_query(flask.request, [name for schema in schemas for name in schema().fields])
 
 
 class Strict(ma.fields.Float):
@@ -39,15 +49,42 @@ class WholeNumber(ma.fields.Integer):
         super().__init__(strict=True, **kwargs)
 
 
+class Decimal(ma.fields.Float):
+    """A number of a query, in plain digits: none of Python's `1_0`, `nan` or digits of other scripts."""
+
+    def _validated(self, value: Any) -> float:
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
+            raise self.make_error("invalid", input=value)
+        return super()._validated(value)
+
+
+class Digits(ma.fields.Integer):
+    """A whole number of a query, in plain digits."""
+
+    def _validated(self, value: Any) -> int:
+        if not re.fullmatch(r"-?[0-9]{1,9}", value):
+            raise self.make_error("invalid", input=value)
+        return super()._validated(value)
+
+
+def project_field(**kwargs: Any) -> ma.fields.String:
+    """A project's name or id. An empty one is a mistake, and not the default project."""
+    return ma.fields.String(validate=ma.validate.Length(1), **kwargs)
+
+
 class PageQuery(ma.Schema):
-    limit = ma.fields.Integer(load_default=50, validate=ma.validate.Range(1, 100))
+    limit = Digits(load_default=50, validate=ma.validate.Range(1, 100))
     cursor = ma.fields.String(load_default=None, metadata={"description": "`next_cursor` of the last page"})
 
 
 class ProjectQuery(ma.Schema):
-    project = ma.fields.String(
+    project = project_field(
         load_default=None, metadata={"description": "Project name or id; the default project if left out"}
     )
+
+
+class ListQuery(PageQuery):
+    project = project_field(load_default=None, metadata={"description": "Name or id; every project if left out"})
 
 
 def page_of(schema: type[ma.Schema]) -> type[ma.Schema]:

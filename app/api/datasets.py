@@ -7,14 +7,14 @@ import marshmallow as ma
 from sqlalchemy.orm import Session
 
 from app import replay
-from app.api import PageQuery, ProjectQuery, blueprint, page_of, render_page
+from app.api import ListQuery, PageQuery, ProjectQuery, blueprint, page_of, project_field, render_page
 from app.auth import caller
-from app.bodies import json_body
+from app.bodies import json_body, raw_body, unsupported
 from shared.db import reading
 from shared.domain import datasets
 from shared.domain.datasets import NewCase
 from shared.domain.names import is_name
-from shared.errors import BadRequest, NotFound, field_error
+from shared.errors import NotFound, field_error
 from shared.hashing import sha256
 from shared.models import Role
 
@@ -25,7 +25,7 @@ MAX_IMPORT_BYTES = 20_000_000
 class DatasetIn(ma.Schema):
     name = ma.fields.String(required=True)
     description = ma.fields.String(validate=ma.validate.Length(max=2000))
-    project = ma.fields.String()
+    project = project_field()
 
 
 class DatasetOut(ma.Schema):
@@ -33,14 +33,14 @@ class DatasetOut(ma.Schema):
     name = ma.fields.String()
     description = ma.fields.String()
     project_id = ma.fields.UUID()
-    revision = ma.fields.Integer(metadata={"description": "Rises with every import; runs pin one"})
+    revision = ma.fields.Integer(metadata={"description": "Rises with every import that adds a case; runs pin one"})
     case_count = ma.fields.Integer()
     created_by = ma.fields.String()
     created_at = ma.fields.DateTime()
     updated_at = ma.fields.DateTime()
 
 
-class ListQuery(PageQuery, ProjectQuery):
+class CasesQuery(PageQuery, ProjectQuery):
     """One schema: each of two would refuse the fields of the other."""
 
 
@@ -98,7 +98,7 @@ def get_dataset(scope: dict[str, Any], name: str) -> flask.Response:
 
 
 @blp.get("/datasets/<name>/cases")
-@blp.arguments(ListQuery, location="query")
+@blp.arguments(CasesQuery, location="query")
 @blp.response(200, page_of(CaseOut))
 def list_cases(query: dict[str, Any], name: str) -> flask.Response:
     """List the cases of the current revision"""
@@ -126,7 +126,8 @@ def import_cases(scope: dict[str, Any], name: str) -> flask.Response:
 
     JSONL: one object per line with `inputs` (object), `expected`, and optionally `name`, `tags`, `group`,
     `weight`, `golden`. CSV: columns `input.<field>`, `expected.<field>` or `expected`, and the same names.
-    All rows or none: an answer with errors names each bad line, or each bad element by its JSON pointer.
+    All rows or none, and a new revision if a row is new: an answer with errors names each bad line, or each
+    bad element by its JSON pointer.
     """
     author = caller(Role.EDITOR)
     if not is_name(name):
@@ -146,11 +147,11 @@ def _rows() -> list[NewCase]:
     if kind == "application/json":
         body = json_body(flask.request)
         if not isinstance(body, list):
-            raise field_error("/", "must be an array of test cases")
+            raise field_error("", "must be an array of test cases")
         return datasets.parse_rows(body)
-    raw = flask.request.get_data()
+    raw = raw_body(flask.request)
     if kind in ("application/x-ndjson", "application/jsonl", "application/x-jsonlines"):
         return datasets.parse_jsonl(raw)
     if kind == "text/csv":
         return datasets.parse_csv(raw)
-    raise BadRequest("send application/x-ndjson (JSONL), text/csv or application/json")
+    raise unsupported("send application/x-ndjson (JSONL), text/csv or application/json")

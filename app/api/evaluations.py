@@ -8,7 +8,7 @@ import marshmallow as ma
 from sqlalchemy.orm import Session
 
 from app import replay
-from app.api import PageQuery, Strict, WholeNumber, blueprint, page_of, render_page, runs
+from app.api import ListQuery, PageQuery, Strict, WholeNumber, blueprint, page_of, project_field, render_page, runs
 from app.api.executions import ModelChoice
 from app.api.prompts import Length, Params
 from app.auth import caller
@@ -35,9 +35,9 @@ class EvaluationBudget(ma.Schema):
 class EvaluationIn(ma.Schema):
     name = ma.fields.String(validate=Length(max=255))
     prompt_name = ma.fields.String(required=True)
-    project = ma.fields.String()
-    version_number = WholeNumber(validate=Range(1, 999_999_999))
-    label = ma.fields.String()
+    project = project_field()
+    version_number = WholeNumber(allow_none=True, validate=Range(1, 999_999_999))
+    label = ma.fields.String(allow_none=True)
     dataset = ma.fields.String(required=True)
     scorers = ma.fields.List(
         ma.fields.Dict(keys=ma.fields.String()),
@@ -114,7 +114,7 @@ def create_evaluation(body: dict[str, Any]) -> flask.Response:
 
 
 @blp.get("/evaluations")
-@blp.arguments(PageQuery, location="query")
+@blp.arguments(ListQuery, location="query")
 @blp.response(200, page_of(EvaluationOut))
 def list_evaluations(query: dict[str, Any]) -> flask.Response:
     """List evaluations, newest first"""

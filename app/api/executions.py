@@ -9,15 +9,15 @@ import marshmallow as ma
 from sqlalchemy.orm import Session
 
 from app import replay, waiting
-from app.api import PageQuery, ProjectQuery, WholeNumber, blueprint, page_of, render_page
+from app.api import ListQuery, WholeNumber, blueprint, page_of, project_field, render_page
 from app.api.prompts import Length, Params
 from app.auth import caller
 from shared.config import settings
 from shared.db import reading, transaction
 from shared.domain import executions, prompts, providers
 from shared.domain.executions import NewExecution, RunRequest
-from shared.errors import BadRequest
-from shared.models import Execution, Role, State
+from shared.errors import BadRequest, FieldError
+from shared.models import Execution, Prompt, Role, State, Version
 
 blp = blueprint("executions", "One execution is one logical provider call, with all that went out and came back.")
 
@@ -31,9 +31,9 @@ class RunIn(ma.Schema):
     prompt_name = ma.fields.String(
         required=True, metadata={"description": "`name`, `name@label`, `name@v12` or `name@sha256:…`"}
     )
-    project = ma.fields.String()
+    project = project_field()
     version_number = WholeNumber(allow_none=True, validate=ma.validate.Range(1, 999_999_999))
-    label = ma.fields.String(metadata={"description": "`production` when neither is given"})
+    label = ma.fields.String(allow_none=True, metadata={"description": "`production` when neither is given"})
     environment = ma.fields.String(
         validate=Length(1, 64), metadata={"description": "Recorded; never chooses a version"}
     )
@@ -55,6 +55,7 @@ class ExecutionSummary(ma.Schema):
     mode = ma.fields.String()
     purpose = ma.fields.String()
     environment = ma.fields.String()
+    project_id = ma.fields.UUID(allow_none=True)
     prompt_id = ma.fields.UUID(allow_none=True)
     version_id = ma.fields.UUID(allow_none=True)
     provider = ma.fields.String()
@@ -73,6 +74,8 @@ class ExecutionSummary(ma.Schema):
 
 
 class ExecutionOut(ExecutionSummary):
+    prompt_name = ma.fields.String(allow_none=True)
+    version_number = ma.fields.Integer(allow_none=True)
     response_text = ma.fields.String(allow_none=True)
     error_message = ma.fields.String(allow_none=True)
     finish_reason = ma.fields.String(allow_none=True)
@@ -95,8 +98,12 @@ class SubmitOut(ma.Schema):
     mode = ma.fields.String()
 
 
-class ListQuery(PageQuery, ProjectQuery):
-    prompt_name = ma.fields.String(load_default=None)
+class ExecutionsQuery(ListQuery):
+    prompt_name = ma.fields.String(
+        load_default=None,
+        validate=Length(1),
+        metadata={"description": "Of the project that is named, else of the default project"},
+    )
     status = ma.fields.String(load_default=None, validate=ma.validate.OneOf([state.value for state in State]))
     environment = ma.fields.String(load_default=None)
     purpose = ma.fields.String(load_default=None)
@@ -161,13 +168,13 @@ def get_execution(execution_id: uuid.UUID) -> flask.Response:
 
 
 @blp.get("/executions")
-@blp.arguments(ListQuery, location="query")
+@blp.arguments(ExecutionsQuery, location="query")
 @blp.response(200, page_of(ExecutionSummary))
 def list_executions(query: dict[str, Any]) -> flask.Response:
     """List executions, newest first"""
     with reading() as session:
-        name, project = query.pop("prompt_name"), query.pop("project")
-        prompt = prompts.get_prompt(session, caller(), name, project=project) if name else None
+        name = query.pop("prompt_name")
+        prompt = prompts.get_prompt(session, caller(), name, project=query["project"]) if name else None
         page = executions.list_executions(
             session,
             caller(),
@@ -216,14 +223,19 @@ def _wait_seconds() -> float:
     match = re.search(r"\bwait=([^,;\s]+)", preference)
     if match is None:
         return settings().run_wait_seconds
-    if not re.fullmatch(r"\d{1,3}", match.group(1)) or int(match.group(1)) > 300:
-        raise BadRequest("Prefer: wait=N takes whole seconds from 0 to 300")
+    if not re.fullmatch(r"[0-9]{1,3}", match.group(1)) or int(match.group(1)) > 300:
+        detail = "wait=N takes whole seconds from 0 to 300"
+        raise BadRequest(f"Prefer: {detail}", errors=[FieldError("Prefer", detail)])
     return float(match.group(1))
 
 
 def _execution(session: Session, execution: Execution) -> Any:
     job = executions.job_of(session, execution.id)
+    prompt = session.get(Prompt, execution.prompt_id) if execution.prompt_id else None
+    version = session.get(Version, execution.version_id) if execution.version_id else None
     rendered = ExecutionOut().dump(execution)
+    rendered["prompt_name"] = prompt and prompt.name
+    rendered["version_number"] = version and version.number
     rendered["job"] = job and {
         "losses": job.losses,
         "run_at": job.run_at.isoformat(),

@@ -8,7 +8,7 @@ import marshmallow as ma
 from sqlalchemy.orm import Session
 
 from app import replay
-from app.api import PageQuery, WholeNumber, blueprint, page_of, render_page, runs
+from app.api import ListQuery, PageQuery, WholeNumber, blueprint, page_of, project_field, render_page, runs
 from app.api.evaluations import EvaluationBudget
 from app.api.executions import ModelChoice
 from app.api.prompts import Length, Params
@@ -33,9 +33,9 @@ class OptimizationBudget(EvaluationBudget):
 class OptimizationIn(ma.Schema):
     name = ma.fields.String(validate=Length(max=255))
     prompt_name = ma.fields.String(required=True)
-    project = ma.fields.String()
-    version_number = WholeNumber(validate=ma.validate.Range(1, 999_999_999))
-    label = ma.fields.String()
+    project = project_field()
+    version_number = WholeNumber(allow_none=True, validate=ma.validate.Range(1, 999_999_999))
+    label = ma.fields.String(allow_none=True)
     dataset = ma.fields.String(required=True)
     strategy = ma.fields.String(required=True, metadata={"description": ", ".join(catalogue.STRATEGIES)})
     knobs = ma.fields.Dict(keys=ma.fields.String(), metadata={"description": "See /v1/optimizations/strategies"})
@@ -143,7 +143,7 @@ def list_strategies() -> flask.Response:
 
 
 @blp.get("/optimizations")
-@blp.arguments(PageQuery, location="query")
+@blp.arguments(ListQuery, location="query")
 @blp.response(200, page_of(OptimizationOut))
 def list_optimizations(query: dict[str, Any]) -> flask.Response:
     """List optimizations, newest first"""

@@ -7,7 +7,17 @@ import marshmallow as ma
 from sqlalchemy.orm import Session
 
 from app import replay
-from app.api import PageQuery, ProjectQuery, Strict, WholeNumber, blueprint, page_of, render_page
+from app.api import (
+    ListQuery,
+    PageQuery,
+    ProjectQuery,
+    Strict,
+    WholeNumber,
+    blueprint,
+    page_of,
+    project_field,
+    render_page,
+)
 from app.auth import caller
 from shared.db import reading, transaction
 from shared.domain import prompts, providers
@@ -64,7 +74,7 @@ class VersionIn(ma.Schema):
     created_by = ma.fields.String(validate=Length(1, 128))
     message = ma.fields.String(validate=Length(max=500), metadata={"description": "Commit message"})
     set_active = TrueOrFalse(metadata={"description": "Move the label `production` to this version"})
-    project = ma.fields.String()
+    project = project_field()
 
 
 class PromptIn(VersionIn):
@@ -134,7 +144,7 @@ class LabelIn(ma.Schema):
     version_number = WholeNumber(required=True, validate=ma.validate.Range(1, 999_999_999))
 
 
-class ListQuery(PageQuery, ProjectQuery):
+class VersionsQuery(PageQuery, ProjectQuery):
     """One schema: each of two would refuse the fields of the other."""
 
 
@@ -184,7 +194,7 @@ def get_prompt(scope: dict[str, Any], name: str) -> flask.Response:
 
 
 @blp.get("/prompts/<name>/versions")
-@blp.arguments(ListQuery, location="query")
+@blp.arguments(VersionsQuery, location="query")
 @blp.response(200, page_of(VersionOut))
 def list_versions(query: dict[str, Any], name: str) -> flask.Response:
     """List a prompt's versions, 1 first"""
@@ -256,7 +266,7 @@ def _choice(version: str) -> VersionChoice:
     number = version.removeprefix("v")
     if number.isascii() and number.isdigit():
         if len(number) > 9:
-            raise field_error("?version", "no version has so large a number")
+            raise NotFound("no version has so large a number")
         return VersionChoice(number=int(number))
     return VersionChoice(label=version)
 

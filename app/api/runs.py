@@ -15,7 +15,7 @@ Run = Evaluation | Optimization
 
 
 def spend(session: Session, run: Run) -> dict[str, Any]:
-    """What was spent on calls that have ended; each call of the ledger once."""
+    """What was spent, with what is presumed paid; each call of the ledger that was attempted counts once."""
     spent = runs.spend_of(session, run.id)
     return {
         "task_calls": spent.task_calls,

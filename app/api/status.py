@@ -5,7 +5,7 @@ from typing import Any
 import flask
 import marshmallow as ma
 
-from app.api import blueprint
+from app.api import Decimal, blueprint
 from app.auth import caller
 from shared.db import reading
 from shared.domain import status
@@ -14,7 +14,7 @@ blp = blueprint("status", "Queues, leases and workers.")
 
 
 class StatusQuery(ma.Schema):
-    warn_seconds = ma.fields.Float(load_default=30.0, validate=ma.validate.Range(1, 3600))
+    warn_seconds = Decimal(load_default=30.0, validate=ma.validate.Range(1, 3600))
 
 
 class Leases(ma.Schema):

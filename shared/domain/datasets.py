@@ -1,12 +1,12 @@
-"""Datasets and test cases: imported whole or not at all, one revision per import."""
+"""Datasets and test cases: imported whole or not at all, one revision per import that adds a case."""
 
 import csv
 import io
 import json
+import re
 import uuid
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +20,7 @@ from shared.domain.tenants import Caller
 from shared.errors import AlreadyExists, BadRequest, FieldError, NotFound, Unprocessable, field_error
 from shared.hashing import hash_of
 from shared.models import Dataset, TestCase, new_id
+from shared.strict_json import Repeating, loads
 
 MAX_CASES = 50_000
 MAX_CASE_BYTES = 200_000
@@ -40,10 +41,11 @@ class NewCase:
     weight: float = 1.0
     golden: bool = False
     line: int = 0  # where it stands in the file, or its index in the array
+    content_hash: str = field(init=False)
 
-    @property
-    def content_hash(self) -> str:
-        return hash_of([self.inputs, self.expected])
+    def __post_init__(self) -> None:
+        # Here and not when it is asked for, which is inside the transaction that every other writer waits for.
+        object.__setattr__(self, "content_hash", hash_of([self.inputs, self.expected]))
 
 
 @dataclass(frozen=True)
@@ -81,16 +83,12 @@ def get_dataset(session: Session, caller: Caller, name: str, *, project: str | N
     query = sa.select(Dataset).where(Dataset.project_id == home.id, Dataset.name == name)
     dataset = session.scalars(query).one_or_none() if is_name(name) else None
     if dataset is None:
-        raise NotFound(f"no dataset {name!r} in project {home.name}")
+        raise NotFound(f"no dataset {name!r} in project {home.name}", fields=["dataset"])
     return dataset
 
 
 def list_datasets(session: Session, caller: Caller, *, project: str | None, limit: int, cursor: str | None) -> Page:
-    query = sa.select(Dataset).where(Dataset.workspace_id == caller.workspace_id)
-    if project is not None:
-        query = query.where(Dataset.project_id == projects.get_project(session, caller, project).id)
-    elif caller.project_ids is not None:
-        query = query.where(Dataset.project_id.in_(caller.project_ids))
+    query = projects.visible_in(session, caller, Dataset, project)
     return pages.newest_first(session, query, Dataset, limit=limit, cursor=cursor)
 
 
@@ -107,7 +105,10 @@ def cases_of(session: Session, dataset_id: uuid.UUID, revision: int) -> Sequence
 
 
 def import_cases(session: Session, caller: Caller, dataset: Dataset, rows: Sequence[NewCase]) -> Imported:
-    """Add the rows that are new as one new revision; content that is there already is skipped."""
+    """Add the rows that are new as one new revision; content that is there already is skipped.
+
+    When nothing is new, there is no new revision.
+    """
     dataset = session.get_one(Dataset, dataset.id, with_for_update=True, populate_existing=True)
     known = set(
         session.scalars(
@@ -169,16 +170,16 @@ def parse_csv(raw: bytes) -> list[NewCase]:
     header = [column.strip() for column in rows[0][1]]
     if not any(column.startswith(("input.", "inputs.")) for column in header):
         raise _file_error(1, "needs at least one column named input.<field>")
-    twice = [column for column, count in Counter(header).items() if column and count > 1]
-    if twice:
-        raise _file_error(1, f"two columns are named {twice[0]}")
+    clash = _clash(header)
+    if clash:
+        raise _file_error(1, clash)
     return _checked((line, _csv_row(header, row)) for line, row in rows[1:] if row)
 
 
 def parse_rows(rows: Sequence[Any]) -> list[NewCase]:
     """The rows of a JSON array. Errors are named by JSON pointer, so the first is /0."""
     if not rows:
-        raise field_error("/", "the array holds no test case")
+        raise field_error("", "the array holds no test case")
     return _checked(enumerate(rows), "element")
 
 
@@ -224,9 +225,25 @@ def _lines(raw: bytes) -> list[tuple[int, str]]:
 
 def _json_row(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return loads(text)
+    except ValueError as error:
         return _Bad(f"not JSON: {error}")
+
+
+def _clash(header: Sequence[str]) -> str | None:
+    """Which columns would be one field of a case, so that one of them would be lost."""
+    columns: dict[str, str] = {}
+    for column in filter(None, header):
+        field_name = "golden" if column == "is_golden" else re.sub(r"^inputs\.", "input.", column)
+        other = columns.setdefault(field_name, column)
+        if other == column and list(header).count(column) > 1:
+            return f"two columns are named {column}"
+        if other != column:
+            return f"the columns {other} and {column} are the same field"
+    parts = [column for column in columns if column.startswith("expected.")]
+    if parts and "expected" in columns:
+        return f"the columns expected and {parts[0]} exclude each other"
+    return None
 
 
 def _csv_row(header: Sequence[str], cells: Sequence[str]) -> Any:
@@ -259,8 +276,8 @@ _DEFAULTS = {"golden": False, "is_golden": False, "weight": 1.0}
 def _cell(cell: str) -> Any:
     """Text stays text: only what is plainly JSON is read as JSON, so an id like 007 keeps its zeros."""
     try:
-        value = json.loads(cell, parse_constant=_not_a_number)
-    except (ValueError, RecursionError):
+        value = loads(cell, parse_constant=_not_a_number)
+    except ValueError:
         return cell
     if isinstance(value, dict | list):
         return value
@@ -306,6 +323,8 @@ def _problem(row: Any) -> str | None:
     weight = row.get("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1e6:
         return "weight must be a number above 0"
+    if "golden" in row and "is_golden" in row:
+        return "golden and is_golden are the same field"
     for name in ("golden", "is_golden"):
         if not isinstance(row.get(name, False), bool):
             return f"{name} must be true or false"
@@ -324,6 +343,8 @@ def _unstorable(row: Mapping[str, Any]) -> str | None:
             return f"is nested deeper than {MAX_DEPTH}"
         if isinstance(value, str) and "\x00" in value:
             return "holds a NUL character"
+        if isinstance(value, Repeating):
+            return f"gives the key {value.key!r} twice"
         if isinstance(value, dict):
             waiting.extend((inner, depth + 1) for pair in value.items() for inner in pair)
         elif isinstance(value, list):

@@ -1,5 +1,6 @@
 """Evaluations: a version scored on a pinned dataset revision. The steps themselves are in the worker."""
 
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,14 +9,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.domain import budgets, datasets, events, executions, jobs, pages, prompts, providers
-from shared.domain.budgets import Limits
+from shared.domain import budgets, datasets, events, executions, jobs, pages, projects, prompts, providers
+from shared.domain.budgets import NANO, Limits
 from shared.domain.executions import RunRequest
 from shared.domain.pages import Page
-from shared.domain.tenants import Caller, get_visible, visible
+from shared.domain.tenants import Caller, get_visible
 from shared.errors import BudgetTooSmall, FieldError, PromptmillError, field_error
 from shared.models import Evaluation, Execution, JobKind, Prompt, TestCase, Version, WorkItem, new_id
 from shared.scoring import needs_expected
+
+MAX_CHECK_SECONDS = 5.0  # for rendering every case of a dataset while somebody waits for the answer
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,13 @@ def plan_target(
     cases = datasets.cases_of(session, dataset.id, dataset.revision)
     if not cases:
         raise field_error("/dataset", f"dataset {dataset.name} has no test case; import some")
-    for case in cases:
+    deadline = time.monotonic() + MAX_CHECK_SECONDS
+    for done, case in enumerate(cases):
+        if time.monotonic() > deadline:
+            raise field_error(
+                "/dataset",
+                f"the template is too slow: {done} of {len(cases)} cases were rendered in {MAX_CHECK_SECONDS:g} s",
+            )
         try:
             prompts.render_messages(version.content, case.inputs)
         except PromptmillError as error:
@@ -93,9 +102,11 @@ def plan_target(
 
 
 def check_limits(session: Session, limits: Limits | None, *models: Mapping[str, Any]) -> None:
-    """A ceiling in USD needs a price for every model that may be called."""
+    """A ceiling in USD is at least a nano-dollar, and needs a price for every model that may be called."""
     if limits is None or limits.max_cost_usd is None:
         return
+    if round(limits.max_cost_usd * NANO) == 0:
+        raise field_error("/budget/max_cost_usd", "must be at least 0.000000001, the smallest sum that is counted")
     for model in models:
         if not providers.quote(session, model["provider"], model["model_name"]).has_price:
             raise field_error(
@@ -157,8 +168,11 @@ def get_evaluation(session: Session, caller: Caller, evaluation_id: uuid.UUID) -
     return get_visible(session, caller, Evaluation, evaluation_id)
 
 
-def list_evaluations(session: Session, caller: Caller, *, limit: int, cursor: str | None) -> Page:
-    return pages.newest_first(session, visible(caller, Evaluation), Evaluation, limit=limit, cursor=cursor)
+def list_evaluations(
+    session: Session, caller: Caller, *, project: str | None = None, limit: int, cursor: str | None
+) -> Page:
+    query = projects.visible_in(session, caller, Evaluation, project)
+    return pages.newest_first(session, query, Evaluation, limit=limit, cursor=cursor)
 
 
 def list_results(session: Session, evaluation: Evaluation, *, limit: int, cursor: str | None) -> Page:

@@ -9,11 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared import knobs
-from shared.domain import budgets, evaluations, events, jobs, pages, providers
+from shared.domain import budgets, evaluations, events, jobs, pages, projects, providers
 from shared.domain.budgets import NANO, Limits
 from shared.domain.evaluations import Target, TargetRequest
 from shared.domain.pages import Page
-from shared.domain.tenants import Caller, get_visible, visible
+from shared.domain.tenants import Caller, get_visible
 from shared.errors import BudgetTooSmall, FieldError, field_error
 from shared.models import Candidate, JobKind, Optimization, new_id
 from shared.scoring import check_scorers
@@ -114,8 +114,11 @@ def get_optimization(session: Session, caller: Caller, optimization_id: uuid.UUI
     return get_visible(session, caller, Optimization, optimization_id)
 
 
-def list_optimizations(session: Session, caller: Caller, *, limit: int, cursor: str | None) -> Page:
-    return pages.newest_first(session, visible(caller, Optimization), Optimization, limit=limit, cursor=cursor)
+def list_optimizations(
+    session: Session, caller: Caller, *, project: str | None = None, limit: int, cursor: str | None
+) -> Page:
+    query = projects.visible_in(session, caller, Optimization, project)
+    return pages.newest_first(session, query, Optimization, limit=limit, cursor=cursor)
 
 
 def list_candidates(session: Session, optimization: Optimization, *, limit: int, cursor: str | None) -> Page:

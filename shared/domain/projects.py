@@ -1,6 +1,7 @@
 """Projects: unique by name in their workspace."""
 
 import uuid
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -9,7 +10,7 @@ from shared.db import insert_if_absent
 from shared.domain import events, pages
 from shared.domain.names import check_name, is_name
 from shared.domain.pages import Page
-from shared.domain.tenants import DEFAULT_PROJECT, Caller
+from shared.domain.tenants import DEFAULT_PROJECT, Caller, visible
 from shared.errors import AlreadyExists, Forbidden, NotFound
 from shared.models import Project, new_id
 
@@ -37,7 +38,7 @@ def create_project(session: Session, caller: Caller, *, name: str, description: 
 
 def get_project(session: Session, caller: Caller, name_or_id: str | None) -> Project:
     """By name or id; the workspace's `default` project when none is named."""
-    wanted = name_or_id or DEFAULT_PROJECT
+    wanted = DEFAULT_PROJECT if name_or_id is None else name_or_id
     query = sa.select(Project).where(Project.workspace_id == caller.workspace_id)
     try:
         query = query.where(Project.id == uuid.UUID(wanted))
@@ -45,8 +46,16 @@ def get_project(session: Session, caller: Caller, name_or_id: str | None) -> Pro
         query = query.where(Project.name == wanted)
     project = session.scalars(query).one_or_none() if is_name(wanted) else None
     if project is None or not caller.may_see(project.id):
-        raise NotFound(f"no project {wanted!r}")
+        raise NotFound(f"no project {wanted!r}", fields=["project"])
     return project
+
+
+def visible_in(session: Session, caller: Caller, entity: Any, project: str | None) -> sa.Select[Any]:
+    """The rows of an entity that a caller may see; if a project is named, those in it."""
+    query = visible(caller, entity)
+    if project is None:
+        return query
+    return query.where(entity.project_id == get_project(session, caller, project).id)
 
 
 def list_projects(session: Session, caller: Caller, *, limit: int, cursor: str | None) -> Page:

@@ -157,16 +157,12 @@ def get_prompt(session: Session, caller: Caller, name: str, *, project: str | No
     query = sa.select(Prompt).where(Prompt.project_id == home.id, Prompt.name == name)
     prompt = session.scalars(query).one_or_none() if is_name(name) else None
     if prompt is None:
-        raise NotFound(f"no prompt {name!r} in project {home.name}")
+        raise NotFound(f"no prompt {name!r} in project {home.name}", fields=["prompt_name"])
     return prompt
 
 
 def list_prompts(session: Session, caller: Caller, *, project: str | None, limit: int, cursor: str | None) -> Page:
-    query = sa.select(Prompt).where(Prompt.workspace_id == caller.workspace_id)
-    if project is not None:
-        query = query.where(Prompt.project_id == projects.get_project(session, caller, project).id)
-    elif caller.project_ids is not None:
-        query = query.where(Prompt.project_id.in_(caller.project_ids))
+    query = projects.visible_in(session, caller, Prompt, project)
     return pages.newest_first(session, query, Prompt, limit=limit, cursor=cursor)
 
 
@@ -194,7 +190,8 @@ def get_version(session: Session, prompt: Prompt, choice: VersionChoice) -> Vers
         hint = ""
         if choice.label == PRODUCTION:
             hint = "; name a version_number or label, or move it by putting the prompt with set_active: true"
-        raise NotFound(f"prompt {prompt.name!r} has no {wanted}{hint}")
+        own = ["version_number"] if choice.number is not None else ["label"] if choice.label is not None else []
+        raise NotFound(f"prompt {prompt.name!r} has no {wanted}{hint}", fields=[*own, "prompt_name"])
     if len(found) > 1:
         raise field_error("/prompt_name", "the content hash is ambiguous; give more digits")
     return found[0]

@@ -45,7 +45,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Collected:
-    """A unit whose call has ended. `text` is None when there is no answer."""
+    """A unit whose call has ended. `text` is None when there is no answer; `error` then says why."""
 
     item_id: int
     key: str
@@ -54,6 +54,7 @@ class Collected:
     test_case_id: uuid.UUID | None
     repeat: int
     text: str | None
+    error: str | None = None
 
 
 def fan_out(
@@ -120,6 +121,7 @@ def collect(session: Session, subject_id: uuid.UUID, step_no: int) -> list[Colle
             WorkItem.repeat,
             Execution.state,
             Execution.response_text,
+            Execution.error_type,
         )
         .join(Execution, Execution.id == WorkItem.execution_id, isouter=True)
         .where(WorkItem.scope_id == subject_id, WorkItem.step_no == step_no)
@@ -134,9 +136,18 @@ def collect(session: Session, subject_id: uuid.UUID, step_no: int) -> list[Colle
             row.test_case_id,
             row.repeat,
             row.response_text if row.state == State.SUCCEEDED else None,
+            _error(row),
         )
         for row in rows
     ]
+
+
+def _error(row: Any) -> str | None:
+    if row.state == State.SUCCEEDED:
+        return None
+    if row.state is None:
+        return "render_failed"  # there was no call to make
+    return str(row.error_type or row.state)
 
 
 def record_scores(session: Session, scores: Sequence[Mapping[str, Any]]) -> None:
@@ -147,7 +158,7 @@ def record_scores(session: Session, scores: Sequence[Mapping[str, Any]]) -> None
 
 @dataclass(frozen=True)
 class Spend:
-    """Logical spend of a run: each call of its ledger once. `ambiguous` counts attempts possibly paid twice."""
+    """Spend of a run: each call of its ledger that was attempted, once. `ambiguous`: attempts possibly paid besides."""
 
     task_calls: int
     proposer_calls: int
@@ -157,17 +168,40 @@ class Spend:
 
 
 def spend_of(session: Session, subject_id: uuid.UUID) -> Spend:
-    """Of the calls that have ended."""
-    tokens = sa.func.coalesce(Execution.prompt_tokens, 0) + sa.func.coalesce(Execution.response_tokens, 0)
+    """What users are told: tokens and money are what the budget has charged, to the last nano-dollar.
+
+    An attempt whose answer was never read is charged at its bound, like an answer that reports no usage. A call
+    that was never attempted (canceled first, or over the budget) is none.
+    """
+    return _spend(session, subject_id, Execution.ambiguous_attempts)
+
+
+def logical_spend_of(session: Session, subject_id: uuid.UUID) -> Spend:
+    """What a search decides by: the same without the attempts that were lost, for a crash must not change it (I9)."""
+    return _spend(session, subject_id, sa.literal(0))
+
+
+def _spend(session: Session, subject_id: uuid.UUID, presumed_paid: sa.SQLColumnExpression[int]) -> Spend:
+    answered = Execution.state == State.SUCCEEDED
+    used = Execution.prompt_tokens + Execution.response_tokens  # null unless both were reported
+    tokens = sa.case((answered, sa.func.coalesce(used, Execution.estimate_tokens)), else_=0)
+    nano = sa.case(
+        (answered & used.is_(None), Execution.estimate_nano),
+        (answered, sa.func.coalesce(Execution.cost_nano, 0)),  # null where no price is known
+        else_=0,
+    )
     proposal = Execution.purpose == "proposal"
     row = session.execute(
         sa.select(
             sa.func.count().filter(~proposal),
             sa.func.count().filter(proposal),
-            sa.func.coalesce(sa.func.sum(tokens), 0),
-            sa.func.coalesce(sa.func.sum(Execution.cost_nano), 0),
+            sa.func.coalesce(sa.func.sum(tokens + presumed_paid * Execution.estimate_tokens), 0),
+            sa.func.coalesce(sa.func.sum(nano + presumed_paid * Execution.estimate_nano), 0),
             sa.func.coalesce(sa.func.sum(Execution.ambiguous_attempts), 0),
-        ).where(Execution.scope_id == subject_id, Execution.state.not_in(OPEN_STATES))
+        ).where(
+            Execution.scope_id == subject_id,
+            (Execution.attempts > 0) | (Execution.ambiguous_attempts > 0),
+        )
     ).one()
     return Spend(*(int(value) for value in row))
 

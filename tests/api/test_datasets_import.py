@@ -142,6 +142,8 @@ BAD_LINES = {
     "invalid UTF-8": b'{"inputs": {"a": "\xff"}}',
     "weight 0": b'{"inputs": {"a": 1}, "weight": 0}',
     "a boolean weight": b'{"inputs": {"a": 1}, "weight": true}',
+    "a key given twice": b'{"inputs": {"a": {"b": 1, "b": 2}}}',
+    "golden under both its names": b'{"inputs": {"a": 1}, "golden": true, "is_golden": false}',
     "deep nesting": b'{"inputs": {"a": ' + b"[" * 900 + b"]" * 900 + b"}}",
 }
 
@@ -156,6 +158,23 @@ def test_a_bad_line_is_named_and_leaves_no_row(api: Api, line: bytes) -> None:
     assert pointers(answer) == ["/3"]
     assert "line 3" in answer.get_json()["detail"]
     assert everything() == before
+
+
+@pytest.mark.parametrize(
+    ("header", "named"),
+    [
+        ("input.a,inputs.a", "input.a and inputs.a"),
+        ("input.a,input.a", "input.a"),
+        ("input.a,expected,expected.b", "expected and expected.b"),
+        ("input.a,golden,is_golden", "golden and is_golden"),
+    ],
+)
+def test_csv_columns_of_which_one_would_be_lost_are_refused_by_name(api: Api, header: str, named: str) -> None:
+    answer = send(api, f"{header}\n{','.join('1' for _ in header.split(','))}\n", "text/csv")
+
+    assert (answer.status_code, pointers(answer)) == (422, ["/1"])
+    assert named in answer.get_json()["detail"]
+    assert count(TestCase) == 0
 
 
 BAD_CSV_LINES = {
@@ -186,8 +205,8 @@ def test_a_bad_csv_line_is_named_and_leaves_no_row(api: Api, line: bytes) -> Non
         (b'[{"inputs": {"a": 1}}, {"inputs": {}}]', "/1"),
         (b'[{"inputs": {"a": 1}}, {"inputs": {"a": NaN}}]', "/1/inputs/a"),
         (b'[{"inputs": {"a": 1}}, {"inputs": {"a": "\\u0000"}}]', "/1/inputs/a"),
-        (b'{"inputs": {"a": 1}}', "/"),
-        (b"[]", "/"),
+        (b'{"inputs": {"a": 1}}', ""),
+        (b"[]", ""),
     ],
 )
 def test_a_bad_element_of_an_array_is_named_by_its_pointer(api: Api, body: bytes, named: str) -> None:
@@ -211,7 +230,7 @@ def test_a_file_without_a_case_is_refused(api: Api, kind: str, raw: bytes) -> No
 def test_a_body_of_another_kind_is_refused(api: Api, kind: str) -> None:
     answer = send(api, jsonl(*ROWS), kind)
 
-    assert answer.status_code == 400
+    assert (answer.status_code, pointers(answer)) == (415, ["Content-Type"])
     assert "text/csv" in answer.get_json()["detail"]
 
 

@@ -1,14 +1,20 @@
 """/v1/evaluations: from POST to the aggregate, and what is refused."""
 
+import uuid
+from statistics import fmean
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from shared import db
-from shared.models import Evaluation, Execution, Job
-from tests.support import Api, Drain, evaluation_body, make_triage, pointers
+from shared import db, stats
+from shared.domain import evaluations, runs
+from shared.models import Budget, Evaluation, Execution, Job
+from tests.support import Api, Drain, evaluation_body, make_prompt, make_triage, pointers
+from worker.providers import Answer
+from worker.runner import record
 from worker.steps import Failure
+from worker.tasks import STEPS
 
 
 def test_an_evaluation_runs_every_case_once_and_aggregates_with_an_interval(api: Api, drain: Drain) -> None:
@@ -56,9 +62,6 @@ def test_repeats_are_different_calls_and_identical_inputs_share_one(api: Api, dr
 
 
 def test_a_failed_call_is_missing_and_not_a_zero(api: Api, drain: Drain) -> None:
-    from worker.runner import record
-    from worker.tasks import STEPS
-
     make_triage(api, cases=10)
     started = api.expect(202, "POST", "/v1/evaluations", evaluation_body())
     drain(most=1)
@@ -73,6 +76,111 @@ def test_a_failed_call_is_missing_and_not_a_zero(api: Api, drain: Drain) -> None
     assert (found["scored"], found["missing"]) == (9, 1)
     assert [row["error_type"] for row in results if row["score"] is None] == ["bad_request"]
     assert found["score"] == pytest.approx(sum(row["score"] for row in results if row["score"] is not None) / 9)
+
+
+def test_the_interval_and_the_standard_error_are_of_the_weighted_score(api: Api, drain: Drain) -> None:
+    """One heavy case that failed once gave a score of 0.04 with an interval from 0.9 to 1."""
+    make_triage(api, cases=39)
+    heavy = {"inputs": {"ticket": "something else"}, "expected": {"category": "none", "priority": "none"}}
+    api.expect(201, "POST", "/v1/datasets/tickets/cases", [{**heavy, "weight": 1000}])
+    started = api.expect(202, "POST", "/v1/evaluations", evaluation_body())
+
+    drain()
+
+    found = api.expect(200, "GET", f"/v1/evaluations/{started['evaluation_id']}")["aggregate"]
+    results = api.expect(200, "GET", f"/v1/evaluations/{started['evaluation_id']}/results?limit=100")["data"]
+    scores, weights = [row["score"] for row in results], [1.0] * 39 + [1000.0]
+    assert results[-1]["score"] == 0
+    assert found["score"] < 0.04
+    assert found["ci_low"] <= found["score"] <= found["ci_high"]
+    assert found["standard_error"] == pytest.approx(stats.standard_error(scores, weights))
+
+
+def test_repeats_of_a_case_are_no_independent_cases(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=12)
+    started = api.expect(202, "POST", "/v1/evaluations", evaluation_body(repeats=3))
+
+    drain()
+
+    found = api.expect(200, "GET", f"/v1/evaluations/{started['evaluation_id']}")["aggregate"]
+    results = api.expect(200, "GET", f"/v1/evaluations/{started['evaluation_id']}/results?limit=100")["data"]
+    means = [fmean(row["score"] for row in results if row["ordinal"] == ordinal) for ordinal in range(1, 13)]
+    assert (found["cases"], found["scored"]) == (36, 36)
+    assert found["score"] == pytest.approx(fmean(means))
+    assert found["standard_error"] == pytest.approx(stats.standard_error(means))
+    assert (found["ci_low"], found["ci_high"]) == pytest.approx(stats.mean_interval(means, seed=0))
+
+
+def test_cases_that_the_budget_did_not_cover_are_told_by_number_and_reason(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=40)
+    started = api.expect(202, "POST", "/v1/evaluations", evaluation_body(budget={"max_tokens": 3_000}))
+
+    drain()
+    drain()  # the first one ends where a claim refuses all that is left
+
+    done = api.expect(200, "GET", f"/v1/evaluations/{started['evaluation_id']}")
+    found = done["aggregate"]
+    assert done["status"] == "succeeded"
+    assert 0 < found["scored"] < 40
+    assert (
+        found["missing_by_error"] == {"budget_exceeded": 40 - found["scored"]} == {"budget_exceeded": found["missing"]}
+    )
+    assert done["spent"]["task_calls"] == found["scored"]
+
+
+def test_a_budget_that_covers_no_call_is_the_reason_of_the_failure(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=10)
+    started = api.expect(202, "POST", "/v1/evaluations", evaluation_body(budget={"max_tokens": 1}))
+
+    drain()
+    drain()  # the first one ends where a claim gives nothing to run: each call was refused at its claim
+
+    done = api.expect(200, "GET", f"/v1/evaluations/{started['evaluation_id']}")
+    assert (done["status"], done["error_type"]) == ("failed", "budget_exceeded")
+    assert done["aggregate"]["missing_by_error"] == {"budget_exceeded": 10}
+    assert done["spent"]["task_calls"] == 0
+
+
+def test_an_evaluation_whose_calls_all_failed_says_by_what(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=10)
+    started = api.expect(202, "POST", "/v1/evaluations", evaluation_body())
+    drain(most=1)
+    record(STEPS, [(lease, Failure("bad_request", "", retryable=False)) for lease in drain.claim()])
+
+    drain()
+
+    done = api.expect(200, "GET", f"/v1/evaluations/{started['evaluation_id']}")
+    assert (done["status"], done["error_type"]) == ("failed", "scoring_failed")
+    assert done["error_message"] == "no call succeeded: 10 bad_request"
+
+
+def test_what_is_said_to_be_spent_is_what_the_budget_has_charged(api: Api, drain: Drain) -> None:
+    """An answer without usage and an attempt that may have been paid were once told as free of charge."""
+    make_triage(api, cases=10)
+    started = api.expect(202, "POST", "/v1/evaluations", evaluation_body(budget={"max_cost_usd": 1}))
+    drain(most=1)
+    leases = drain.claim(limit=5)
+    outcomes = [
+        Answer("reported", 70, 3, 1),
+        Answer("usage unknown", None, None, 1),
+        Failure("provider_timeout", "", retryable=False, possibly_paid=True),
+        Failure("provider_timeout", "", retryable=True, possibly_paid=True),
+        Failure("bad_request", "", retryable=False),
+    ]
+
+    record(STEPS, list(zip(leases, outcomes, strict=True)))
+
+    spent = api.expect(200, "GET", f"/v1/evaluations/{started['evaluation_id']}")["spent"]
+    with db.reading() as session:
+        budget = session.scalars(sa.select(Budget)).one()
+        bounds = session.execute(sa.select(Execution.id, Execution.estimate_tokens, Execution.estimate_nano)).all()
+        logical = runs.logical_spend_of(session, uuid.UUID(started["evaluation_id"]))
+    tokens = {row.id: row.estimate_tokens for row in bounds}
+    assert spent["tokens"] == budget.spent_tokens == 73 + sum(tokens[lease.subject_id] for lease in leases[1:4])
+    assert spent["cost_usd"] == budget.spent_nano / 1e9
+    assert (spent["task_calls"], spent["ambiguous_attempts"]) == (5, 2)
+    # What a search decides by leaves out what a crash may add.
+    assert logical.tokens == 73 + tokens[leases[1].subject_id]
 
 
 def test_an_evaluation_pins_the_revision_that_it_started_on(api: Api, drain: Drain) -> None:
@@ -100,6 +208,7 @@ def test_cancel_stops_the_calls_that_wait_and_keeps_what_was_paid(api: Api, drai
     assert drain() == 0
     stored = api.expect(200, "GET", f"/v1/evaluations/{started['evaluation_id']}")
     assert stored["status"] == "canceled"
+    assert stored["spent"]["task_calls"] == 5
     with db.reading() as session:
         states = dict(session.execute(sa.select(Execution.state, sa.func.count()).group_by(Execution.state)).all())
     assert states == {"succeeded": 5, "canceled": 15}
@@ -130,6 +239,7 @@ def test_an_evaluation_that_has_ended_cannot_be_canceled(api: Api, drain: Drain)
         ({"repeats": True}, 422, "/repeats"),
         ({"budget": {"max_task_calls": 3}}, 422, "/budget/max_task_calls"),
         ({"budget": {"max_cost_usd": 0}}, 422, "/budget/max_cost_usd"),
+        ({"budget": {"max_cost_usd": 1e-12}}, 422, "/budget/max_cost_usd"),
         ({"budget": {"max_cost_usd": float("nan")}}, 422, "/budget/max_cost_usd"),
         ({"model": {"provider": "openai", "model_name": "who-knows"}, "budget": {"max_cost_usd": 1}}, 422,
          "/budget/max_cost_usd"),
@@ -172,3 +282,22 @@ def test_a_case_without_an_expected_value_is_found_too(api: Api) -> None:
     assert compared.status_code == 422
     assert "case 11 has no expected value" in compared.get_json()["detail"]
     assert formal.status_code == 202
+
+
+def test_a_template_that_is_too_slow_for_its_dataset_is_refused_in_bounded_time(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand cases of ninety thousand loop turns once kept a request for eight seconds."""
+    monkeypatch.setattr(evaluations, "MAX_CHECK_SECONDS", 0.05)
+    make_triage(api, cases=1)
+    make_prompt(api, "slow", template="{% for a in items %}{% for b in items %}{% endfor %}{% endfor %}")
+    api.expect(201, "POST", "/v1/datasets", {"name": "lists"})
+    cases = [{"inputs": {"items": [i] * 300}, "expected": "x"} for i in range(100)]
+    api.expect(201, "POST", "/v1/datasets/lists/cases", cases)
+    model = {"provider": "simulated", "model_name": "simulated-small"}
+
+    answer = api.post("/v1/evaluations", evaluation_body(prompt_name="slow", dataset="lists", model=model))
+
+    assert answer.status_code == 422
+    assert pointers(answer) == ["/dataset"]
+    assert "the template is too slow" in answer.get_json()["detail"]

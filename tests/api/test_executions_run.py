@@ -4,7 +4,7 @@ import threading
 from typing import Any
 
 from tests.servers import RedisServer, wait_until
-from tests.support import Api, Drain, make_prompt, run_body
+from tests.support import Api, Drain, make_prompt, pointers, run_body
 
 
 class Worker:
@@ -63,7 +63,8 @@ def test_an_impossible_wait_is_refused(api: Api) -> None:
     make_prompt(api)
 
     for wait in ("wait=-1", "wait=soon", "wait=9999"):
-        assert api.post("/v1/executions:run", run_body(), headers={"Prefer": wait}).status_code == 400
+        answer = api.post("/v1/executions:run", run_body(), headers={"Prefer": wait})
+        assert (answer.status_code, pointers(answer)) == (400, ["Prefer"])
 
 
 def test_a_failed_run_answers_200_with_the_error_recorded(api: Api, drain: Drain) -> None:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from shared import db
 from shared.models import Call, Event, Execution, Job, Optimization
-from tests.support import Api, Drain, make_triage, optimization_body, pointers
+from tests.support import Api, Drain, make_triage, optimization_body, pointers, tickets
 
 
 def optimize(api: Api, drain: Drain, **fields: Any) -> Any:
@@ -64,6 +64,20 @@ def test_candidates_show_where_they_come_from_and_why_they_were_dropped(api: Api
     reflected = [item for item in others if item["operator"] == "reflect"]
     assert reflected
     assert all(item["lineage"]["evidence"] for item in reflected)
+
+
+def test_progress_and_candidates_show_the_means_by_which_the_search_ranks(api: Api, drain: Drain) -> None:
+    """They were once plain means beside a result that weighed the cases."""
+    make_triage(api, cases=1)
+    heavier = [{**case, "weight": 1 + i % 7 * 10} for i, case in enumerate(tickets(41)[1:])]
+    api.expect(201, "POST", "/v1/datasets/tickets/cases", heavier)
+
+    done = optimize(api, drain, evaluation={"min_cases": 6, "repeats": 2})
+
+    listed = api.expect(200, "GET", f"/v1/optimizations/{done['optimization_id']}/candidates?limit=100")["data"]
+    assert listed[0]["mean"] == pytest.approx(done["result"]["baseline_dev"])
+    assert done["progress"]["baseline_score"] == pytest.approx(done["result"]["baseline_dev"])
+    assert listed[0]["cases"] == done["result"]["cases"]["dev"]
 
 
 def test_the_same_seed_gives_the_same_candidates_and_pays_the_same_calls(api: Api, drain: Drain) -> None:
@@ -235,6 +249,7 @@ def test_chat_prompts_are_optimized_message_by_message(api: Api, drain: Drain) -
         ({"budget": {}}, 422, "/budget"),
         ({"budget": {"max_proposer_calls": 5}}, 422, "/budget"),
         ({"budget": {"max_cost_usd": -1}}, 422, "/budget/max_cost_usd"),
+        ({"budget": {"max_cost_usd": 1e-12}}, 422, "/budget/max_cost_usd"),
         ({"seed": -1}, 422, "/seed"),
         ({"seed": True}, 422, "/seed"),
         ({"proposer": {"provider": "openai", "model_name": "who-knows"}}, 422, "/budget/max_cost_usd"),

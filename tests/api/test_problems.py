@@ -38,7 +38,9 @@ def send(api: Api, raw: bytes, **options: Any) -> TestResponse:
 
 @pytest.mark.parametrize("path", ["/nothing", "/v1/nothing", "/v1/projects/", "/v1/executions/no-uuid", "/v2/projects"])
 def test_an_unknown_route_is_a_404(api: Api, path: str) -> None:
-    assert_problem(api.get(path), 404, "not_found")
+    problem = assert_problem(api.get(path), 404, "not_found")
+
+    assert problem["detail"] == "nothing is at this address"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_a_method_that_a_route_does_not_have_is_a_405_that_says_which_it_has(
         (b'\xef\xbb\xbf{"a": 1}', "invalid JSON"),
         (b'{"description": "\xff"}', "invalid UTF-8 at byte 17"),
         (b'{"description": "\xed\xa0\x80"}', "invalid UTF-8 at byte 17"),
-        (b'{"seed": ' + b"9" * 5_000 + b"}", "invalid JSON"),
+        (b'{"seed": ' + b"9" * 5_000 + b"}", "invalid JSON: a number has too many digits"),
         (b"[" * 100_000, "nested too deeply"),
     ],
 )
@@ -77,6 +79,7 @@ def test_a_body_that_cannot_be_read_is_a_400(api: Api, raw: bytes, detail: str) 
     problem = assert_problem(send(api, raw), 400, "bad_request")
 
     assert detail in problem["detail"]
+    assert [error["pointer"] for error in problem["errors"]] == [""]
     assert count(Prompt) == 0
 
 
@@ -84,7 +87,31 @@ def test_a_body_that_cannot_be_read_is_a_400(api: Api, raw: bytes, detail: str) 
 def test_json_must_be_sent_as_json(api: Api, kind: str) -> None:
     answer = api.put("/v1/prompts/greeter", data=b'{"template_source": "a"}', content_type=kind)
 
-    assert "application/json" in assert_problem(answer, 400, "bad_request")["detail"]
+    problem = assert_problem(answer, 415, "unsupported_media_type")
+    assert "application/json" in problem["detail"]
+    assert pointers(answer) == ["Content-Type"]
+
+
+@pytest.mark.parametrize("path", ["/v1/prompts", "/v1/datasets/tickets/cases"])
+def test_a_compressed_body_is_a_415(api: Api, path: str) -> None:
+    answer = api.post(path, [{"inputs": {"a": 1}}], headers={"Content-Encoding": "gzip"})
+
+    assert_problem(answer, 415, "unsupported_media_type")
+    assert pointers(answer) == ["Content-Encoding"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "pointer"),
+    [
+        (b'{"description": "a", "description": "b"}', "/description"),
+        (b'{"model": {"params": {"seed": 1, "seed": 1}}}', "/model/params/seed"),
+    ],
+)
+def test_a_key_that_is_given_twice_is_a_422_that_names_it(api: Api, raw: bytes, pointer: str) -> None:
+    answer = send(api, raw)
+
+    assert_problem(answer, 422, "invalid_fields")
+    assert pointers(answer) == [pointer]
 
 
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/merge-patch+json"])
@@ -100,7 +127,7 @@ def test_json_may_be_sent_under_its_other_names(api: Api, kind: str) -> None:
         ('{"description": %s}', "/description"),
         ('{"model": {"params": {"temperature": %s}}}', "/model/params/temperature"),
         ('{"tags": ["a", %s]}', "/tags/1"),
-        ("%s", "/"),
+        ("%s", ""),
     ],
 )
 def test_a_number_that_is_not_finite_is_a_422_that_names_it(api: Api, body: str, pointer: str) -> None:
@@ -132,7 +159,7 @@ def test_a_value_that_no_database_holds_is_named_deep_inside_the_variables(api: 
         (rb'{"description": "a\u0000b"}', "/description", "NUL"),
         (rb'{"description": "\ud800"}', "/description", "surrogate"),
         (rb'{"description": "\udc00\ud800"}', "/description", "surrogate"),
-        (rb'{"a\u0000": 1}', "/", "a key holds a NUL"),
+        (rb'{"a\u0000": 1}', "", "a key holds a NUL"),
         (rb'{"model": {"\ud800": 1}}', "/model", "a key holds half"),
     ],
 )
@@ -192,6 +219,7 @@ def test_a_body_of_4_mb_is_read_and_a_larger_one_is_a_413(api: Api) -> None:
 
     assert pointers(read) == ["/description"]
     assert "4,000,000" in assert_problem(refused, 413, "body_too_large")["detail"]
+    assert pointers(refused) == [""]
     assert assert_problem(send(api, b"x" * 5_000_000), 413, "body_too_large")
 
 

@@ -75,8 +75,8 @@ def test_a_bad_name_is_refused_where_it_stands_and_nothing_is_stored(api: Api, n
         ({"name": "atlas", "a/b~c": 1}, ["/a~1b~0c"]),
         ({"name": "atlas", "description": None}, ["/description"]),
         ({"name": "atlas", "description": "x" * 2001}, ["/description"]),
-        ([], ["/"]),
-        ("atlas", ["/"]),
+        ([], [""]),
+        ("atlas", [""]),
     ],
 )
 def test_a_field_that_is_missing_unknown_or_wrong_is_named(api: Api, body: Any, named: list[str]) -> None:

@@ -58,19 +58,16 @@ def test_a_version_is_read_by_number_label_or_latest(api: Api, greeter: str, wan
 
 
 @pytest.mark.parametrize(
-    "wanted", ["4", "0", "v4", "v0", "999999999", "staging", "Production", "vv1", "-1", "1.0", "a%00b", "x" * 300]
+    "wanted",
+    [
+        *("4", "0", "v4", "v0", "999999999", "9" * 10, "v" + "9" * 10, "9" * 5_000),
+        *("staging", "Production", "vv1", "-1", "1.0", "a%00b", "x" * 300),
+    ],
 )
 def test_a_version_that_does_not_exist_is_a_404(api: Api, greeter: str, wanted: str) -> None:
     answer = api.get(f"{greeter}/versions/{wanted}")
 
-    assert (answer.status_code, answer.get_json()["code"]) == (404, "not_found")
-
-
-@pytest.mark.parametrize("wanted", ["9" * 10, "v" + "9" * 10, "9" * 5_000])
-def test_a_number_that_no_version_can_have_is_refused(api: Api, greeter: str, wanted: str) -> None:
-    answer = api.get(f"{greeter}/versions/{wanted}")
-
-    assert (answer.status_code, pointers(answer)) == (422, ["?version"])
+    assert (answer.status_code, answer.get_json()["code"], pointers(answer)) == (404, "not_found", [])
 
 
 @pytest.mark.parametrize("name", ["nobody", "Greeter", "a%00b", "a%20b", "00000000-0000-0000-0000-000000000000", "a@b"])

@@ -265,6 +265,15 @@ def test_invalid_utf8_in_a_csv_names_its_line() -> None:
     assert refusal(parse_csv, b"input.a\none\ntw\xff\n") == (["/3"], "line 3: invalid UTF-8")
 
 
+def test_a_case_is_hashed_when_it_is_parsed_and_not_in_the_transaction_that_stores_it() -> None:
+    (case,) = parse_jsonl(b'{"inputs": {"a": 1}}')
+    hashed = NewCase({"a": 1}, None).content_hash
+
+    case.inputs["a"] = 2  # type: ignore[index]
+
+    assert case.content_hash == hashed
+
+
 def test_what_goes_in_and_what_is_expected_make_a_case_and_nothing_else_does() -> None:
     case = NewCase({"a": 1, "b": 2}, "x")
 

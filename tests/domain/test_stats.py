@@ -215,3 +215,95 @@ def test_the_memory_does_not_grow_with_the_number_of_cases() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 64_000_000
+
+
+# ---- weights -------------------------------------------------------------------------------------
+
+HEAVY_FAILURE = ([1.0] * 39 + [0.0], [1.0] * 39 + [1000.0])  # the score is 39 / 1039 = 0.0375
+
+
+def test_a_heavy_case_that_failed_lies_in_the_interval_of_the_weighted_mean() -> None:
+    """The interval was once that of the plain mean: 0.925 to 1 for a score of 0.0375."""
+    scores, weights = HEAVY_FAILURE
+
+    low, high = stats.mean_interval(scores, seed=0, weights=weights)
+
+    assert stats.mean(scores, weights) == pytest.approx(39 / 1039)
+    assert low <= 39 / 1039 <= high
+    assert high == 1.0, "a third of the resamples are without the heavy case"
+    assert stats.standard_error(scores, weights) == pytest.approx(0.037, abs=0.001)
+
+
+def test_a_comparison_of_weighted_cases_is_of_the_weighted_means() -> None:
+    """A candidate that wins 39 cases and loses the one that matters is worse, though not proved to be."""
+    scores, weights = HEAVY_FAILURE
+
+    found = compare_paired([1.0 - score for score in scores], scores, seed=0, weights=weights)
+
+    assert (found.baseline, found.candidate) == (pytest.approx(1000 / 1039), pytest.approx(39 / 1039))
+    assert found.difference == pytest.approx(-961 / 1039)
+    assert found.ci_low <= found.difference <= found.ci_high
+    assert found.p_value == 1.0, "the heavy case alone decides every flip"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_weighted_interval_and_p_value_are_those_of_scipy(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    size = 40
+    baseline, weights = generator.choice([0.0, 0.5, 1.0], size), generator.choice([0.5, 1.0, 4.0], size)
+    candidate = np.clip(baseline + generator.choice([-0.5, 0.0, 0.5], size, p=[0.15, 0.5, 0.35]), 0, 1)
+
+    found = compare_paired(baseline.tolist(), candidate.tolist(), seed=seed, weights=weights.tolist())
+
+    interval = bootstrap(
+        (candidate - baseline, weights),
+        lambda deltas, drawn, axis: (deltas * drawn).sum(axis=axis) / drawn.sum(axis=axis),
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        n_resamples=10_000,
+        rng=np.random.default_rng(seed + 1_000),
+    ).confidence_interval
+    flips = permutation_test(
+        (candidate * weights, baseline * weights),
+        mean_difference,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=20_000,
+        rng=np.random.default_rng(seed + 1_000),
+    )
+    assert (found.ci_low, found.ci_high) == (
+        pytest.approx(interval.low, abs=0.015),
+        pytest.approx(interval.high, abs=0.015),
+    )
+    assert found.p_value == pytest.approx(flips.pvalue, abs=0.02)
+
+
+@pytest.mark.parametrize("spread", [1.0, 4.0])
+def test_the_weighted_standard_error_is_the_spread_of_the_weighted_mean(spread: float) -> None:
+    generator = np.random.default_rng(8)
+    weights = generator.uniform(1.0, spread, 200)
+    draws = (generator.random((4_000, 200)) < 0.7).astype(float)
+
+    errors = [stats.standard_error(row.tolist(), weights.tolist()) for row in draws[:200]]
+
+    assert np.mean(errors) == pytest.approx(float(np.std((draws * weights).sum(axis=1) / weights.sum())), rel=0.05)
+
+
+@settings(max_examples=15, deadline=None)
+@given(scores=shares, weight=st.sampled_from([0.1, 1.0, 7.0, 1e6]))
+def test_equal_weights_change_no_bit(scores: list[float], weight: float) -> None:
+    weights, other = [weight] * len(scores), scores[::-1]
+
+    assert stats.mean(scores, weights) == stats.mean(scores)
+    assert stats.standard_error(scores, weights) == stats.standard_error(scores)
+    assert stats.mean_interval(scores, seed=1, weights=weights) == stats.mean_interval(scores, seed=1)
+    assert compare_paired(scores, other, seed=1, weights=weights) == compare_paired(scores, other, seed=1)
+
+
+def test_only_the_proportion_of_weights_counts() -> None:
+    scores, weights = HEAVY_FAILURE
+
+    larger = stats.mean_interval(scores, seed=0, weights=[weight * 1024 for weight in weights])
+
+    assert larger == stats.mean_interval(scores, seed=0, weights=weights)

@@ -15,7 +15,9 @@ from typing import Any
 import psutil
 
 from local.demo import DATASET, PROMPT
-from tests.servers import temporary_directory, wait_until
+from local.stack import Options, Stack
+from local.supervisor import Supervisor
+from tests.servers import free_port, temporary_directory, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -178,4 +180,45 @@ def is_alive(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
+        return False
+
+
+@contextlib.contextmanager
+def api_alone(home: Path, **settings: str) -> Iterator[Stack]:
+    """An API process on SQLite and nothing else: what is submitted waits."""
+    port, key = free_port(), "pm_the_key_of_this_test"
+    variables = environment(
+        home,
+        PROMPTMILL_DATABASE_URL=f"sqlite:///{home}/promptmill.db",
+        PROMPTMILL_REDIS_URL="redis://127.0.0.1:1/0",
+        PROMPTMILL_API_KEY=key,
+        PROMPTMILL_WEB_PROCESSES="1",
+        PYTHONPATH=str(ROOT),
+        PORT=str(port),
+        **settings,
+    )
+    subprocess.run([sys.executable, "-m", "app.admin", "release"], cwd=ROOT, env=variables, check=True, timeout=60)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "-c", "deploy/gunicorn.conf.py", "app.wsgi:application"],
+        cwd=ROOT,
+        env=variables,
+    )
+    stack = Stack(
+        Options(home, port, True, 2, 16, "sqlite", None, None),
+        Supervisor(home / "processes.json"),
+        {"url": f"http://127.0.0.1:{port}", "api_key": key, "database_url": variables["PROMPTMILL_DATABASE_URL"]},
+    )
+    wait_until(lambda: _answers(stack.up["url"] + "/health"), "the API answers")
+    try:
+        yield stack
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
         return False

@@ -4,11 +4,13 @@ One process runs these in order: the demo's result is what the others must arriv
 """
 
 import json
+import re
 import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,15 @@ def test_the_demo_says_who_answered_what_changed_and_where_the_run_is(demo: Demo
     assert "+++ best" in demo.output
     assert "/v1/optimizations/" in demo.output
     assert "95 % interval" in demo.output
+
+
+def test_the_printed_parts_of_the_bill_add_up_to_the_last_line(demo: Demo) -> None:
+    calls = re.findall(r"(\d+) (?:task |proposer )?calls", bill := demo.output.split("baseline on all cases: ")[1])
+    usd = [Decimal(amount) for amount in re.findall(r"([\d.]+) USD", bill)]
+
+    scored, searched, proposed, together = map(int, calls)
+    assert scored + searched + proposed == together == demo.summary["provider_calls"]
+    assert usd[0] + usd[1] == usd[2] == Decimal(str(demo.summary["cost_usd"]))
 
 
 def test_killing_every_worker_three_times_on_postgresql_changes_neither_result_nor_bill(

@@ -1,5 +1,8 @@
 """beam_search: better than random at the same price, and what each of its knobs does."""
 
+import json
+from dataclasses import replace
+from itertools import count
 from statistics import mean
 from typing import Any
 
@@ -7,8 +10,22 @@ import pytest
 
 from shared.knobs import resolve_split
 from tests.strategies.effects import Effect, adds_a_helpful_word, first_rung
-from tests.strategies.world import HARMFUL, HELPFUL, SEED_TEXT, Run, World, fraction, make_cases, run_search, words
-from worker.strategies.contract import Propose
+from tests.strategies.world import (
+    HARMFUL,
+    HELPFUL,
+    SEED_TEXT,
+    Run,
+    World,
+    drive,
+    fraction,
+    make_cases,
+    make_spec,
+    run_search,
+    words,
+)
+from worker.strategies import STRATEGIES, search
+from worker.strategies.contract import Propose, Result
+from worker.strategies.record import Record
 from worker.strategies.splits import split
 
 PARAPHRASES = {"operators": {"paraphrase": 1}}
@@ -212,3 +229,80 @@ def test_a_round_in_which_every_child_failed_falls_back_to_the_best(reranker: st
 
     assert beam(run) == [SEED_TEXT]
     assert run.best_text == SEED_TEXT
+
+
+def test_a_top_up_that_failed_leaves_the_best_so_far_to_the_holdout() -> None:
+    """It once ended the run as not measured, with the holdout already paid for in the budget."""
+    world = World(rewrite=adds_a_helpful_word)
+    spec = make_spec("beam_search", knobs_={"finalists": 4, **PARAPHRASES}, evaluation={"missing_tolerance": 1.0})
+    whole = drive(world, world.problem(spec), STRATEGIES["beam_search"])
+    at = next(i for i, step in enumerate(whole.steps) if step.state["phase"] == "topup")
+    barriers = count()
+
+    def mostly_fails(results: list[Result]) -> list[Result]:
+        """The few answers are perfect, which must not make anybody the best."""
+        return [replace(result, score=1.0) for result in results[: len(results) // 3]]
+
+    run = drive(
+        world,
+        world.problem(spec),
+        STRATEGIES["beam_search"],
+        deliver=lambda results: mostly_fails(results) if next(barriers) == at else results,
+    )
+
+    topup = whole.steps[at]
+    assert len(topup.work) >= 5
+    assert run.result["best"] == topup.state["incumbent"] != run.state["candidates"][0]["hash"]
+    assert run.result["holdout"]["n"] == len(run.state["holdout"])
+    assert run.state["finish_reason"] == whole.state["finish_reason"] == "max_rounds"
+    reasons = {item["hash"]: item["reason"] for item in run.state["candidates"]}
+    assert all(reasons[work.candidate] == "too many calls of its top-up failed" for work in topup.work)
+
+
+def test_edits_are_scored_when_no_proposal_is_affordable() -> None:
+    run = run_search(
+        "beam_search",
+        knobs_={"operators": {"reflect": 1, "insert_phrase": 3}, "expansions_per_beam": 6},
+        budget={"max_task_calls": 600, "max_proposer_calls": 0},
+    )
+    seed, *edits = run.state["candidates"]
+
+    assert edits
+    assert {work.candidate for work in run.evaluations} == {seed["hash"], *(item["hash"] for item in edits)}
+    assert run.state["finish_reason"] == "budget_proposer_calls"
+    assert run.proposals == []
+
+
+def test_a_round_with_a_better_value_is_no_stall_though_its_mean_is_lower() -> None:
+    """With a length penalty a shorter prompt may win that scores a little less."""
+
+    def shorter(work: Propose, text: str) -> str:
+        size = int(len(SEED_TEXT) * (1 - 0.2 * work.round)) - len("{{ ticket }}")
+        return f"<prompt>\n{(work.key * 4)[:size]}{{{{ ticket }}}}\n</prompt>"
+
+    world = World(rewrite=shorter, score=lambda text, case: 0.4 + 0.1 * len(text) / len(SEED_TEXT))
+
+    run = run_search(
+        "beam_search",
+        world,
+        knobs_={"length_penalty": 2.0, "near_dup": 1.0, **PARAPHRASES},
+        early_stopping={"patience": 1},
+    )
+
+    curve = run.state["curve"]
+    assert run.state["finish_reason"] == "max_rounds"
+    assert [point["value"] for point in curve] == sorted({point["value"] for point in curve})
+    assert curve[-1]["best"] < curve[0]["best"]
+
+
+def test_the_standard_error_of_a_value_is_that_of_the_weighted_mean() -> None:
+    cases = [replace(case, weight=3.0 if case.ordinal % 2 else 1.0) for case in make_cases()]
+    world = World(cases=cases)
+    problem = world.problem(make_spec("beam_search", evaluation={"lcb_z": 1.0}))
+    record = Record(problem, json.loads(json.dumps(search.start(problem, STRATEGIES["beam_search"]).state)))
+    record.state["scores"] = {record.seed: {"1": [0.0], "2": [1.0]}}
+
+    value = record.value(record.seed, [1, 2])
+
+    # The mean is 1/4; its standard error sqrt(2 ((3 * 1/4)^2 + (1 * 3/4)^2)) / 4 = 0.375.
+    assert value == pytest.approx(0.25 - 0.375)

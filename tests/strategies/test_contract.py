@@ -63,6 +63,19 @@ def test_every_state_is_json_and_survives_the_round_trip(name: str, seed: int) -
 
 @few
 @given(seed=SEEDS, shuffle=SEEDS)
+def test_the_order_of_the_keys_of_a_saved_object_changes_nothing(name: str, seed: int, shuffle: int) -> None:
+    """The results of the open work were once taken in the order of the keys of an object of the state."""
+    world, problem = a_problem(name, seed)
+
+    kept = drive(world, problem, STRATEGIES[name])
+    reordered = drive(world, problem, STRATEGIES[name], save=lambda state: shuffled_keys(state, Random(shuffle)))
+
+    assert reordered.canonical == kept.canonical
+    assert [work.key for work in reordered.emitted] == [work.key for work in kept.emitted]
+
+
+@few
+@given(seed=SEEDS, shuffle=SEEDS)
 def test_order_repetition_and_strangers_among_the_results_change_nothing(name: str, seed: int, shuffle: int) -> None:
     world, problem = a_problem(name, seed)
     chance, late = Random(shuffle), [Result("f" * 64, "a stranger", 1.0, True)]
@@ -316,6 +329,24 @@ def test_a_failed_call_of_a_small_step_does_not_end_the_search(name: str) -> Non
     assert run.result["holdout"]["candidate"] == 0.5
 
 
+def test_the_holdout_weighs_the_cases_as_the_ranking_on_dev_does(name: str) -> None:
+    """A gain on the heavy cases and a loss on the light ones was once a loss on the holdout."""
+    cases = [replace(case, weight=50.0 if case.ordinal % 4 == 0 else 1.0) for case in make_cases()]
+    world = World(
+        cases=cases,
+        score=lambda text, case: 0.5 if text == SEED_TEXT else (0.8 if case % 4 == 0 else 0.4),
+        rewrite=lambda work, text: f"<prompt>\n{work.key[:30]} is new.\n{SEED_TEXT}\n</prompt>",
+    )
+
+    run = drive(world, world.problem(make_spec(name)), STRATEGIES[name])
+
+    heavy = sum(case % 4 == 0 for case in run.state["holdout"])
+    light = len(run.state["holdout"]) - heavy
+    assert heavy < light
+    assert run.result["best_dev"] > run.result["baseline_dev"] == pytest.approx(0.5)
+    assert run.result["holdout"]["difference"] == pytest.approx((0.3 * 50 * heavy - 0.1 * light) / (50 * heavy + light))
+
+
 def test_a_holdout_that_mostly_failed_measures_nothing(name: str) -> None:
     problem = a_problem(name, 0)[1]
     holdout = set(search.start(problem, STRATEGIES[name]).state["holdout"])
@@ -459,6 +490,15 @@ def spent(problem: Problem, run: Run, works: Iterable[Work], *, used: float = 1.
     texts = {item["hash"]: item["components"] for item in run.state["candidates"]}
     total = spent_on(problem, texts, works, used=used)
     return {limit: getattr(total, measure) for limit, (measure, _) in LIMITS.items()}
+
+
+def shuffled_keys(value: Any, chance: Random) -> Any:
+    """The same JSON with the keys of every object in another order, as a database may give it back."""
+    if isinstance(value, list):
+        return [shuffled_keys(item, chance) for item in value]
+    if isinstance(value, dict):
+        return {key: shuffled_keys(value[key], chance) for key in chance.sample(sorted(value), len(value))}
+    return value
 
 
 def price_of_rendering(components: Any, work: Work) -> tuple[int, int]:

@@ -1,5 +1,7 @@
 """The two steps of an evaluation: fan its cases out over the fleet, then score what came back."""
 
+import uuid
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -136,14 +138,20 @@ def _fan_out(loaded: _Loaded) -> _FannedOut:
 
 
 def _score(loaded: _Loaded) -> _Scored:
-    """Score each answer. A call that failed is missing, which is not 0."""
+    """Score each answer. A call that failed is missing, which is not 0.
+
+    Repeats of a case are averaged before anything else, for they are no independent cases; then score, standard
+    error and interval are of the mean by the weights of the cases. `passed` and `pass_rate` count answers.
+    """
     cases = {case.id: case for case in loaded.cases}
-    rows, values, weights, passed = [], [], [], 0
+    rows, passed = [], 0
+    by_case: dict[uuid.UUID, list[float]] = defaultdict(list)
+    missing: Counter[str] = Counter()
     for item in loaded.collected:
         if item.text is None or item.test_case_id is None:
+            missing[item.error or "unknown"] += 1
             continue
-        case = cases[item.test_case_id]
-        result = scoring.score(loaded.evaluation.scorers, item.text, case.expected)
+        result = scoring.score(loaded.evaluation.scorers, item.text, cases[item.test_case_id].expected)
         rows.append(
             {
                 "id": item.item_id,
@@ -152,38 +160,52 @@ def _score(loaded: _Loaded) -> _Scored:
                 "feedback": result.feedback or None,
             }
         )
-        values.append(result.value)
-        weights.append(case.weight)
+        by_case[item.test_case_id].append(result.value)
         passed += result.passed
     aggregate: dict[str, Any] = {
         "cases": len(loaded.collected),
-        "scored": len(values),
-        "missing": len(loaded.collected) - len(values),
+        "scored": len(rows),
+        "missing": missing.total(),
+        "missing_by_error": dict(sorted(missing.items())),
         "passed": passed,
     }
-    if values:
-        low, high = stats.mean_interval(values, seed=0)
+    if rows:
+        values = [sum(scores) / len(scores) for scores in by_case.values()]
+        weights = [cases[case_id].weight for case_id in by_case]
+        low, high = stats.mean_interval(values, seed=0, weights=weights)
         aggregate |= {
             "score": sum(v * w for v, w in zip(values, weights, strict=True)) / sum(weights),
-            "pass_rate": passed / len(values),
-            "standard_error": stats.standard_error(values),
+            "pass_rate": passed / len(rows),
+            "standard_error": stats.standard_error(values, weights),
             "ci_low": low,
             "ci_high": high,
         }
     return _Scored(rows, aggregate)
 
 
+def _failure(aggregate: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(code, message) of an evaluation without a single score; None when it has one."""
+    if aggregate["scored"]:
+        return None
+    missing = aggregate["missing_by_error"]
+    if set(missing) == {"budget_exceeded"}:
+        return "budget_exceeded", "the budget does not cover a single call"
+    reasons = ", ".join(f"{count} {code}" for code, count in missing.items())
+    return "scoring_failed", f"no call succeeded: {reasons}" if reasons else "no call succeeded"
+
+
 def _conclude(session: Session, evaluation: Evaluation, scored: _Scored) -> None:
     runs.record_scores(session, scored.scores)
-    failed = not scored.aggregate["scored"]
+    failure = _failure(scored.aggregate)
+    state = State.FAILED if failure else State.SUCCEEDED
     session.execute(
         sa.update(Evaluation)
         .where(Evaluation.id == evaluation.id)
         .values(
             step_no=SCORE,
-            state=State.FAILED if failed else State.SUCCEEDED,
-            error_type="scoring_failed" if failed else None,
-            error_message="no call succeeded" if failed else None,
+            state=state,
+            error_type=failure[0] if failure else None,
+            error_message=failure[1] if failure else None,
             aggregate=dict(scored.aggregate),
             completed_at=db_now(),
         )
@@ -193,7 +215,7 @@ def _conclude(session: Session, evaluation: Evaluation, scored: _Scored) -> None
         [
             events.Change(
                 evaluation.workspace_id,
-                f"evaluation.{State.FAILED if failed else State.SUCCEEDED}",
+                f"evaluation.{state}",
                 evaluation.id,
                 dict(scored.aggregate),
             )

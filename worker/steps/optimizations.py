@@ -2,7 +2,7 @@
 the state, the candidates and the work of a step are written in the transaction that ends its job."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +23,7 @@ from worker.steps import Done, Failure, Verdict
 from worker.steps.evaluations import step_failure
 from worker.strategies import STRATEGIES, search
 from worker.strategies.contract import Case, Evaluate, Problem, Propose, Result, Spent, Step, Work
+from worker.strategies.record import Record
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,20 @@ class _Loaded:
 
 
 @dataclass(frozen=True)
+class _Measured:
+    """A candidate on dev as far as it was scored: per case, by the weights of the cases, as the search ranks it."""
+
+    cases: int
+    mean: float | None
+    standard_error: float | None
+
+
+@dataclass(frozen=True)
 class _Advanced:
     step: Step
     units: Sequence[Unit]
     scores: Sequence[Mapping[str, Any]]
-    spend: Spend
+    measured: Sequence[_Measured]  # of the candidates of the state, in their order
 
 
 def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
@@ -58,7 +68,7 @@ def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
             providers.quote(session, spec["model"]["provider"], spec["model"]["model_name"]),
             providers.quote(session, spec["proposer"]["provider"], spec["proposer"]["model_name"]),
             runs.collect(session, optimization.id, lease.step_no or 1),
-            runs.spend_of(session, optimization.id),
+            runs.logical_spend_of(session, optimization.id),
         )
     return loaded
 
@@ -83,7 +93,7 @@ def run(lease: Lease, loaded: _Loaded) -> _Advanced:
         decided = search.step(problem, strategy, optimization.search_state, results, spent)
     texts = {candidate["hash"]: candidate["components"] for candidate in decided.state["candidates"]}
     units = [caller.unit(work, texts) for work in decided.work]
-    return _Advanced(decided, units, scores, loaded.spend)
+    return _Advanced(decided, units, scores, _measured(Record(problem, decided.state)))
 
 
 def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
@@ -226,17 +236,29 @@ def _results(loaded: _Loaded) -> tuple[list[Result], list[dict[str, Any]]]:
     return results, rows
 
 
+def _measured(record: Record) -> list[_Measured]:
+    found = []
+    for candidate in record.candidates:
+        scores, weights = record.scores(candidate, record.dev), record.weights(candidate, record.dev)
+        found.append(
+            _Measured(len(scores), stats.mean(scores, weights), stats.standard_error(scores, weights))
+            if scores
+            else _Measured(0, None, None)
+        )
+    return found
+
+
 def _write(session: Session, optimization: Optimization, advanced: _Advanced, step_no: int) -> None:
     state = advanced.step.state
     changes = [
         Change(optimization.workspace_id, kind, optimization.id, dict(data)) for kind, data in advanced.step.events
     ]
     runs.record_scores(session, advanced.scores)
-    _write_candidates(session, optimization, state)
+    _write_candidates(session, optimization, state, advanced.measured)
     values: dict[str, Any] = {
         "step_no": step_no,
         "search_state": state,
-        "progress": _progress(optimization, state),
+        "progress": _progress(optimization, state, advanced.measured),
     }
     if advanced.step.finished:
         values |= _ending(session, optimization, state)
@@ -292,34 +314,25 @@ def _ending(session: Session, optimization: Optimization, state: Mapping[str, An
     }
 
 
-def _progress(optimization: Optimization, state: Mapping[str, Any]) -> dict[str, Any]:
+def _progress(optimization: Optimization, state: Mapping[str, Any], measured: Sequence[_Measured]) -> dict[str, Any]:
+    """The best score is that of the incumbent, which is the seed until a round has ended."""
     curve = state["curve"]
-    dev = state["dev"]
-    best = state["incumbent"]
+    baseline = measured[0].mean if state["incumbent"] else None
     return {
         "phase": state["phase"],
         "round": state["round"],
         "max_rounds": optimization.spec["knobs"].get("max_rounds", 1),
         "candidates": len(state["candidates"]),
         "rejected": state["rejected"],
-        "best_score": curve[-1]["best"] if curve else (_mean_of(state, best, dev) if best else None),
-        "baseline_score": _mean_of(state, state["candidates"][0]["hash"], dev) if best else None,
+        "best_score": curve[-1]["best"] if curve else baseline,
+        "baseline_score": baseline,
         "curve": curve,
     }
 
 
-def _mean_of(state: Mapping[str, Any], candidate: str, cases: Sequence[int]) -> float | None:
-    scores = _known_scores(state, candidate, cases)
-    return stats.mean(scores) if scores else None
-
-
-def _known_scores(state: Mapping[str, Any], candidate: str, cases: Sequence[int]) -> list[float]:
-    known = state["scores"].get(candidate, {})
-    flat = [value for case in cases for value in known.get(str(case), []) if value is not None]
-    return [float(value) for value in flat]
-
-
-def _write_candidates(session: Session, optimization: Optimization, state: Mapping[str, Any]) -> None:
+def _write_candidates(
+    session: Session, optimization: Optimization, state: Mapping[str, Any], measured: Sequence[_Measured]
+) -> None:
     """Insert the new candidates and bring the others up to date, in two statements."""
     known = dict(
         session.execute(
@@ -327,17 +340,10 @@ def _write_candidates(session: Session, optimization: Optimization, state: Mappi
         ).all()
     )
     fresh, changed = [], []
-    for ordinal, item in enumerate(state["candidates"]):
-        scores = _known_scores(state, item["hash"], state["dev"])
-        measured = {
-            "decision": item["decision"],
-            "reason": item["reason"],
-            "cases": len(scores),
-            "mean": stats.mean(scores) if scores else None,
-            "standard_error": stats.standard_error(scores) if scores else None,
-        }
+    for ordinal, (item, found) in enumerate(zip(state["candidates"], measured, strict=True)):
+        columns = {"decision": item["decision"], "reason": item["reason"], **asdict(found)}
         if item["hash"] in known:
-            changed.append({"id": known[item["hash"]], **measured})
+            changed.append({"id": known[item["hash"]], **columns})
             continue
         fresh.append(
             {
@@ -351,7 +357,7 @@ def _write_candidates(session: Session, optimization: Optimization, state: Mappi
                 "operator": item["operator"],
                 "round": item["round"],
                 "lineage": item["lineage"],
-                **measured,
+                **columns,
             }
         )
     if fresh:

@@ -48,12 +48,17 @@ def result(record: Record, reason: str) -> dict[str, Any]:
 
 
 def _holdout_comparison(record: Record) -> stats.Difference | None:
-    """Baseline against best, paired over the holdout cases that both have a score for."""
+    """Baseline against best, paired over the holdout cases that both have a score for, by their weights."""
     seed, best = record.seed, record.incumbent
     both = [case for case in record.state["holdout"] if record.scores(seed, [case]) and record.scores(best, [case])]
     if not both:
         return None
-    return stats.compare_paired(record.scores(seed, both), record.scores(best, both), seed=record.problem.spec["seed"])
+    return stats.compare_paired(
+        record.scores(seed, both),
+        record.scores(best, both),
+        seed=record.problem.spec["seed"],
+        weights=record.weights(seed, both),
+    )
 
 
 def _verdict(record: Record, reason: str, holdout: stats.Difference | None) -> str:

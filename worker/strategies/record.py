@@ -28,7 +28,7 @@ def first_state(problem: Problem) -> dict[str, Any]:
         "failures": {},
         "rejected": 0,
         "spent": asdict(Spent()),
-        "open": {},
+        "open": [],
         "incumbent": None,
         "stall": 0,
         "finish_reason": None,
@@ -131,13 +131,15 @@ class Record:
                 found.append(sum(values) / len(values))
         return found
 
+    def weights(self, candidate: str, cases: Sequence[int]) -> list[float]:
+        """The weights of the cases that `scores` has a score for, in the same order."""
+        return [self.cases[case].weight for case in cases if self.scores(candidate, [case])]
+
     def mean(self, candidate: str, cases: Sequence[int]) -> float:
         """Of the scores on these cases, by the weight of the cases; 0 when there are none."""
-        known = [case for case in cases if self.scores(candidate, [case])]
-        weights = [self.cases[case].weight for case in known]
-        if not known or not sum(weights):
+        scores, weights = self.scores(candidate, cases), self.weights(candidate, cases)
+        if not scores or not sum(weights):
             return 0.0
-        scores = self.scores(candidate, known)
         return sum(score * weight for score, weight in zip(scores, weights, strict=True)) / sum(weights)
 
     def value(self, candidate: str, cases: Sequence[int]) -> float | None:
@@ -146,7 +148,7 @@ class Record:
         if not scores or 1 - len(scores) / len(cases) > self.evaluation["missing_tolerance"]:
             return None
         value = self.mean(candidate, cases)
-        value -= self.evaluation["lcb_z"] * stats.standard_error(scores)
+        value -= self.evaluation["lcb_z"] * stats.standard_error(scores, self.weights(candidate, cases))
         growth = len(self.text(candidate)) / max(1, len(self.text(self.seed)))
         return value - self.knobs["length_penalty"] * growth / 10
 

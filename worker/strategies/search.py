@@ -3,8 +3,9 @@
     baseline → (strategy: propose, screen, confirm)* → top-up of the finalists → holdout → done
 
 `start` and `step` are a pure reducer over a JSON state. Randomness is drawn from (seed, purpose, round,
-slot); results are taken in the order of their keys; so the same answers give the same run, in any order
-of arrival and after any crash (I9).
+slot); results are taken in the order in which their work was asked for, which the state holds as a list;
+so the same answers give the same run, in any order of arrival, after any crash, and whatever a database
+does to the order of the keys of an object (I9).
 """
 
 import json
@@ -60,8 +61,8 @@ class Search(Record):
     def propose(self, asked: Sequence[tuple[str, str, int]]) -> list[str] | None:
         """Make children: (operator, parent, slot) each. Edits come back at once; proposals as work.
 
-        Returns the hashes of the children made by edits, or None when the budget covers not one proposal.
-        Where it covers some, the first are asked for.
+        Returns the hashes of the children made by edits, or None when there is none and the budget covers not
+        one proposal. Where it covers some, the first are asked for.
         """
         made: list[str] = []
         wanted: list[list[Work]] = []
@@ -74,7 +75,7 @@ class Search(Record):
                 made += [child] if child else []
             else:
                 wanted.append([children.request(self, operator, parent, component, slot, chance)])
-        return made if self._ask(wanted) or not wanted else None
+        return made if self._ask(wanted) or made or not wanted else None
 
     def _ask(self, units: Sequence[Sequence[Work]]) -> int:
         """Ask for as many units of work, the first first, as fit; how many. If not all do, the budget is exhausted."""
@@ -137,15 +138,20 @@ class Search(Record):
             self.decide(challenger, "pruned", f"{found}: not better than the best")
 
     def close_round(self) -> str | None:
-        """End a round: the curve, patience, targets. A finish reason when the search should end."""
+        """End a round: the curve, patience, targets. A finish reason when the search should end.
+
+        Whether a round gained anything is told by `value`, by which `crown` decides too: with a length penalty
+        or `lcb_z` a new best may have a lower mean. The curve holds both; its `value` never falls.
+        """
         early = self.problem.spec["early_stopping"]
-        best = self.mean(self.incumbent, self.dev)
-        before = self.state["curve"][-1]["best"] if self.state["curve"] else self.mean(self.seed, self.dev)
-        gained = best > before and best >= before + early["min_delta"]
+        best, value = self.mean(self.incumbent, self.dev), self.value(self.incumbent, self.dev)
+        before = self.state["curve"][-1]["value"] if self.state["curve"] else self.value(self.seed, self.dev)
+        gained = value is not None and (before is None or (value > before and value >= before + early["min_delta"]))
         self.state["stall"] = 0 if gained else self.state["stall"] + 1
         point = {
             "round": self.round,
             "best": best,
+            "value": value,
             "candidates": len(self.state["candidates"]),
             **{name: self.state["spent"][name] for name in ("task_calls", "proposer_calls", "nano")},
         }
@@ -171,20 +177,21 @@ def _take(search: Search, results: Sequence[Result], spent: Spent) -> None:
     """Enter the results of the open work, in an order that does not depend on their arrival."""
     search.state["step"] += 1
     search.state["spent"] = asdict(spent)
-    waiting: dict[str, Any] = search.state["open"]
-    by_key = {result.key: result for result in results if result.key in waiting}
+    waiting: list[dict[str, Any]] = search.state["open"]
+    keys = {item["key"] for item in waiting}
+    by_key = {result.key: result for result in results if result.key in keys}
     missing = 0
-    for key, item in waiting.items():
-        result = by_key.get(key, Result(key))
+    for item in waiting:
+        result = by_key.get(item["key"], Result(item["key"]))
         if item["kind"] == "evaluate":
             missing += result.score is None
             _take_score(search, item, result)
         else:
             _take_proposal(search, item, result)
-    evaluations = sum(item["kind"] == "evaluate" for item in waiting.values())
+    evaluations = sum(item["kind"] == "evaluate" for item in waiting)
     proposals = len(waiting) - evaluations
     answered = sum(result.output is not None for result in by_key.values())
-    search.state["open"] = {}
+    search.state["open"] = []
     # One or two failures of a small barrier say nothing about the rest; the baseline and the holdout must stand.
     enough = missing >= _FEW_FAILURES or search.state["phase"] in ("baseline", "holdout")
     if evaluations and enough and missing / evaluations > outcome.GIVE_UP_MISSING:
@@ -222,8 +229,15 @@ def _take_proposal(search: Search, item: Mapping[str, Any], result: Result) -> N
 
 
 def _give_up(search: Search, reason: str) -> None:
-    if search.state["phase"] in ("baseline", "holdout", "topup"):
+    phase = search.state["phase"]
+    if phase in ("baseline", "holdout"):
         _finish(search, reason)
+    elif phase == "topup":
+        # The incumbent has its full dev score and the holdout is paid for in advance: it goes there alone.
+        for one in search.state["finalists"]:
+            if one not in (search.seed, search.incumbent):
+                search.decide(one, "pruned", "too many calls of its top-up failed")
+        search.state["finalists"] = [search.incumbent]
     else:
         search.state["policy"] = None
         search.conclude(reason)
@@ -285,7 +299,8 @@ def _finish(search: Search, reason: str) -> None:
 
 
 def _as_step(search: Search) -> Step:
-    search.state["open"] = {work.key: _described(work) for work in search.work}
+    unique = {work.key: work for work in search.work}
+    search.state["open"] = [{"key": key, **_described(work)} for key, work in unique.items()]
     return Step(search.state, search.work, search.events)
 
 

@@ -1,0 +1,36 @@
+"""Reading JSON that others wrote: nothing in it is dropped silently, and every refusal says plainly why."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+
+class Repeating(dict[str, Any]):
+    """An object that gave one key twice. Kept as a mark: only who walks the document knows where it stands."""
+
+    key: str
+
+
+def loads(text: str, *, parse_constant: Callable[[str], Any] | None = None) -> Any:
+    """The value; ValueError when it is no JSON, holds a number of absurd length, or nests too deeply.
+
+    `parse_constant` is given NaN and the infinities, as by `json.loads`.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_object, parse_constant=parse_constant)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except ValueError as error:  # of int(), which speaks of a setting of Python's
+        raise ValueError("a number has too many digits") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) == len(pairs):
+        return made
+    marked = Repeating(made)
+    seen: set[str] = set()
+    marked.key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+    return marked
