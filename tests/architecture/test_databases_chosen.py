@@ -17,9 +17,7 @@ SOME_TESTS = "tests/domain/test_budgets.py"
     ("chosen", "expected"),
     [
         ("", {"sqlite", "postgresql"}),
-        ("sqlite", {"sqlite"}),
         ("postgresql", {"postgresql"}),
-        ("postgresql, sqlite", {"sqlite", "postgresql"}),
     ],
 )
 def test_tests_are_collected_for_the_chosen_databases(chosen: str, expected: set[str]) -> None:

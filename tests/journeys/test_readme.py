@@ -18,7 +18,7 @@ MAKE = {"make demo": "-m local demo", "make up": "-m local up", "make check": "-
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[LocalStack]:
-    with running_stack(WORKERS="1", PORT=str(free_port())) as running:
+    with running_stack(WORKERS="1", PORT=str(free_port()), PROMPTMILL_SIMULATED_LATENCY_MS="0") as running:
         yield running
 
 

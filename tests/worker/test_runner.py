@@ -283,6 +283,7 @@ def test_one_process_empties_itself_for_such_a_job_and_the_others_go_on(admin: C
         runner.wake()
         wait_until(lambda: model.in_flight == 2, "it takes more work")
         assert sorted(model.calls) == sorted([str(first), str(second)])
+        model.gate.set()
 
 
 def test_a_job_that_runs_alone_starts_only_when_its_claim_has_been_committed(
