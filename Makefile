@@ -29,7 +29,7 @@ demo: install ## start everything and optimize one real prompt, with live progre
 	@exec $(BIN)/python -m local demo
 
 test: install ## every test, on SQLite and on a real PostgreSQL, with a real Redis
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: install lint types test ## lint, types, import rules and tests: what CI runs
 

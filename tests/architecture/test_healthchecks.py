@@ -80,7 +80,7 @@ def test_what_answers_http_is_healthy_once_it_answers(role: str, start: Start, b
 
     start(role)
 
-    wait_until(lambda: is_healthy(role), f"{role} is healthy", every=0.5)
+    wait_until(lambda: is_healthy(role), f"{role} is healthy", every=1.0)
 
 
 def test_a_worker_is_healthy_once_it_has_checked_in_with_the_database(
@@ -90,7 +90,7 @@ def test_a_worker_is_healthy_once_it_has_checked_in_with_the_database(
 
     start("worker")
 
-    wait_until(lambda: is_healthy("worker"), "the worker is healthy", every=0.5)
+    wait_until(lambda: is_healthy("worker"), "the worker is healthy", every=1.0)
 
 
 def test_a_worker_needs_no_redis_to_be_healthy(database: str, environment: None, unreachable_redis: None) -> None:
@@ -118,10 +118,10 @@ def test_beat_is_healthy_while_it_sends_and_unhealthy_when_it_hangs(redis_of_bea
     assert "no connection to Redis" in complaint("beat")
 
     beat = start("beat")
-    wait_until(lambda: is_healthy("beat"), "beat is healthy", every=0.5)
+    wait_until(lambda: is_healthy("beat"), "beat is healthy", every=1.0)
 
     beat.send_signal(signal.SIGSTOP)
-    wait_until(lambda: "nothing sent for" in complaint("beat"), "the silence of beat is noticed", every=0.5)
+    wait_until(lambda: "nothing sent for" in complaint("beat"), "the silence of beat is noticed", every=1.0)
 
 
 def test_an_unknown_role_is_refused(environment: None) -> None:

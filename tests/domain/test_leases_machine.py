@@ -238,7 +238,7 @@ def test_no_schedule_breaks_an_invariant(admin: Caller) -> None:
     run_state_machine_as_test(
         Engine,
         settings=settings(
-            max_examples=1000 if LONG else 25,
+            max_examples=1000 if LONG else 15,
             stateful_step_count=60 if LONG else 30,
             deadline=None,
             suppress_health_check=list(HealthCheck),

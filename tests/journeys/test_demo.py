@@ -128,10 +128,9 @@ def test_killing_workers_and_then_everything_on_sqlite_changes_nothing_and_it_go
         stack.prepare_tickets({"provider": "simulated", "model_name": "simulated-small"})
         path = stack.optimize(budget={"max_task_calls": 4000, "max_cost_usd": 1.0})
 
-        for calls in (150, 600, 1000):
-            await_calls(stack, path, calls)
-            stack.kill_workers()
-        await_calls(stack, path, 1400)
+        await_calls(stack, path, 400)
+        stack.kill_workers()
+        await_calls(stack, path, 1000)
         dead = stack.kill_everything()
         assert stack.up_file.exists()  # stale: nobody could remove it
         stack.start()
@@ -139,7 +138,7 @@ def test_killing_workers_and_then_everything_on_sqlite_changes_nothing_and_it_go
 
     assert not any(is_alive(pid) for pid in dead)
     assert_same_run(demo, done)
-    assert done["spent"]["ambiguous_attempts"] <= 4 * WORKERS * CONCURRENCY
+    assert done["spent"]["ambiguous_attempts"] <= 2 * WORKERS * CONCURRENCY
 
 
 def await_calls(stack: LocalStack, path: str, calls: int) -> None:
