@@ -17,7 +17,7 @@ $(VENV)/.installed: requirements-dev.lock
 		{ echo "Promptmill needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 ..."; exit 1; }
 	@echo "Installing into $(VENV) from requirements-dev.lock (once)..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -qq --disable-pip-version-check --no-compile --no-deps --require-hashes --only-binary=:all: -r requirements-dev.lock
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: -r requirements-dev.lock
 	@touch $@
 
 install: $(VENV)/.installed ## create .venv from the lock file
