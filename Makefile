@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Each process of a stack would compile our modules anew; so would each of the many that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install up demo test check lint types lock clean
 
