@@ -8,6 +8,7 @@ from typing import Any
 
 import flask
 import marshmallow as ma
+from gunicorn.http.errors import ParseException
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import RequestEntityTooLarge
 
@@ -50,7 +51,11 @@ def raw_body(request: flask.Request) -> bytes:
     if encoding.strip().lower() != "identity":
         detail = f"{encoding} is not decoded here; send the body as it is"
         raise UnsupportedMediaType(detail, errors=[FieldError("Content-Encoding", detail)])
-    raw = request.get_data(cache=True)
+    try:
+        raw = request.get_data(cache=True)
+    except (OSError, ParseException) as error:  # of gunicorn: chunks that are none, or that end too soon
+        detail = "the body is not properly chunked, or it ended too soon"
+        raise BadRequest(detail, errors=[FieldError("", detail)]) from error
     is_full = len(raw) == request.max_content_length and request.environ.get("wsgi.input_terminated")
     if is_full and request.environ["wsgi.input"].read(1):
         raise RequestEntityTooLarge
@@ -70,7 +75,9 @@ def drain(response: flask.Response) -> flask.Response:
     connection = environ.get("gunicorn.socket")
     deadline, left = time.monotonic() + DRAIN_SECONDS, DRAIN_BYTES
     before = connection.gettimeout() if connection else None
-    with contextlib.suppress(OSError, ValueError):  # the client is gone, too slow, or sends no proper chunks
+    with contextlib.suppress(
+        OSError, ValueError, ParseException
+    ):  # the client is gone, too slow, or sends no proper chunks
         while left > 0 and (remaining := deadline - time.monotonic()) > 0:
             if connection:
                 connection.settimeout(remaining)

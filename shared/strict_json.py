@@ -1,6 +1,7 @@
 """Reading JSON that others wrote: nothing in it is dropped silently, and every refusal says plainly why."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,5 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) == len(pairs):
         return made
     marked = Repeating(made)
-    seen: set[str] = set()
-    marked.key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+    marked.key = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
     return marked

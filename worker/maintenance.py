@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -37,27 +36,46 @@ def _sweep_unless_done_since(seconds: float) -> None:
             leases.end_turn(session, "sweep")
 
 
-def _done(name: str, duty: Callable[[Session], Any]) -> bool:
+def _done(name: str, duty: Callable[[Session], dict[str, int]]) -> bool:
+    """Whether it went through. What it found is logged only when it found something."""
     try:
         with transaction() as session:
             result = duty(session)
     except (SQLAlchemyError, DatabaseBusy) as error:
         log.warning("duty_failed", duty=name, error=str(error).splitlines()[0])
         return False
-    if result:
-        log.warning(name, **(asdict(result) if isinstance(result, leases.Swept) else {"rows": result}))
+    if any(result.values()):
+        log.warning(name, **result)
     return True
 
 
-def _prune(session: Session) -> None:
+def _sweep(session: Session) -> dict[str, int]:
+    return asdict(leases.sweep(session))
+
+
+def _cancel_orphans(session: Session) -> dict[str, int]:
+    return {"jobs": leases.cancel_orphans(session)}
+
+
+def _restart_stalled(session: Session) -> dict[str, int]:
+    return {"steps": leases.restart_stalled(session)}
+
+
+def _unblock(session: Session) -> dict[str, int]:
+    budgets.unblock_stranded(session)
+    return {}
+
+
+def _prune(session: Session) -> dict[str, int]:
     idempotency.prune(session)
     leases.forget_dead_workers(session)
+    return {}
 
 
-DUTIES: dict[str, Callable[[Session], Any]] = {
-    "leases_swept": leases.sweep,
-    "orphans_canceled": leases.cancel_orphans,
-    "steps_restarted": leases.restart_stalled,
-    "jobs_unblocked": budgets.unblock_stranded,
+DUTIES = {
+    "leases_swept": _sweep,
+    "orphans_canceled": _cancel_orphans,
+    "steps_restarted": _restart_stalled,
+    "jobs_unblocked": _unblock,
     "pruned": _prune,
 }

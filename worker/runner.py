@@ -138,8 +138,9 @@ class Runner:
             self._work.put(None)
         for thread in self._threads[:3]:  # not the slots: a provider may hang there
             thread.join(timeout=5)
-        with self._lock:
-            left = list(self._running.values())
+        with self._lock:  # by job, the newest lease
+            by_fence = sorted(self._running.values(), key=lambda running: running.lease.fence)
+            left = list({running.lease.job_id: running for running in by_fence}.values())
         self._give_back(left)
         log.info("worker_stopped", owner=self.owner, given_back=len(left))
 
@@ -245,14 +246,13 @@ class Runner:
         try:
             with reading() as session:
                 loaded = self._steps[kind].load(session, group)
-        except _DATABASE_ERRORS as error:
-            # Nobody's fault, and no attempt: the leases are kept, and what is lost meanwhile does not start.
-            log.warning("not_loaded_yet", jobs=len(group), error=_first_line(error))
-            if not self._stopped.wait(0.5):
-                self._work.put(partial(self._load, kind, group))
-            return
         except BaseException as error:
-            if len(group) == 1:
+            if _is_outage(error):
+                # Nobody's fault, and no attempt: the leases are kept, and what is lost meanwhile does not start.
+                log.warning("not_loaded_yet", jobs=len(group), error=_first_line(error))
+                if not self._stopped.wait(0.5):
+                    self._work.put(partial(self._load, kind, group))
+            elif len(group) == 1:
                 self._outcomes.put(_Ended(group[0], _crash(error, group[0])))
             else:  # each for itself, so that one bad row fails alone
                 for lease in group:
@@ -320,7 +320,7 @@ class Runner:
                 record(self._steps, group)
                 return
             except Exception as error:
-                if isinstance(error, _DATABASE_ERRORS) and not isinstance(error, DataError | IntegrityError):
+                if _is_outage(error):
                     log.warning("outcome_not_recorded_yet", jobs=len(group), error=_first_line(error))
                     if self._stopped.wait(0.5):
                         return
@@ -361,9 +361,12 @@ class Runner:
             try:
                 self._beat()
                 pause = beat_seconds
-            except Exception as error:
+            except _DATABASE_ERRORS as error:
                 log.warning("heartbeat_failed", error=_first_line(error))
                 pause = min(1.0, beat_seconds)  # a whole period later the leases might have run out
+            except Exception:
+                log.exception("heartbeat_failed")
+                pause = min(1.0, beat_seconds)
             if self._stopped.wait(pause):
                 return
 
@@ -423,17 +426,18 @@ class Runner:
 
 def record(steps: Mapping[JobKind, Step], group: Sequence[tuple[Lease, Any]]) -> None:
     """Write the outcomes whose fence is still the newest, in one transaction; drop the others."""
-    outcomes: dict[int, Any] = {}
-    for lease, outcome in group:
-        if not isinstance(outcome, Canceled) or lease.job_id not in outcomes:  # an answer that came is kept
-            outcomes[lease.job_id] = outcome
+    # By job: the newest lease, for this process may have lost the job and claimed it again; and of one lease
+    # the answer that came rather than the cancel that came with it.
+    newest: dict[int, tuple[Lease, Any]] = {}
+    for lease, outcome in sorted(group, key=lambda item: (item[0].fence, not isinstance(item[1], Canceled))):
+        newest[lease.job_id] = (lease, outcome)
     with transaction() as session:
-        held = leases.hold(session, [lease for lease, _ in group])
-        if len(held) < len(outcomes):
-            log.warning("stale_outcomes_dropped", job_ids=sorted(set(outcomes) - set(held)))
+        held = leases.hold(session, [lease for lease, _ in newest.values()])
+        if len(held) < len(newest):
+            log.warning("stale_outcomes_dropped", job_ids=sorted(set(newest) - set(held)))
         by_kind: dict[JobKind, list[Done]] = defaultdict(list)
         for job_id, job in held.items():
-            by_kind[JobKind(job.kind)].append(Done(job, outcomes[job_id]))
+            by_kind[JobKind(job.kind)].append(Done(job, newest[job_id][1]))
         verdicts: dict[int, Verdict] = {}
         for kind, done in by_kind.items():
             verdicts.update(steps[kind].finish(session, done))
@@ -455,6 +459,11 @@ def _crash(error: BaseException, lease: Lease) -> Failure:
     """A bug in a step: tried again, then failed in the open."""
     log.error("step_crashed", job_id=lease.job_id, kind=str(lease.kind), exc_info=error)
     return Failure("internal_error", _first_line(error), retryable=True)
+
+
+def _is_outage(error: BaseException) -> bool:
+    """Whether the database refused for a reason that is neither the row's nor the outcome's."""
+    return isinstance(error, _DATABASE_ERRORS) and not isinstance(error, DataError | IntegrityError)
 
 
 def _key(lease: Lease) -> _Key:

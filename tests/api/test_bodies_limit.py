@@ -74,11 +74,13 @@ def test_a_body_over_its_limit_is_a_413_on_the_wire_and_nothing_of_it_is_stored(
         assert (count(TestCase), count(Execution)) == (0, 0)
     assert post(port, "/v1/datasets/big/cases", longer[:-1], "application/x-ndjson", chunked=True)[0] == 201
     assert count(TestCase) == 1
-    assert first_line_for_a_body_that_never_comes(port).startswith("HTTP/1.1 413 ")
+    assert status_line(port, "Content-Length: 5000000", "").startswith("HTTP/1.1 413 ")  # one that never comes
+    for garbled in ("ZZ\r\n{}\r\n0\r\n\r\n", "2\r\n{}XX0\r\n\r\n", "2\r\n{}\r\n0\r\nno header\r\n\r\n"):
+        assert status_line(port, "Transfer-Encoding: chunked", garbled).startswith("HTTP/1.1 400 ")
 
 
-def first_line_for_a_body_that_never_comes(port: int) -> str:
-    head = f"POST /v1/prompts HTTP/1.1\r\nHost: a\r\nX-API-Key: {API_KEY}\r\nContent-Length: 5000000\r\n\r\n"
+def status_line(port: int, header: str, body: str) -> str:
+    head = f"POST /v1/projects HTTP/1.1\r\nHost: a\r\nX-API-Key: {API_KEY}\r\n{header}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-        connection.sendall(head.encode())
+        connection.sendall((head + body).encode())
         return connection.recv(100).decode()

@@ -189,6 +189,32 @@ def test_an_answer_that_came_is_kept_although_a_cancel_came_with_it(admin: Calle
     assert execution(execution_id).state == State.SUCCEEDED
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_leases_in_one_process_only_the_newer_writes(admin: Caller, order: int) -> None:
+    """The same process lost the job and claimed it again, and both calls end in one group."""
+    (execution_id,) = submit(admin)
+    (older,) = claim()
+    expire_leases()
+    sweep()
+    (newer,) = claim()
+
+    record(STEPS, [(older, Answer("old", 1, 1, 1)), (newer, Answer("new", 1, 1, 1))][::order])
+
+    assert execution(execution_id).response_text == "new"
+
+
+def test_an_older_answer_is_not_written_under_a_newer_lease_that_is_canceled(admin: Caller) -> None:
+    (execution_id,) = submit(admin)
+    (older,) = claim()
+    expire_leases()
+    sweep()
+    (newer,) = claim()
+
+    record(STEPS, [(older, ANSWER), (newer, Canceled(started=True))])
+
+    assert (execution(execution_id).state, execution(execution_id).response_text) == (State.CANCELED, None)
+
+
 @pytest.mark.parametrize(("started", "ambiguous"), [(True, 1), (False, 0)])
 def test_a_cancel_counts_as_possibly_paid_only_what_had_begun(admin: Caller, started: bool, ambiguous: int) -> None:
     budget_id = make_budget(admin, max_tokens=10_000)
