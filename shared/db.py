@@ -26,6 +26,8 @@ from shared.errors import DatabaseBusy
 from shared.hashing import dump_json
 
 LOCK_WAIT_SECONDS = 10.0
+# For statements that are built once and run with {"ids": [...]}: to build one anew costs more than to run it.
+IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
 
 _engine: Engine | None = None
 _clock_offset_seconds = 0.0

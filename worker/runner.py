@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -32,8 +32,11 @@ from worker.steps import Canceled, Done, Failure, Step, Verdict, storable
 
 CLAIM_AT_MOST = 200
 RECORD_AT_MOST = 200
+LINGER_SECONDS = 0.05  # how long an outcome may wait for others to be committed with it,
+GAP_SECONDS = 0.005  # as long as they follow this close
 HUNG_AFTER_SECONDS = 10.0  # past the provider's time-out, which bounds the silence between two bytes
 STUCK_SECONDS = 30.0  # a process whose puller has not looked for so long is no consumer, though its heart beats
+LOOK_EVERY_SECONDS = 0.1  # at all queues; between two looks a backlog is claimed from without one
 QUARANTINE_TURN_SECONDS = 60.0  # how long one process may hold back work to get empty for a job that runs alone
 _DATABASE_ERRORS = (DBAPIError, DatabaseBusy, NoConnectionFree)
 _Key = tuple[int, int]  # job id and fence: the same job may be here twice, once with a lease that was lost
@@ -82,6 +85,8 @@ class Runner:
         )
         self._running: dict[_Key, _Running] = {}
         self._emptying_until = 0.0  # monotonic
+        self._backlog: frozenset[Queue] = frozenset()  # the queues that had more than could be claimed
+        self._looked_at = 0.0  # monotonic
         self._pulled_at = time.monotonic()  # when the puller last looked, and the database answered
         self._lock = threading.Lock()
         self._hints: set[int] = set()
@@ -169,14 +174,17 @@ class Runner:
         free = self._free_slots()
         if alone or not any(free.values()):
             return
-        with reading() as session:
-            waiting = leases.waiting(session, self._queues)
-        if waiting.quarantined and self._makes_room():
-            # A job that killed its workers runs with nothing beside it that it could take along.
-            if not self._in_flight():
-                self._pull_quarantined()
-            return
-        for name in (name for name in self._queues if name in waiting.queues):
+        if hints or not self._backlog or time.monotonic() - self._looked_at > LOOK_EVERY_SECONDS:
+            self._looked_at = time.monotonic()
+            with reading() as session:
+                waiting = leases.waiting(session, self._queues)
+            if waiting.quarantined and self._makes_room():
+                # A job that killed its workers runs with nothing beside it that it could take along.
+                if not self._in_flight():
+                    self._pull_quarantined()
+                return
+            self._backlog = waiting.queues
+        for name in (name for name in self._queues if name in self._backlog):
             for wanted in (hints, None) if hints else (None,):
                 # One claim per transaction: two would take locks of jobs and budgets in turns.
                 self._claim(name, job_ids=wanted)
@@ -191,6 +199,8 @@ class Runner:
             claim = leases.claim(
                 session, self.owner, queue=name, limit=room, lease_seconds=settings().job_lease_seconds, **options
             )
+        if not claim.more:
+            self._backlog -= {name}
         self._start(claim.leases, claimed_at, alone=options.get("quarantined", False))
         if claim.more and any(self._free_slots().values()):
             self._wakeup.set()
@@ -272,7 +282,7 @@ class Runner:
                 outcome = _crash(error, lease)
             self._outcomes.put(_Ended(lease, outcome))
         elif not self._stopped.is_set():  # else stop() gives it back
-            self._forget(lease)
+            self._forget([lease])
 
     def _may_start(self, lease: Lease) -> bool:
         """Nothing new is begun for a lost lease, nor once it may have expired without our hearing of it,
@@ -294,20 +304,22 @@ class Runner:
             first = self._outcomes.get()
             if first is None:
                 return
-            group = [first]
-            while len(group) < RECORD_AT_MOST:
-                try:
-                    following = self._outcomes.get_nowait()
-                except queue.Empty:
-                    break
-                if following is None:
-                    self._outcomes.put(None)
-                    break
-                group.append(following)
+            group = [first, *self._that_follow()]
             self._record([(ended.lease, ended.outcome) for ended in group])
-            for ended in group:
-                if ended.frees_slot:
-                    self._forget(ended.lease)
+            self._forget([ended.lease for ended in group if ended.frees_slot])
+
+    def _that_follow(self) -> Iterator[_Ended]:
+        """The outcomes that end close to the first: committed with it they cost a fraction."""
+        until = time.monotonic() + LINGER_SECONDS
+        for _ in range(min(RECORD_AT_MOST, self._in_flight()) - 1):
+            try:
+                ended = self._outcomes.get(timeout=max(0.0, min(GAP_SECONDS, until - time.monotonic())))
+            except queue.Empty:
+                return
+            if ended is None:
+                self._outcomes.put(None)
+                return
+            yield ended
 
     def _record(self, group: Sequence[tuple[Lease, Any]]) -> None:
         """Commit the group; one by one when it fails together, so that a bad answer fails alone.
@@ -335,9 +347,11 @@ class Runner:
                     return  # the sweep will see to it
                 group = [(lease, Failure("unstorable_outcome", _first_line(error), False, possibly_paid=True))]
 
-    def _forget(self, lease: Lease) -> None:
+    def _forget(self, leases: Sequence[Lease]) -> None:
+        """Free the slots of these, all at once: so that the next claim fills them all."""
         with self._lock:
-            self._running.pop(_key(lease), None)
+            for lease in leases:
+                self._running.pop(_key(lease), None)
         self._wakeup.set()
 
     def _give_back(self, left: Sequence[_Running]) -> None:
@@ -444,14 +458,14 @@ def record(steps: Mapping[JobKind, Step], group: Sequence[tuple[Lease, Any]]) ->
         endings = []
         for job_id, job in held.items():
             verdict = verdicts[job_id]
-            job.attempts += 1
             if verdict.retry_in_seconds is not None and job.cancel_requested:
-                endings.append(jobs.Ending(job, State.CANCELED))
+                endings.append(jobs.Ending(job, State.CANCELED, tried=True))
             elif verdict.retry_in_seconds is not None:
+                job.attempts += 1
                 job.fence += 1  # this outcome is written: its lease has no second one to write
                 jobs.requeue(session, [job], delay_seconds=verdict.retry_in_seconds, error=verdict.error)
             else:
-                endings.append(jobs.Ending(job, verdict.state, verdict.error, verdict.message))
+                endings.append(jobs.Ending(job, verdict.state, verdict.error, verdict.message, tried=True))
         jobs.close(session, endings)
 
 

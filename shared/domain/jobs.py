@@ -13,9 +13,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
 
 from shared import messages
-from shared.db import after_commit, db_now
+from shared.db import IDS, after_commit, db_now
 from shared.domain import events
 from shared.domain.events import Change
 from shared.models import (
@@ -29,6 +30,7 @@ from shared.models import (
     Optimization,
     Queue,
     State,
+    table_of,
 )
 
 MAX_ATTEMPTS = 4  # one try, three retries
@@ -37,6 +39,29 @@ SUBJECTS: Mapping[JobKind, Any] = {
     JobKind.EVALUATION: Evaluation,
     JobKind.OPTIMIZATION: Optimization,
 }
+
+
+# Built once: to build a statement anew costs more than to run it.
+_JOBS = table_of(Job)
+_LOCK = sa.select(Job).where(Job.id.in_(IDS)).order_by(Job.id).execution_options(populate_existing=True)
+_LOCKS = {False: _LOCK.with_for_update(), True: _LOCK.with_for_update(skip_locked=True)}  # by skip_locked
+_CLOSE = (
+    sa.update(_JOBS)
+    .where(_JOBS.c.id.in_(IDS))
+    .values(
+        state=sa.bindparam("new_state"),
+        error=sa.bindparam("new_error"),
+        attempts=_JOBS.c.attempts + sa.bindparam("tries"),
+        blocked_by=None,
+        finished_at=db_now(),
+    )
+)
+# Locked in id order first: the heartbeat of the same process updates the same rows.
+_DROP_LEASES = sa.delete(table_of(JobLease)).where(
+    JobLease.job_id.in_(
+        sa.select(JobLease.job_id).where(JobLease.job_id.in_(IDS)).order_by(JobLease.job_id).with_for_update()
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -53,12 +78,14 @@ class NewJob:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a job ends. `error` is the code and `message` the sentence that the subject shows."""
+    """How a job ends. `error` is the code and `message` the sentence that the subject shows. `tried`: by a try
+    of its own, which is counted."""
 
     job: Job
     state: State
     error: str | None = None
     message: str | None = None
+    tried: bool = False
 
 
 def enqueue(session: Session, new_jobs: Sequence[NewJob]) -> None:
@@ -94,8 +121,7 @@ def lock(session: Session, job_ids: Iterable[int], *, skip_locked: bool = False)
     ids = sorted(set(job_ids))
     if not ids:
         return []
-    query = sa.select(Job).where(Job.id.in_(ids)).order_by(Job.id).with_for_update(skip_locked=skip_locked)
-    return list(session.scalars(query.execution_options(populate_existing=True)))
+    return list(session.scalars(_LOCKS[skip_locked], {"ids": ids}))
 
 
 def close(session: Session, endings: Sequence[Ending]) -> None:
@@ -105,17 +131,17 @@ def close(session: Session, endings: Sequence[Ending]) -> None:
     """
     if not endings:
         return
-    alike: dict[tuple[State, str | None], list[int]] = defaultdict(list)
+    alike: dict[tuple[State, str | None, bool], list[int]] = defaultdict(list)
     for ending in endings:
         if ending.job.state not in OPEN_STATES:
             raise AssertionError(f"job {ending.job.id} is already {ending.job.state}")
-        alike[ending.state, ending.error].append(ending.job.id)
-    for (state, error), ids in alike.items():
-        session.execute(
-            sa.update(Job)
-            .where(Job.id.in_(ids))
-            .values(state=state, error=error, blocked_by=None, finished_at=db_now())
-        )
+        alike[ending.state, ending.error, ending.tried].append(ending.job.id)
+    session.flush()  # what was changed on the rows before, and must not be written over
+    for (state, error, tried), ids in alike.items():
+        values = {"ids": ids, "new_state": state, "new_error": error, "tries": int(tried)}
+        session.connection().execute(_CLOSE, values)
+    for ending in endings:
+        set_committed_value(ending.job, "state", ending.state)
     drop_leases(session, [ending.job.id for ending in endings])
     _follow(session, [ending for ending in endings if ending.state != State.SUCCEEDED])
     _count_down(session, Counter(ending.job.barrier_id for ending in endings if ending.job.barrier_id))
@@ -153,9 +179,7 @@ def requeue(session: Session, jobs: Sequence[Job], *, delay_seconds: float = 0.0
 
 
 def drop_leases(session: Session, job_ids: Sequence[int]) -> None:
-    # Locked in id order first: the heartbeat of the same process updates the same rows.
-    ordered = sa.select(JobLease.job_id).where(JobLease.job_id.in_(job_ids)).order_by(JobLease.job_id)
-    session.execute(sa.delete(JobLease).where(JobLease.job_id.in_(ordered.with_for_update())))
+    session.connection().execute(_DROP_LEASES, {"ids": job_ids})
 
 
 def cancel(session: Session, job: Job) -> State:

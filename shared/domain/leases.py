@@ -8,11 +8,14 @@ its lease can save its paid answer until somebody else has claimed the job, and 
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
 
-from shared.db import db_now, insert_if_absent, is_postgres
+from shared.db import IDS, db_now, insert_if_absent, is_postgres
 from shared.domain import budgets, events, jobs
 from shared.domain.events import Change
 from shared.models import (
@@ -27,6 +30,7 @@ from shared.models import (
     Schedule,
     State,
     WorkerProcess,
+    table_of,
 )
 
 QUARANTINE_AFTER_LOSSES = 2
@@ -34,6 +38,7 @@ LOSSES_IN_QUARANTINE = 3
 PAGES_AT_ONCE = 20  # of jobs that their budget sets aside, before a claim lets others have the database
 # Advisory locks share one number space with everything else in the database: "PM" in the high bits.
 _LOCK_SPACE = 0x504D << 48
+_JOBS = table_of(Job)
 
 
 @dataclass(frozen=True)
@@ -99,12 +104,7 @@ class Waiting:
 
 def waiting(session: Session, queues: Sequence[Queue]) -> Waiting:
     """One look at all of these queues, so that a claim is tried only where there is something to claim."""
-    found = session.execute(
-        sa.select(
-            sa.exists().where(Job.queue.in_(queues), *_due(quarantined=True)),
-            *(sa.exists().where(Job.queue == queue, *_due(quarantined=False)) for queue in queues),
-        )
-    ).one()
+    found = session.connection().execute(_look(tuple(queues))).one()
     return Waiting(frozenset(queue for queue, due in zip(queues, found[1:], strict=True) if due), bool(found[0]))
 
 
@@ -289,6 +289,14 @@ def forget_dead_workers(session: Session, *, after_seconds: float = 3600) -> Non
     session.execute(sa.delete(WorkerProcess).where(WorkerProcess.heartbeat_at < db_now(-after_seconds)))
 
 
+@cache
+def _look(queues: tuple[Queue, ...]) -> sa.Select[*tuple[Any, ...]]:
+    return sa.select(
+        sa.exists().where(Job.queue.in_(queues), *_due(quarantined=True)),
+        *(sa.exists().where(Job.queue == queue, *_due(quarantined=False)) for queue in queues),
+    )
+
+
 def _due(*, quarantined: bool) -> list[sa.ColumnElement[bool]]:
     losses = Job.losses >= QUARANTINE_AFTER_LOSSES if quarantined else Job.losses < QUARANTINE_AFTER_LOSSES
     known = Job.kind.in_(list(JobKind))  # a newer version may have queued others; they are not for this process
@@ -298,58 +306,81 @@ def _due(*, quarantined: bool) -> list[sa.ColumnElement[bool]]:
 def _lock_due(
     session: Session, queue: Queue, limit: int, job_ids: Sequence[int] | None, quarantined: bool
 ) -> list[Job]:
+    statement = _choose(is_postgres(session), job_ids is not None, quarantined)
+    return list(session.scalars(statement, {"queue": queue, "room": limit, "ids": job_ids or ()}))
+
+
+# Built once each, here and below: to build a statement anew costs more than to run it.
+@cache
+def _choose(postgres: bool, by_id: bool, quarantined: bool) -> sa.Select[Job]:
     due = (
         sa.select(Job.id)
-        .where(Job.queue == queue, *_due(quarantined=quarantined))
+        .where(Job.queue == sa.bindparam("queue"), *_due(quarantined=quarantined))
         .order_by(Job.priority, Job.run_at, Job.id)
-        .limit(limit)
+        .limit(sa.bindparam("room"))
         .with_for_update(skip_locked=True)
     )
-    if job_ids is not None:
-        due = due.where(Job.id.in_(job_ids))
-    if not is_postgres(session):
+    if by_id:
+        due = due.where(Job.id.in_(IDS))
+    if not postgres:
         # BEGIN IMMEDIATE is the lock: no other transaction can claim until this one has ended.
-        return list(session.scalars(sa.select(Job).where(Job.id.in_(due)).order_by(Job.id)))
+        return sa.select(Job).where(Job.id.in_(due)).order_by(Job.id)
     # The advisory lock is taken over the rows already chosen, never inside the LIMIT query, which would
     # lock rows that it does not return; its scope is the transaction, so no pooled connection keeps it.
     chosen = due.cte("chosen").prefix_with("MATERIALIZED")
     granted = sa.func.pg_try_advisory_xact_lock(sa.literal(_LOCK_SPACE, sa.BigInteger) + chosen.c.id)
-    return list(session.scalars(sa.select(Job).join(chosen, chosen.c.id == Job.id).where(granted).order_by(Job.id)))
+    return sa.select(Job).join(chosen, chosen.c.id == Job.id).where(granted).order_by(Job.id)
 
 
 def _take(session: Session, owner: str, affordable: Sequence[Job], lease_seconds: float) -> list[Lease]:
-    claimed = session.scalars(
-        sa.update(Job)
-        .where(Job.id.in_([job.id for job in affordable]), Job.state == State.QUEUED)
-        .values(state=State.RUNNING, fence=Job.fence + 1)
-        .returning(Job)
-        .execution_options(populate_existing=True)
-    ).all()
-    claimed = sorted(claimed, key=lambda job: (job.priority, job.run_at, job.id))
-    now, end = db_now(), db_now(lease_seconds)
-    taken = sa.select(Job.id, sa.literal(owner), Job.fence, now, now, end).where(
-        Job.id.in_([job.id for job in claimed])
-    )
-    columns = ["job_id", "owner", "fence", "acquired_at", "heartbeat_at", "expires_at"]
-    session.execute(sa.insert(JobLease).from_select(columns, taken))
+    connection = session.connection()
+    fences: dict[int, int] = dict(connection.execute(_RUN, {"ids": [job.id for job in affordable]}).all())
+    claimed = [job for job in affordable if job.id in fences]
+    claimed.sort(key=lambda job: (job.priority, job.run_at, job.id))
+    connection.execute(_lease_for(lease_seconds), {"ids": list(fences), "owner": owner})
+    for job in claimed:
+        set_committed_value(job, "state", State.RUNNING)
+        set_committed_value(job, "fence", fences[job.id])
     _start_subjects(session, claimed)
     return [_lease(job) for job in claimed]
 
 
+_RUN = (
+    sa.update(_JOBS)
+    .where(_JOBS.c.id.in_(IDS), _JOBS.c.state == State.QUEUED)
+    .values(state=State.RUNNING, fence=_JOBS.c.fence + 1)
+    .returning(_JOBS.c.id, _JOBS.c.fence)
+)
+
+
+@cache
+def _lease_for(seconds: float) -> sa.Insert:
+    now = db_now()
+    taken = sa.select(_JOBS.c.id, sa.bindparam("owner"), _JOBS.c.fence, now, now, db_now(seconds)).where(
+        _JOBS.c.id.in_(IDS)
+    )
+    columns = ["job_id", "owner", "fence", "acquired_at", "heartbeat_at", "expires_at"]
+    return sa.insert(table_of(JobLease)).from_select(columns, taken)
+
+
+@cache
+def _start(kind: JobKind) -> sa.Update:
+    subjects = table_of(jobs.SUBJECTS[kind])
+    return (
+        sa.update(subjects)
+        .where(subjects.c.id.in_(IDS), subjects.c.state == State.QUEUED)
+        .values(state=State.RUNNING, started_at=sa.func.coalesce(subjects.c.started_at, db_now()))
+        .returning(subjects.c.id)
+    )
+
+
 def _start_subjects(session: Session, claimed: Sequence[Job]) -> None:
     changes = []
-    for kind, subject in jobs.SUBJECTS.items():
+    for kind in jobs.SUBJECTS:
         ids = [job.subject_id for job in claimed if job.kind == kind]
         if not ids:
             continue
-        started = set(
-            session.scalars(
-                sa.update(subject)
-                .where(subject.id.in_(ids), subject.state == State.QUEUED)
-                .values(state=State.RUNNING, started_at=sa.func.coalesce(subject.started_at, db_now()))
-                .returning(subject.id)
-            )
-        )
+        started = set(session.connection().execute(_start(kind), {"ids": ids}).scalars())
         changes += [
             Change(job.workspace_id, f"{kind}.running", job.subject_id) for job in claimed if job.subject_id in started
         ]

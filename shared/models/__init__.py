@@ -1,6 +1,6 @@
 """Tables, relations and constraints. No queries: those are the verbs in `shared.domain`."""
 
-from shared.models.base import OPEN_STATES, Base, State, new_id
+from shared.models.base import OPEN_STATES, Base, State, new_id, table_of
 from shared.models.budgets import Budget
 from shared.models.datasets import Dataset, TestCase
 from shared.models.evaluations import Evaluation, WorkItem
@@ -47,4 +47,5 @@ __all__ = [
     "WorkerProcess",
     "Workspace",
     "new_id",
+    "table_of",
 ]

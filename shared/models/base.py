@@ -3,7 +3,7 @@
 import uuid
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
@@ -54,6 +54,11 @@ class Base(DeclarativeBase):
         str: sa.Text(),
         uuid.UUID: sa.Uuid(),
     }
+
+
+def table_of(model: type[Base]) -> sa.Table:
+    """For statements on the hot path, which the ORM would make several times as dear."""
+    return cast("sa.Table", model.__table__)
 
 
 class Identified:

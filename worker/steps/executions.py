@@ -4,6 +4,7 @@ import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,14 +13,14 @@ from sqlalchemy.orm import Session
 
 from shared import messages
 from shared.config import settings
-from shared.db import after_commit, db_now
+from shared.db import IDS, after_commit, db_now
 from shared.domain import budgets, events
 from shared.domain.budgets import Usage
 from shared.domain.events import Change
 from shared.domain.leases import Lease
 from shared.domain.providers import Quote, usd
 from shared.errors import ProviderError
-from shared.models import Execution, Job, Queue, State
+from shared.models import Execution, Job, Queue, State, table_of
 from worker.providers import Answer, Request, get_provider
 from worker.steps import Canceled, Done, Failure, Verdict, storable
 
@@ -31,18 +32,30 @@ MAX_MESSAGE_CHARACTERS = 2_000
 log = structlog.get_logger("executions")
 
 
+_REQUESTS = sa.select(
+    Execution.id,
+    Execution.provider,
+    Execution.model_name,
+    Execution.messages,
+    Execution.params,
+    Execution.sample,
+).where(Execution.id.in_(IDS))
+_ROWS = sa.select(
+    Execution.id,
+    Execution.ambiguous_attempts,
+    Execution.estimate_tokens,
+    Execution.estimate_nano,
+    Execution.input_nano_per_mtok,
+    Execution.output_nano_per_mtok,
+    Execution.provider,
+    Execution.model_name,
+    Execution.request_id,
+).where(Execution.id.in_(IDS))
+
+
 def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
     by_subject = {lease.subject_id: lease for lease in leases}
-    rows = session.execute(
-        sa.select(
-            Execution.id,
-            Execution.provider,
-            Execution.model_name,
-            Execution.messages,
-            Execution.params,
-            Execution.sample,
-        ).where(Execution.id.in_(by_subject))
-    )
+    rows = session.connection().execute(_REQUESTS, {"ids": list(by_subject)})
     return {
         by_subject[row.id].job_id: (
             row.provider,
@@ -126,19 +139,7 @@ def _verdict(job: Job, failure: Failure) -> Verdict:
 
 
 def _rows_of(session: Session, done: Sequence[Done]) -> Mapping[Any, Any]:
-    rows = session.execute(
-        sa.select(
-            Execution.id,
-            Execution.ambiguous_attempts,
-            Execution.estimate_tokens,
-            Execution.estimate_nano,
-            Execution.input_nano_per_mtok,
-            Execution.output_nano_per_mtok,
-            Execution.provider,
-            Execution.model_name,
-            Execution.request_id,
-        ).where(Execution.id.in_([item.job.subject_id for item in done]))
-    )
+    rows = session.connection().execute(_ROWS, {"ids": [item.job.subject_id for item in done]})
     return {row.id: row for row in rows}
 
 
@@ -189,14 +190,18 @@ class _Books:
 
 
 def _update(session: Session, shape: Set[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows of the same columns by their ids; those that get a state have ended now."""
-    values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in shape - {"id"}}
+    session.connection().execute(
+        _update_of(frozenset(shape)), [{f"new_{name}": value for name, value in row.items()} for row in rows]
+    )
+
+
+@cache
+def _update_of(shape: Set[str]) -> sa.Update:
+    """Writes rows of the same columns by their ids; those that get a state have ended now."""
+    values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in sorted(shape - {"id"})}
     if "state" in shape:
         values["completed_at"] = db_now()
-    session.connection().execute(
-        sa.update(Execution).where(Execution.id == sa.bindparam("new_id")).values(values),
-        [{f"new_{name}": value for name, value in row.items()} for row in rows],
-    )
+    return sa.update(table_of(Execution)).where(Execution.id == sa.bindparam("new_id")).values(values)
 
 
 def _success(execution: Any, answer: Answer, job: Job, salvaged: bool) -> dict[str, Any]:
