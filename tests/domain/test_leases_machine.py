@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from shared import db
 from shared.domain import budgets, jobs, leases
@@ -67,10 +67,17 @@ class Engine(RuleBasedStateMachine):
         db.offset_clock(0)
         self.ended: dict[Any, str] = {}  # execution id: its terminal state when first seen
         self.held: dict[str, list[Lease]] = {name: [] for name in WORKERS}  # what each worker believes
+        self.newest: dict[int, Lease] = {}  # by job id, the lease that was handed out last, whatever its fence says
         self.answered = 0
         with db.transaction() as session:
             self.budget_id = budgets.create(session, self.caller.workspace_id, new_id(), Limits(max_tokens=CEILING))
         self.known: set[Any] = set()
+
+    @initialize()
+    def some_work_waits_and_somebody_has_begun(self) -> None:
+        """Or a short schedule would spend its steps on getting there."""
+        self.known.update(submit(self.caller, 3, budget_id=self.budget_id))
+        self._take(WORKERS[0], claim(WORKERS[0], limit=2))
 
     @rule(count=st.integers(1, 4), paid=st.booleans(), death=deaths)
     def submit(self, count: int, paid: bool, death: int | None) -> None:
@@ -80,7 +87,7 @@ class Engine(RuleBasedStateMachine):
     @rule(worker=workers, limit=st.integers(1, 4), quarantined=st.booleans(), death=deaths)
     def claim(self, worker: str, limit: int, quarantined: bool, death: int | None) -> None:
         with dying_after(death):
-            self.held[worker] += claim(worker, limit=limit, quarantined=quarantined)
+            self._take(worker, claim(worker, limit=limit, quarantined=quarantined))
 
     @rule(worker=workers, data=st.data())
     def hear_a_message_twice(self, worker: str, data: st.DataObject) -> None:
@@ -89,7 +96,7 @@ class Engine(RuleBasedStateMachine):
             named = data.draw(st.lists(st.sampled_from(ids), min_size=1, max_size=3))
             first, second = claim(worker, job_ids=named), claim(worker, job_ids=named)
             assert not {lease.job_id for lease in first} & {lease.job_id for lease in second}
-            self.held[worker] += first + second
+            self._take(worker, first + second)
 
     @rule(worker=workers, kind=st.sampled_from(["answer", "answer", "retry", "hang", "refused"]), death=deaths)
     def finish(self, worker: str, kind: str, death: int | None) -> None:
@@ -97,7 +104,7 @@ class Engine(RuleBasedStateMachine):
         if not self.held[worker]:
             return
         lease = self.held[worker].pop(0)
-        newest = self._is_newest(lease)
+        newest = self.newest[lease.job_id] is lease
         self.answered += 1
         outcome = {
             "answer": Answer(f"{lease.fence}:{self.answered}", 3, 2, 1),
@@ -201,7 +208,10 @@ class Engine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """However it went: live workers bring everything to its end, and no money stays reserved."""
+        rounds = 0
         while self._rows(sa.select(Job.id).where(Job.state.in_((State.QUEUED, State.RUNNING)))):
+            rounds += 1
+            assert rounds < 100, "it never ends"
             do_duties()
             db.offset_clock(db._clock_offset_seconds + 130)
             for quarantined in (False, True):
@@ -215,8 +225,11 @@ class Engine(RuleBasedStateMachine):
             for table in ("leases", "calls", "events", "jobs", "executions", "budgets", "schedules"):
                 session.execute(sa.text(f"DELETE FROM {table}"))
 
-    def _is_newest(self, lease: Lease) -> bool:
-        return (lease.fence,) in self._rows(sa.select(Job.fence).where(Job.id == lease.job_id))
+    def _take(self, worker: str, claimed: list[Lease]) -> None:
+        for lease in claimed:
+            assert lease.job_id not in self.newest or lease.fence > self.newest[lease.job_id].fence
+            self.newest[lease.job_id] = lease
+        self.held[worker] += claimed
 
     def _job(self, lease: Lease) -> Job:
         (job,) = self._rows(sa.select(Job).where(Job.id == lease.job_id))
