@@ -120,6 +120,8 @@ class Engine(RuleBasedStateMachine):
         assert after.attempts - before.attempts <= 1, "one outcome was written twice"
         if not newest or before.state in TERMINAL:
             assert (after.state, after.attempts) == (before.state, before.attempts), "a stale holder wrote"  # I2, I5
+        elif death is None:
+            assert after.attempts == before.attempts + 1
 
     @rule(worker=workers)
     def heartbeat(self, worker: str) -> None:
@@ -155,6 +157,14 @@ class Engine(RuleBasedStateMachine):
             swept = 1
         after = dict(self._rows(sa.select(Job.id, Job.losses).where(Job.id.in_(before))))
         assert after in ([{job_id: losses + 1 for job_id, losses in before.items()}] if swept else [before])
+
+    @rule(worker=workers, quarantined=st.booleans())
+    def another_takes_over_from_workers_that_slept(self, worker: str, quarantined: bool) -> None:
+        """What makes zombies: the sleepers still believe in their leases."""
+        db.offset_clock(db._clock_offset_seconds + 61)
+        with db.transaction() as session:
+            leases.sweep(session)
+        self._take(worker, claim(worker, limit=4, quarantined=quarantined))
 
     @rule(data=st.data(), death=deaths)
     def cancel(self, data: st.DataObject, death: int | None) -> None:
