@@ -1,0 +1,274 @@
+"""How fast the engine is, beside what else one could use, in the same run. Prints one JSON document.
+
+    make bench-engine            or            python -m benchmarks.engine --help
+
+It runs alone: PostgreSQL (durable), Redis and the provider stub are its own, in a temporary directory. Each
+measurement is a process of its own on a database of its own; contenders take turns, so that whatever else the
+machine does hits all of them. How to read it: docs/performance.md.
+"""
+
+import argparse
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import redis
+
+from benchmarks import stub
+from benchmarks.work import Measured
+from tests.servers import PostgresServer, RedisServer, free_port, temporary_directory, wait_until
+
+ROOT = Path(__file__).resolve().parents[1]
+KEY = "pm_the_key_of_the_benchmark"
+PARTS = ("submit", "finish", "claim")
+Contenders = Mapping[str, Callable[[], Measured]]
+
+
+def main() -> None:
+    options = _options()
+    with _servers(options.database) as place:
+        report: dict[str, Any] = {"machine": _machine(place)}
+        report["stub_ceiling_per_s"] = _stub_ceiling(place, options)
+        if "submit" in options.part:
+            report["submit"] = _submit(place, options)
+        if "finish" in options.part:
+            report["finish"] = {f"concurrency {n}": _finish(place, options, n) for n in options.concurrency}
+        if "claim" in options.part and place.postgres:
+            report["claim"] = place.measure("benchmarks.claims", "measure", **_claim_sizes(options))
+    print(json.dumps(report, indent=2))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.engine",
+        description=(__doc__ or "").split("\n")[0],
+        epilog="See docs/performance.md.",
+    )
+    add = parser.add_argument
+    add("--part", action="append", choices=PARTS, help="only this part; may be repeated (default: submit and finish)")
+    add("--jobs", type=int, default=3_000, help="executions per measurement of `finish` (%(default)s)")
+    add("--submit-jobs", type=int, default=10_000, help="executions per measurement of `submit` (%(default)s)")
+    add("--concurrency", type=int, nargs="+", default=[16, 64], help="calls in flight (16 64)")
+    add("--repeat", type=int, default=3, help="how often each contender is measured, in turns (%(default)s)")
+    add("--database", choices=("postgresql", "sqlite"), default="postgresql", help="ours; (%(default)s)")
+    add("--finished", type=int, default=10_000_000, help="finished jobs of the large table of `claim` (%(default)s)")
+    add("--queued", type=int, default=1_000_000, help="queued jobs of the large table of `claim` (%(default)s)")
+    add("--smoke", action="store_true", help="tiny sizes, once: does it run at all?")
+    chosen = parser.parse_args()
+    chosen.part = chosen.part or ["submit", "finish"]
+    if chosen.smoke:
+        chosen.jobs, chosen.submit_jobs, chosen.concurrency, chosen.repeat = 40, 40, [4], 1
+        chosen.finished, chosen.queued = 10_000, 5_000
+    return chosen
+
+
+# ---- the parts ------------------------------------------------------------------------------
+
+
+def _submit(place: "Place", options: argparse.Namespace) -> dict[str, Any]:
+    size = {"jobs": options.submit_jobs}
+    contenders: dict[str, Callable[[], Measured]] = {
+        "promptmill_http": lambda: place.ours("submit_over_http", **size),
+        "promptmill_database": lambda: place.ours("submit", **size),
+        "celery_delay": lambda: place.measure("benchmarks.celery_tasks", "submit", **size),
+    }
+    if place.postgres:
+        contenders["procrastinate_batch_defer"] = lambda: place.procrastinate("submit", **size)
+    others = [name for name in contenders if not name.startswith("promptmill")]
+    pairs = [(ours, other) for ours in ("promptmill_http", "promptmill_database") for other in others]
+    return _compare(contenders, pairs, options.repeat)
+
+
+def _finish(place: "Place", options: argparse.Namespace, concurrency: int) -> dict[str, Any]:
+    size = {"jobs": options.jobs, "concurrency": concurrency}
+    contenders: dict[str, Callable[[], Measured]] = {
+        "sdk_loop": lambda: place.measure("benchmarks.sdk_loop", "finish", **size),
+        "promptmill": lambda: place.ours("finish", **size),
+        "celery": lambda: place.measure("benchmarks.celery_tasks", "finish", **size),
+    }
+    if place.postgres:
+        contenders["procrastinate_sync"] = lambda: place.procrastinate("finish", sync=True, **size)
+        contenders["procrastinate_async"] = lambda: place.procrastinate("finish", sync=False, **size)
+    others = [name for name in contenders if name != "promptmill"]
+    return _compare(contenders, [("promptmill", other) for other in others], options.repeat)
+
+
+def _claim_sizes(options: argparse.Namespace) -> dict[str, int]:
+    return {"finished": options.finished, "queued": options.queued, "repeat": options.repeat}
+
+
+def _compare(contenders: Contenders, pairs: Sequence[tuple[str, str]], repeat: int) -> dict[str, Any]:
+    """Medians and spreads of throughputs, and of the ratios within each round."""
+    rounds: list[dict[str, Measured]] = []
+    for number in range(repeat):
+        rounds.append({})
+        for name, measure in contenders.items():
+            found = rounds[-1][name] = measure()
+            _say(f"round {number + 1} of {repeat}: {name} {_per_s(found):.0f}/s")
+    return {
+        "per_s": {name: _spread([_per_s(each[name]) for each in rounds]) for name in contenders},
+        "ratio": {
+            f"{ours} / {other}": _spread([_per_s(each[ours]) / _per_s(each[other]) for each in rounds])
+            for ours, other in pairs
+        },
+        "cpu_ms_each": {
+            name: _spread([1000 * (each[name]["cpu_seconds"] or 0) / each[name]["count"] for each in rounds])
+            for name in contenders
+        },
+    }
+
+
+def _per_s(measured: Measured) -> float:
+    return measured["count"] / measured["seconds"]
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    figures = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    return {name: float(f"{value:.4g}") for name, value in figures.items()}
+
+
+def _stub_ceiling(place: "Place", options: argparse.Namespace) -> float:
+    seconds = 0.2 if options.smoke else 3.0
+    measured = place.measure("benchmarks.stub", "ceiling", port=place.stub_port, concurrency=16, seconds=seconds)
+    return round(measured["count"] / measured["seconds"])
+
+
+# ---- where it runs --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Place:
+    """The servers, and a directory for what is written beside them."""
+
+    directory: Path
+    postgres: PostgresServer | None  # None: ours on SQLite, and no Procrastinate
+    redis: RedisServer
+    stub_port: int
+
+    def ours(self, function: str, **arguments: Any) -> Measured:
+        url = self._copy("promptmill", lambda url: self._run(["-m", "app.admin", "release"], url))
+        return self.measure("benchmarks.promptmill", function, url, **arguments)
+
+    def procrastinate(self, function: str, **arguments: Any) -> Measured:
+        module = "benchmarks.procrastinate_tasks"
+        url = self._copy("procrastinate", lambda url: self.measure(module, "prepare", url))
+        return self.measure(module, function, url, **arguments)
+
+    def measure(self, module: str, function: str, url: str = "", **arguments: Any) -> Any:
+        """What the function returns, in a process of its own."""
+        return json.loads(self._run(["-m", "benchmarks.work", module, function, json.dumps(arguments)], url))
+
+    def _copy(self, name: str, prepare: Callable[[str], object]) -> str:
+        """The URL of a new database, a copy of one that is prepared once."""
+        if self.postgres is None:
+            template, copy = self.directory / f"{name}.template.db", self.directory / f"{name}.db"
+            if not template.exists():
+                prepare(f"sqlite:///{template}")
+            for old in self.directory.glob(f"{name}.db*"):
+                old.unlink()
+            shutil.copy(template, copy)
+            return f"sqlite:///{copy}"
+        template, copy = f"{name}_template", f"{name}_copy"
+        with psycopg.connect(self.postgres.url, autocommit=True) as connection:
+            known = connection.execute("SELECT datname FROM pg_database WHERE datname = %s", (template,)).fetchone()
+            if known is None:
+                connection.execute(f"CREATE DATABASE {template}".encode())
+                prepare(_named(self.postgres.url, template))
+            connection.execute(f"DROP DATABASE IF EXISTS {copy}".encode())
+            connection.execute(f"CREATE DATABASE {copy} TEMPLATE {template}".encode())
+            connection.execute("CHECKPOINT")  # not in the middle of a measurement
+        return _named(self.postgres.url, copy)
+
+    def _run(self, command: Sequence[str], url: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *command], cwd=ROOT, env=self._environment(url), stdout=subprocess.PIPE, check=True
+        )
+        return done.stdout.decode()
+
+    def _environment(self, url: str) -> dict[str, str]:
+        ours = ("PROMPTMILL_", "OPENAI_")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        return {
+            **inherited,
+            "PYTHONPATH": str(ROOT),
+            "PROMPTMILL_HOME": str(self.directory),
+            "PROMPTMILL_DATABASE_URL": url or f"sqlite:///{self.directory}/unused.db",
+            "PROMPTMILL_REDIS_URL": self.redis.url,
+            "PROMPTMILL_API_KEY": KEY,
+            "OPENAI_BASE_URL": f"http://127.0.0.1:{self.stub_port}/v1",
+            "OPENAI_API_KEY": "none",
+        }
+
+
+@contextlib.contextmanager
+def _servers(database: str) -> Iterator[Place]:
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(temporary_directory())
+        port = free_port()
+        answering = subprocess.Popen([sys.executable, "-m", "benchmarks.stub", str(port)], cwd=ROOT)
+        stack.callback(answering.wait)
+        stack.callback(answering.terminate)
+        broker = RedisServer(directory / "redis")
+        stack.callback(broker.kill)
+        broker.start()
+        postgres = None
+        if database == "postgresql":
+            postgres = PostgresServer(directory)
+            stack.callback(postgres.stop)
+        place = Place(directory, postgres, broker, port)
+        wait_until(lambda: _answers(port), "the stub answers")
+        yield place
+
+
+def _answers(port: int) -> bool:
+    try:
+        return stub.ceiling(port, concurrency=1, seconds=0)["count"] == 1
+    except OSError:
+        return False
+
+
+def _named(url: str, database: str) -> str:
+    return url.replace("/template_of_tests?", f"/{database}?")
+
+
+def _machine(place: Place) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "redis": redis.Redis.from_url(place.redis.url).info("server")["redis_version"],
+        **{name: importlib.metadata.version(name) for name in ("openai", "celery", "procrastinate", "sqlalchemy")},
+    }
+    if place.postgres:
+        with psycopg.connect(place.postgres.url) as connection:
+            for name in ("server_version", "fsync", "synchronous_commit", "full_page_writes", "shared_buffers"):
+                row = connection.execute(f"SHOW {name}".encode()).fetchone()
+                described[f"postgresql_{name}"] = row and row[0]
+    return described
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
