@@ -8,10 +8,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Each process of a stack would compile our modules anew; so would each of the many that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install up demo test check lint types lock clean
+.PHONY: help install up demo test check lint types bench-engine lock clean
 
 help: ## print this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  settings: DB=sqlite|postgres  PORT=8000  WORKERS=2  CONCURRENCY=16  SEED=0  PROMPTMILL_HOME=.promptmill"
 
 $(VENV)/.installed: requirements-dev.lock
@@ -41,10 +41,20 @@ lint: install
 types: install
 	@$(BIN)/mypy
 
+.venv-bench/.installed: requirements-bench.lock
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/pip install -qq --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: -r requirements-bench.lock
+	@touch $@
+
+bench-engine: .venv-bench/.installed ## measure the engine beside what else one could use; JSON (BENCH=--help)
+	@exec .venv-bench/bin/python -m benchmarks.engine $(BENCH)
+
 lock: ## write the lock files anew from setup.cfg   (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header setup.cfg -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --extra embedded --extra dev \
 		-c requirements.lock setup.cfg -o requirements-dev.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --extra embedded --extra bench \
+		-c requirements-dev.lock setup.cfg -o requirements-bench.lock
 
 clean: ## remove .venv and local state
-	rm -rf $(VENV) .promptmill .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-bench .promptmill .mypy_cache .ruff_cache .pytest_cache

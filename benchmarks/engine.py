@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import redis
 
@@ -31,7 +32,7 @@ from tests.servers import PostgresServer, RedisServer, free_port, temporary_dire
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = "pm_the_key_of_the_benchmark"
-PARTS = ("submit", "finish", "claim")
+PARTS = ("submit", "finish", "profile", "claim")
 Contenders = Mapping[str, Callable[[], Measured]]
 
 
@@ -44,8 +45,11 @@ def main() -> None:
             report["submit"] = _submit(place, options)
         if "finish" in options.part:
             report["finish"] = {f"concurrency {n}": _finish(place, options, n) for n in options.concurrency}
+        if "profile" in options.part:
+            size = {"jobs": options.jobs, "concurrency": options.concurrency[0]}
+            report["profile"] = place.measure("benchmarks.promptmill", "profile", place.database("promptmill"), **size)
         if "claim" in options.part and place.postgres:
-            report["claim"] = place.measure("benchmarks.claims", "measure", **_claim_sizes(options))
+            report["claim"] = _claim(place, options)
     print(json.dumps(report, indent=2))
 
 
@@ -61,7 +65,7 @@ def _options() -> argparse.Namespace:
     add("--submit-jobs", type=int, default=10_000, help="executions per measurement of `submit` (%(default)s)")
     add("--concurrency", type=int, nargs="+", default=[16, 64], help="calls in flight (16 64)")
     add("--repeat", type=int, default=3, help="how often each contender is measured, in turns (%(default)s)")
-    add("--database", choices=("postgresql", "sqlite"), default="postgresql", help="ours; (%(default)s)")
+    add("--database", choices=("postgresql", "sqlite"), default="postgresql", help="what ours runs on (%(default)s)")
     add("--finished", type=int, default=10_000_000, help="finished jobs of the large table of `claim` (%(default)s)")
     add("--queued", type=int, default=1_000_000, help="queued jobs of the large table of `claim` (%(default)s)")
     add("--smoke", action="store_true", help="tiny sizes, once: does it run at all?")
@@ -104,16 +108,40 @@ def _finish(place: "Place", options: argparse.Namespace, concurrency: int) -> di
     return _compare(contenders, [("promptmill", other) for other in others], options.repeat)
 
 
-def _claim_sizes(options: argparse.Namespace) -> dict[str, int]:
-    return {"finished": options.finished, "queued": options.queued, "repeat": options.repeat}
+def _claim(place: "Place", options: argparse.Namespace) -> dict[str, Any]:
+    """How long a claim takes in a small and in a large table of jobs, in turns."""
+    sizes = {"small": (10_000, 10_000), "large": (options.finished, options.queued)}
+    urls = {}
+    for name, (finished, queued) in sizes.items():
+        urls[name] = place.database(f"claim_{name}")
+        size = {"finished": finished, "queued": queued, "repeat": options.repeat}
+        took = place.measure("benchmarks.claims", "fill", urls[name], **size)
+        _say(f"{finished:,} finished and {queued:,} queued jobs inserted in {took['seconds']} s")
+    rounds = [
+        {name: place.measure("benchmarks.claims", "measure", url) for name, url in urls.items()}
+        for _ in range(options.repeat)
+    ]
+    return {
+        name: {
+            "finished": sizes[name][0],
+            "queued": sizes[name][1],
+            **{figure: _spread([each[name][figure] for each in rounds]) for figure in ("p50_ms", "p95_ms")},
+        }
+        for name in sizes
+    } | {
+        f"ratio_{figure}": _spread([each["large"][f"{figure}_ms"] / each["small"][f"{figure}_ms"] for each in rounds])
+        for figure in ("p50", "p95")
+    }
 
 
 def _compare(contenders: Contenders, pairs: Sequence[tuple[str, str]], repeat: int) -> dict[str, Any]:
     """Medians and spreads of throughputs, and of the ratios within each round."""
     rounds: list[dict[str, Measured]] = []
+    busy: list[float] = []
     for number in range(repeat):
         rounds.append({})
         for name, measure in contenders.items():
+            busy.append(psutil.cpu_percent(interval=0.5))
             found = rounds[-1][name] = measure()
             _say(f"round {number + 1} of {repeat}: {name} {_per_s(found):.0f}/s")
     return {
@@ -126,6 +154,8 @@ def _compare(contenders: Contenders, pairs: Sequence[tuple[str, str]], repeat: i
             name: _spread([1000 * (each[name]["cpu_seconds"] or 0) / each[name]["count"] for each in rounds])
             for name in contenders
         },
+        # What others used of the machine just before each measurement: figures from a busy one mean little.
+        "busy_before_percent": _spread(busy),
     }
 
 
@@ -157,29 +187,32 @@ class Place:
     stub_port: int
 
     def ours(self, function: str, **arguments: Any) -> Measured:
-        url = self._copy("promptmill", lambda url: self._run(["-m", "app.admin", "release"], url))
-        return self.measure("benchmarks.promptmill", function, url, **arguments)
+        return self.measure("benchmarks.promptmill", function, self.database("promptmill"), **arguments)
+
+    def database(self, name: str) -> str:
+        """The URL of an empty database of ours; one of that name that was there before is gone."""
+        return self._copy("promptmill", name, lambda url: self._run(["-m", "app.admin", "release"], url))
 
     def procrastinate(self, function: str, **arguments: Any) -> Measured:
         module = "benchmarks.procrastinate_tasks"
-        url = self._copy("procrastinate", lambda url: self.measure(module, "prepare", url))
+        url = self._copy("procrastinate", "procrastinate", lambda url: self.measure(module, "prepare", url))
         return self.measure(module, function, url, **arguments)
 
     def measure(self, module: str, function: str, url: str = "", **arguments: Any) -> Any:
         """What the function returns, in a process of its own."""
         return json.loads(self._run(["-m", "benchmarks.work", module, function, json.dumps(arguments)], url))
 
-    def _copy(self, name: str, prepare: Callable[[str], object]) -> str:
+    def _copy(self, kind: str, name: str, prepare: Callable[[str], object]) -> str:
         """The URL of a new database, a copy of one that is prepared once."""
         if self.postgres is None:
-            template, copy = self.directory / f"{name}.template.db", self.directory / f"{name}.db"
-            if not template.exists():
-                prepare(f"sqlite:///{template}")
+            original, file = self.directory / f"{kind}.template.db", self.directory / f"{name}.db"
+            if not original.exists():
+                prepare(f"sqlite:///{original}")
             for old in self.directory.glob(f"{name}.db*"):
                 old.unlink()
-            shutil.copy(template, copy)
-            return f"sqlite:///{copy}"
-        template, copy = f"{name}_template", f"{name}_copy"
+            shutil.copy(original, file)
+            return f"sqlite:///{file}"
+        template, copy = f"{kind}_template", f"{name}_copy"
         with psycopg.connect(self.postgres.url, autocommit=True) as connection:
             known = connection.execute("SELECT datname FROM pg_database WHERE datname = %s", (template,)).fetchone()
             if known is None:

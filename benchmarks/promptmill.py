@@ -1,40 +1,72 @@
 """Promptmill itself: the API, the domain and the worker as they are deployed."""
 
+import contextlib
+import http.client
+import json
 import os
 import subprocess
 import sys
 import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import sqlalchemy as sa
 
+from benchmarks import profiles
 from benchmarks.work import MODEL, Measured, messages
 from shared import db
 from shared.domain import executions, providers
 from shared.domain.executions import NewExecution
 from shared.domain.tenants import Caller, authenticate
 from shared.models import OPEN_STATES, Execution, Job, Queue, WorkerProcess
-from tests.servers import wait_until
+from tests.servers import free_port, wait_until
 
+PROMPT = {
+    "messages": [{"role": "system", "content": messages(0)[0]["content"]}, {"role": "user", "content": "{{ ticket }}"}],
+    "model": {"provider": "openai", "model_name": MODEL},
+    "set_active": True,
+}
 WARM = "warm-up"  # the correlation id of what is not counted
 
 
 def finish(*, jobs: int, concurrency: int) -> Measured:
     """From the first start to the last end, by the rows' own times: one worker, everything queued before."""
+    with _warm_worker(concurrency) as worker:
+        cpu_started = _cpu_seconds(worker)
+        _work_off(jobs)
+        cpu_seconds = _cpu_seconds(worker) - cpu_started
+    return {"count": jobs, "seconds": _span_seconds(jobs), "cpu_seconds": cpu_seconds}
+
+
+def profile(*, jobs: int, concurrency: int) -> dict[str, Any]:
+    """Where the worker's time goes meanwhile."""
+    with _warm_worker(concurrency) as worker:
+        output = Path(os.environ["PROMPTMILL_HOME"], "worker.profile")
+        return profiles.sampled(worker, lambda: _work_off(jobs), output)
+
+
+@contextlib.contextmanager
+def _warm_worker(concurrency: int) -> Iterator[int]:
+    """The process id of a worker that has its threads and connections."""
     worker = start_worker(concurrency)
     try:
         wait_until(_has_checked_in, "the worker is there")
         enqueue(planned(4 * concurrency, correlation_id=WARM))
         wait_until(_is_idle, "the worker is warm", every=0.1)
-        cpu_started = _cpu_seconds(worker.pid)
-        enqueue(planned(jobs))
-        wait_until(_is_idle, "every job has ended", seconds=600, every=0.1)
-        cpu_seconds = _cpu_seconds(worker.pid) - cpu_started
+        yield worker.pid
     finally:
         worker.terminate()
         worker.wait()
-    return {"count": jobs, "seconds": _span_seconds(jobs), "cpu_seconds": cpu_seconds}
+
+
+def _work_off(jobs: int) -> None:
+    enqueue(planned(jobs))
+    wait_until(_is_idle, "every job has ended", seconds=600, every=0.1)
 
 
 def start_worker(concurrency: int) -> "subprocess.Popen[bytes]":
@@ -86,6 +118,60 @@ def submit(*, jobs: int) -> Measured:
         "seconds": time.monotonic() - started,
         "cpu_seconds": time.process_time() - cpu_started,
     }
+
+
+def submit_over_http(*, jobs: int, clients: int = 8) -> Measured:
+    """The same through the API, with its two processes; nobody consumes."""
+    port = free_port()
+    server = _start_api(port)
+    try:
+        wait_until(lambda: _is_up(port), "the API answers")
+        _ask(port, "PUT", "/v1/prompts/triage", PROMPT)
+        _submit_share(port, range(100))
+        shares = [range(first, jobs, clients) for first in range(clients)]
+        with ThreadPoolExecutor(clients) as pool:
+            started = time.monotonic()
+            list(pool.map(partial(_submit_share, port), shares))
+            seconds = time.monotonic() - started
+    finally:
+        server.terminate()
+        server.wait()
+    return {"count": jobs, "seconds": seconds, "cpu_seconds": None}
+
+
+def _submit_share(port: int, numbers: Sequence[int]) -> None:
+    """SWITCH HERE once there is `POST /v1/executions:batch`: one request of {"items": [...]} for a share, and
+    two clients instead of eight."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    for number in numbers:
+        _ask(port, "POST", "/v1/executions:submit", _item(number), connection)
+
+
+def _item(number: int) -> dict[str, Any]:
+    return {"prompt_name": "triage", "variables": {"ticket": messages(number)[1]["content"]}}
+
+
+def _ask(port: int, method: str, path: str, body: Any, connection: http.client.HTTPConnection | None = None) -> None:
+    connection = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    headers = {"X-API-Key": os.environ["PROMPTMILL_API_KEY"], "Content-Type": "application/json"}
+    connection.request(method, path, json.dumps(body), headers)
+    answer = connection.getresponse()
+    text = answer.read()
+    assert answer.status < 300, text
+
+
+def _start_api(port: int) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "gunicorn", "-c", "deploy/gunicorn.conf.py", "app.wsgi:application"]
+    with Path(os.environ["PROMPTMILL_HOME"], "api.log").open("wb") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PORT": str(port)})
+
+
+def _is_up(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def _has_checked_in() -> bool:
