@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import openai
 import redis
@@ -31,13 +32,13 @@ _ended = 0
 
 
 @app.task(name="benchmarks.ask")
-def ask(number: int, content: list[dict[str, str]], count: int = 0) -> None:
+def ask(number: int, content: list[Any], count: int = 0) -> None:
     """One call. The last of `count` counted ones reports how long all of them took."""
     global _first, _ended
     if count and _first is None:
         with _lock:
             _first = _first or (time.monotonic(), time.process_time())
-    answer = _client.chat.completions.create(model=MODEL, messages=content)  # type: ignore[arg-type]
+    answer = _client.chat.completions.create(model=MODEL, messages=content)
     assert answer.choices[0].message.content is not None
     with _lock:
         _ended += 1

@@ -10,6 +10,7 @@ machine does hits all of them. How to read it: docs/performance.md.
 import argparse
 import contextlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -48,7 +49,7 @@ def main() -> None:
         if "profile" in options.part:
             size = {"jobs": options.jobs, "concurrency": options.concurrency[0]}
             report["profile"] = place.measure("benchmarks.promptmill", "profile", place.database("promptmill"), **size)
-        if "claim" in options.part and place.postgres:
+        if "claim" in options.part:
             report["claim"] = _claim(place, options)
     print(json.dumps(report, indent=2))
 
@@ -74,6 +75,8 @@ def _options() -> argparse.Namespace:
     if chosen.smoke:
         chosen.jobs, chosen.submit_jobs, chosen.concurrency, chosen.repeat = 40, 40, [4], 1
         chosen.finished, chosen.queued = 10_000, 5_000
+    if "claim" in chosen.part and chosen.database == "sqlite":
+        parser.error("claim: its tables are made in PostgreSQL")
     return chosen
 
 
@@ -87,7 +90,7 @@ def _submit(place: "Place", options: argparse.Namespace) -> dict[str, Any]:
         "promptmill_database": lambda: place.ours("submit", **size),
         "celery_delay": lambda: place.measure("benchmarks.celery_tasks", "submit", **size),
     }
-    if place.postgres:
+    if place.has_procrastinate:
         contenders["procrastinate_batch_defer"] = lambda: place.procrastinate("submit", **size)
     others = [name for name in contenders if not name.startswith("promptmill")]
     pairs = [(ours, other) for ours in ("promptmill_http", "promptmill_database") for other in others]
@@ -101,7 +104,7 @@ def _finish(place: "Place", options: argparse.Namespace, concurrency: int) -> di
         "promptmill": lambda: place.ours("finish", **size),
         "celery": lambda: place.measure("benchmarks.celery_tasks", "finish", **size),
     }
-    if place.postgres:
+    if place.has_procrastinate:
         contenders["procrastinate_sync"] = lambda: place.procrastinate("finish", sync=True, **size)
         contenders["procrastinate_async"] = lambda: place.procrastinate("finish", sync=False, **size)
     others = [name for name in contenders if name != "promptmill"]
@@ -185,6 +188,11 @@ class Place:
     postgres: PostgresServer | None  # None: ours on SQLite, and no Procrastinate
     redis: RedisServer
     stub_port: int
+
+    @property
+    def has_procrastinate(self) -> bool:
+        """It knows PostgreSQL only, and is installed for this benchmark alone."""
+        return self.postgres is not None and importlib.util.find_spec("procrastinate") is not None
 
     def ours(self, function: str, **arguments: Any) -> Measured:
         return self.measure("benchmarks.promptmill", function, self.database("promptmill"), **arguments)
@@ -281,7 +289,7 @@ def _machine(place: Place) -> dict[str, Any]:
         "processor": _processor(),
         "python": platform.python_version(),
         "redis": redis.Redis.from_url(place.redis.url).info("server")["redis_version"],
-        **{name: importlib.metadata.version(name) for name in ("openai", "celery", "procrastinate", "sqlalchemy")},
+        **{name: _version(name) for name in ("openai", "celery", "procrastinate", "sqlalchemy")},
     }
     if place.postgres:
         with psycopg.connect(place.postgres.url) as connection:
@@ -289,6 +297,13 @@ def _machine(place: Place) -> dict[str, Any]:
                 row = connection.execute(f"SHOW {name}".encode()).fetchone()
                 described[f"postgresql_{name}"] = row and row[0]
     return described
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

@@ -7,6 +7,7 @@ one batch, finished jobs kept (as we keep ours). Both kinds of task that it know
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import openai
 import procrastinate
@@ -43,7 +44,7 @@ def submit(*, jobs: int) -> Measured:
     app = procrastinate.App(connector=procrastinate.SyncPsycopgConnector(conninfo=database_url()))
 
     @app.task(queue="bench")
-    def ask(content: list[dict[str, str]]) -> None:
+    def ask(content: list[Any]) -> None:
         pass
 
     arguments = [{"content": messages(number)} for number in range(jobs)]
@@ -83,7 +84,7 @@ def _sync_task(app: procrastinate.App) -> procrastinate.tasks.Task:
     client = openai.OpenAI(max_retries=0)
 
     @app.task
-    def ask(content: list[dict[str, str]]) -> None:
+    def ask(content: list[Any]) -> None:
         answer = client.chat.completions.create(model=MODEL, messages=content)
         assert answer.choices[0].message.content is not None
 
@@ -94,7 +95,7 @@ def _async_task(app: procrastinate.App) -> procrastinate.tasks.Task:
     client = openai.AsyncOpenAI(max_retries=0)
 
     @app.task
-    async def ask(content: list[dict[str, str]]) -> None:
+    async def ask(content: list[Any]) -> None:
         answer = await client.chat.completions.create(model=MODEL, messages=content)
         assert answer.choices[0].message.content is not None
 

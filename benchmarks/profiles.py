@@ -1,28 +1,37 @@
-"""Where the CPU time of a worker process goes, sampled by py-spy while it works off a full queue."""
+"""Where the time of a worker process goes, sampled by py-spy while it works off a full queue.
+
+Only the thread that holds the interpreter counts: of that there is one, whatever the number of slots.
+"""
 
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+RATE = 200  # samples per second
 _FRAME = re.compile(r"^(?P<function>\S+) \((?P<file>[^:)]+)(:\d+)?\)$")
 
 
 def sampled(pid: int, work: Callable[[], object], output: Path) -> dict[str, Any]:
     """Do the work while the process is sampled. Needs the right to trace it (root, or ptrace_scope 0)."""
     sampler = Path(sys.executable).with_name("py-spy")
-    options = ["--format", "raw", "--threads", "--rate", "200", "--duration", "600", "--output", str(output)]
-    sampling = subprocess.Popen([sampler, "record", "--pid", str(pid), *options], stdout=subprocess.DEVNULL)
+    options = ["--gil", "--threads", "--format", "raw", "--duration", "600", "--output", str(output)]
+    started = time.monotonic()
+    sampling = subprocess.Popen(
+        [sampler, "record", "--pid", str(pid), "--rate", str(RATE), *options], stdout=subprocess.DEVNULL
+    )
     try:
         work()
     finally:
         sampling.send_signal(signal.SIGINT)
         sampling.wait()
-    return summary(output.read_text().splitlines())
+    found = summary(output.read_text().splitlines())
+    return {"interpreter_busy_percent": round(100 * found["samples"] / RATE / (time.monotonic() - started)), **found}
 
 
 def summary(lines: Iterable[str], *, top: int = 30) -> dict[str, Any]:

@@ -191,7 +191,8 @@ def _span_seconds(jobs: int) -> float:
                 Execution.correlation_id.is_(None), Execution.state == "succeeded"
             )
         ).one()
-    assert ended == jobs, f"{ended} of {jobs} succeeded"
+    if first is None or last is None or ended != jobs:
+        raise AssertionError(f"{ended} of {jobs} succeeded")
     return float((last - first).total_seconds())
 
 

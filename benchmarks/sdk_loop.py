@@ -13,7 +13,7 @@ def finish(*, jobs: int, concurrency: int) -> Measured:
     client = openai.OpenAI(max_retries=0)
 
     def ask(number: int) -> str | None:
-        answer = client.chat.completions.create(model=MODEL, messages=messages(number))  # type: ignore[arg-type]
+        answer = client.chat.completions.create(model=MODEL, messages=messages(number))
         return answer.choices[0].message.content
 
     with ThreadPoolExecutor(concurrency) as pool:

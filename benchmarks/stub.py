@@ -36,7 +36,7 @@ _ANSWER = (
 )
 
 
-class _Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._read = b""
 
@@ -104,7 +104,7 @@ def _request() -> bytes:
 
 
 async def _serve(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(_Connection, "127.0.0.1", port, backlog=1024)
+    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", port, backlog=1024)
     await server.serve_forever()
 
 

@@ -26,7 +26,8 @@ class Measured(TypedDict):
     cpu_seconds: float | None
 
 
-def messages(number: int) -> list[dict[str, str]]:
+def messages(number: int) -> list[Any]:
+    """As the SDK takes them."""
     ticket = f"Ticket {number}: my card was charged twice for the same invoice and nobody answers my mail."
     return [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": ticket}]
 
