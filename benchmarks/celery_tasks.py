@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import openai
 import redis
 from celery import Celery
 
-from benchmarks.work import MODEL, Measured, messages
+from benchmarks.work import MODEL, Clock, Measured, messages
 from tests.servers import wait_until
 
 GATED = "bench"  # nobody consumes it until the gate is opened
@@ -27,25 +26,23 @@ app.conf.update(
 )
 _client = openai.OpenAI(max_retries=0)
 _lock = threading.Lock()
-_first: tuple[float, float] | None = None  # wall clock and CPU seconds when the first counted task began
+_clock: Clock | None = None  # made when the first counted task begins
 _ended = 0
 
 
 @app.task(name="benchmarks.ask")
 def ask(number: int, content: list[Any], count: int = 0) -> None:
     """One call. The last of `count` counted ones reports how long all of them took."""
-    global _first, _ended
-    if count and _first is None:
+    global _clock, _ended
+    if count and _clock is None:
         with _lock:
-            _first = _first or (time.monotonic(), time.process_time())
+            _clock = _clock or Clock()
     answer = _client.chat.completions.create(model=MODEL, messages=content)
     assert answer.choices[0].message.content is not None
     with _lock:
         _ended += 1
-        if count and _ended == count and _first is not None:
-            seconds, cpu_seconds = time.monotonic() - _first[0], time.process_time() - _first[1]
-            report: Measured = {"count": count, "seconds": seconds, "cpu_seconds": cpu_seconds}
-            _report().write_text(json.dumps(report))
+        if count and _ended == count and _clock is not None:
+            _report().write_text(json.dumps(_clock.measured(count)))
         if not count:
             _ended = 0
 
@@ -75,14 +72,10 @@ def submit(*, jobs: int) -> Measured:
     """`.delay` in a loop; nobody consumes."""
     redis.Redis.from_url(os.environ["PROMPTMILL_REDIS_URL"]).flushall()
     ask.delay(0, messages(0))
-    started, cpu_started = time.monotonic(), time.process_time()
+    clock = Clock()
     for number in range(jobs):
         ask.delay(number, messages(number))
-    return {
-        "count": jobs,
-        "seconds": time.monotonic() - started,
-        "cpu_seconds": time.process_time() - cpu_started,
-    }
+    return clock.measured(jobs)
 
 
 def _report() -> Path:

@@ -23,8 +23,8 @@ _ROWS_AT_ONCE = 1_000_000
 _FILL = """
 INSERT INTO jobs (workspace_id, kind, queue, subject_id, priority, state, run_at, attempts, losses, deferrals,
                   max_attempts, fence, cancel_requested, created_at, finished_at)
-SELECT %(workspace_id)s, 'execution', 'executions', uuidv7(), 5, %(state)s::text, clock_timestamp(), 0, 0, 0, 4, 0, false,
-       clock_timestamp(), CASE WHEN %(state)s::text = 'queued' THEN NULL ELSE clock_timestamp() END
+SELECT %(workspace_id)s, 'execution', 'executions', uuidv7(), 5, %(state)s::text, clock_timestamp(), 0, 0, 0, 4, 0,
+       false, clock_timestamp(), CASE WHEN %(state)s::text = 'queued' THEN NULL ELSE clock_timestamp() END
 FROM generate_series(1, %(count)s)
 """
 

@@ -153,9 +153,12 @@ def _compare(contenders: Contenders, pairs: Sequence[tuple[str, str]], repeat: i
             f"{ours} / {other}": _spread([_per_s(each[ours]) / _per_s(each[other]) for each in rounds])
             for ours, other in pairs
         },
-        "cpu_ms_each": {
-            name: _spread([1000 * (each[name]["cpu_seconds"] or 0) / each[name]["count"] for each in rounds])
-            for name in contenders
+        **{
+            f"{what}_ms_each": {
+                name: _spread([1000 * each[name][f"{what}_seconds"] / each[name]["count"] for each in rounds])  # type: ignore[literal-required]
+                for name in contenders
+            }
+            for what in ("cpu", "database_cpu")
         },
         # What others used of the machine just before each measurement: figures from a busy one mean little.
         "busy_before_percent": _spread(busy),

@@ -5,7 +5,6 @@ one batch, finished jobs kept (as we keep ours). Both kinds of task that it know
 """
 
 import asyncio
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +12,7 @@ import openai
 import procrastinate
 import psycopg
 
-from benchmarks.work import MODEL, Measured, database_url, messages
+from benchmarks.work import MODEL, Clock, Measured, database_url, messages
 
 # As long as the first counted job began, and the last was finished: its own rows say when.
 _SPAN = """
@@ -30,13 +29,13 @@ def prepare() -> None:
 
 
 def finish(*, jobs: int, concurrency: int, sync: bool) -> Measured:
-    cpu_seconds = asyncio.run(_finish(jobs, concurrency, sync))
+    measured = asyncio.run(_finish(jobs, concurrency, sync))
     with psycopg.connect(database_url()) as connection:
         row = connection.execute(_SPAN).fetchone()
     assert row is not None
     seconds, count = row
     assert count == jobs
-    return {"count": jobs, "seconds": float(seconds), "cpu_seconds": cpu_seconds}
+    return {**measured, "seconds": float(seconds)}
 
 
 def submit(*, jobs: int) -> Measured:
@@ -50,13 +49,9 @@ def submit(*, jobs: int) -> Measured:
     arguments = [{"content": messages(number)} for number in range(jobs)]
     with app.open():
         ask.batch_defer(*arguments[:10])
-        started, cpu_started = time.monotonic(), time.process_time()
+        clock = Clock()
         ask.batch_defer(*arguments)
-        return {
-            "count": jobs,
-            "seconds": time.monotonic() - started,
-            "cpu_seconds": time.process_time() - cpu_started,
-        }
+        return clock.measured(jobs)
 
 
 def _app(connections: int) -> procrastinate.App:
@@ -64,8 +59,8 @@ def _app(connections: int) -> procrastinate.App:
     return procrastinate.App(connector=connector)
 
 
-async def _finish(jobs: int, concurrency: int, sync: bool) -> float:
-    """Run warm-up jobs, then the counted ones; the CPU seconds of these."""
+async def _finish(jobs: int, concurrency: int, sync: bool) -> Measured:
+    """Run warm-up jobs, then the counted ones."""
     # The loop's own pool has few threads; a synchronous task would wait for one.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(concurrency))
     app = _app(min(concurrency, 32) + 2)
@@ -75,9 +70,9 @@ async def _finish(jobs: int, concurrency: int, sync: bool) -> float:
         await task.configure(queue="warm").batch_defer_async(*_arguments(4 * concurrency))
         await app.run_worker_async(queues=["warm"], **options)
         await task.configure(queue="bench").batch_defer_async(*_arguments(jobs))
-        cpu_started = time.process_time()
+        clock = Clock()
         await app.run_worker_async(queues=["bench"], **options)
-        return time.process_time() - cpu_started
+        return clock.measured(jobs)
 
 
 def _sync_task(app: procrastinate.App) -> procrastinate.tasks.Task:

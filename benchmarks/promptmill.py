@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
 import sqlalchemy as sa
 
 from benchmarks import profiles
-from benchmarks.work import MODEL, Measured, messages
+from benchmarks.work import MODEL, Clock, Measured, messages
 from shared import db
 from shared.domain import executions, providers
 from shared.domain.executions import NewExecution
@@ -37,17 +35,18 @@ WARM = "warm-up"  # the correlation id of what is not counted
 def finish(*, jobs: int, concurrency: int) -> Measured:
     """From the first start to the last end, by the rows' own times: one worker, everything queued before."""
     with _warm_worker(concurrency) as worker:
-        cpu_started = _cpu_seconds(worker)
-        _work_off(jobs)
-        cpu_seconds = _cpu_seconds(worker) - cpu_started
-    return {"count": jobs, "seconds": _span_seconds(jobs), "cpu_seconds": cpu_seconds}
+        enqueue(planned(jobs))
+        clock = Clock(worker)
+        _await_idle()
+        return clock.measured(jobs, seconds=_span_seconds(jobs))
 
 
 def profile(*, jobs: int, concurrency: int) -> dict[str, Any]:
     """Where the worker's time goes meanwhile."""
     with _warm_worker(concurrency) as worker:
         output = Path(os.environ["PROMPTMILL_HOME"], "worker.profile")
-        return profiles.sampled(worker, lambda: _work_off(jobs), output)
+        enqueue(planned(jobs))
+        return profiles.sampled(worker, _await_idle, output)
 
 
 @contextlib.contextmanager
@@ -64,8 +63,7 @@ def _warm_worker(concurrency: int) -> Iterator[int]:
         worker.wait()
 
 
-def _work_off(jobs: int) -> None:
-    enqueue(planned(jobs))
+def _await_idle() -> None:
     wait_until(_is_idle, "every job has ended", seconds=600, every=0.1)
 
 
@@ -111,13 +109,9 @@ def submit(*, jobs: int) -> Measured:
     """The database part of a bulk submit: one transaction, commit included."""
     enqueue(planned(100))
     new = planned(jobs)
-    started, cpu_started = time.monotonic(), time.process_time()
+    clock = Clock()
     enqueue(new)
-    return {
-        "count": jobs,
-        "seconds": time.monotonic() - started,
-        "cpu_seconds": time.process_time() - cpu_started,
-    }
+    return clock.measured(jobs)
 
 
 def submit_over_http(*, jobs: int, clients: int = 8) -> Measured:
@@ -130,13 +124,12 @@ def submit_over_http(*, jobs: int, clients: int = 8) -> Measured:
         _submit_share(port, range(100))
         shares = [range(first, jobs, clients) for first in range(clients)]
         with ThreadPoolExecutor(clients) as pool:
-            started = time.monotonic()
+            clock = Clock(server.pid)
             list(pool.map(partial(_submit_share, port), shares))
-            seconds = time.monotonic() - started
+            return clock.measured(jobs)
     finally:
         server.terminate()
         server.wait()
-    return {"count": jobs, "seconds": seconds, "cpu_seconds": None}
 
 
 def _submit_share(port: int, numbers: Sequence[int]) -> None:
@@ -194,8 +187,3 @@ def _span_seconds(jobs: int) -> float:
     if first is None or last is None or ended != jobs:
         raise AssertionError(f"{ended} of {jobs} succeeded")
     return float((last - first).total_seconds())
-
-
-def _cpu_seconds(pid: int) -> float:
-    used = psutil.Process(pid).cpu_times()
-    return float(used.user + used.system)

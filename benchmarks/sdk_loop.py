@@ -1,12 +1,11 @@
 """What a user writes without us: the SDK in a pool of threads. No database, no retry, nothing kept."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import openai
 
-from benchmarks.work import MODEL, Measured, messages
+from benchmarks.work import MODEL, Clock, Measured, messages
 
 
 def finish(*, jobs: int, concurrency: int) -> Measured:
@@ -18,11 +17,11 @@ def finish(*, jobs: int, concurrency: int) -> Measured:
 
     with ThreadPoolExecutor(concurrency) as pool:
         _warm_up(pool, concurrency, ask)
-        started, cpu_started = time.monotonic(), time.process_time()
+        clock = Clock()
         answers = sum(answer is not None for answer in pool.map(ask, range(jobs)))
-        seconds, cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
+        measured = clock.measured(jobs)
     assert answers == jobs
-    return {"count": jobs, "seconds": seconds, "cpu_seconds": cpu_seconds}
+    return measured
 
 
 def _warm_up(pool: ThreadPoolExecutor, concurrency: int, ask: object) -> None:

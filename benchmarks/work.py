@@ -9,7 +9,10 @@ import importlib
 import json
 import os
 import sys
+import time
 from typing import Any, TypedDict
+
+import psutil
 
 MODEL = "gpt-4o-mini"
 _INSTRUCTION = (
@@ -19,11 +22,12 @@ _INSTRUCTION = (
 
 
 class Measured(TypedDict):
-    """What one measurement found. `cpu_seconds` is that of the process that makes the calls."""
+    """What one measurement found. `cpu_seconds` is that of the process that does the work."""
 
     count: int
     seconds: float
-    cpu_seconds: float | None
+    cpu_seconds: float
+    database_cpu_seconds: float
 
 
 def messages(number: int) -> list[Any]:
@@ -35,6 +39,31 @@ def messages(number: int) -> list[Any]:
 def database_url() -> str:
     """As psycopg takes it."""
     return os.environ["PROMPTMILL_DATABASE_URL"].replace("postgresql+psycopg://", "postgresql://")
+
+
+class Clock:
+    """Wall and CPU time since it was made: of this process or another with its children, and of PostgreSQL."""
+
+    def __init__(self, pid: int | None = None) -> None:
+        self._process = psutil.Process(pid)
+        self._started = self._read()
+
+    def measured(self, count: int, *, seconds: float | None = None) -> Measured:
+        """`seconds`, where the work was timed more exactly elsewhere."""
+        wall, cpu, database = (now - then for now, then in zip(self._read(), self._started, strict=True))
+        return {
+            "count": count,
+            "seconds": wall if seconds is None else seconds,
+            "cpu_seconds": cpu,
+            "database_cpu_seconds": database,
+        }
+
+    def _read(self) -> tuple[float, float, float]:
+        # Children that have ended are in the times of the server that was their parent.
+        relatives = psutil.Process(os.getppid()).children(recursive=True)
+        database = sum(sum(each.cpu_times()[:4]) for each in relatives if each.name() == "postgres")
+        own = [self._process, *self._process.children(recursive=True)]
+        return time.monotonic(), sum(sum(each.cpu_times()[:2]) for each in own), database
 
 
 def main() -> None:
