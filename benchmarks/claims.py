@@ -17,8 +17,7 @@ from shared.domain import leases
 from shared.models import Queue
 
 AT_ONCE = 16
-CLAIMS = 200  # of one measurement
-WARM = 10  # the connection, the compiled statements, the first pages
+WARM = 10  # claims before those that count: the connection, the compiled statements, the first pages
 _ROWS_AT_ONCE = 1_000_000
 _FILL = """
 INSERT INTO jobs (workspace_id, kind, queue, subject_id, priority, state, run_at, attempts, losses, deferrals,
@@ -29,12 +28,12 @@ FROM generate_series(1, %(count)s)
 """
 
 
-def fill(*, finished: int, queued: int, repeat: int) -> dict[str, float]:
-    """Make the table, with what `repeat` measurements will claim besides; the seconds that it took."""
+def fill(*, finished: int, queued: int, claims: int, rounds: int) -> dict[str, float]:
+    """Make the table, with what `claims` in `rounds` measurements will take besides; the seconds that it took."""
     started = time.monotonic()
     _insert("succeeded", finished)
-    for _ in range(repeat):
-        enqueue(planned((CLAIMS + WARM) * AT_ONCE))
+    for _ in range(rounds):
+        enqueue(planned((WARM + claims) * AT_ONCE))
     _insert("queued", queued)
     with psycopg.connect(database_url(), autocommit=True) as connection:
         connection.execute("VACUUM (ANALYZE)")
@@ -42,11 +41,11 @@ def fill(*, finished: int, queued: int, repeat: int) -> dict[str, float]:
     return {"seconds": round(time.monotonic() - started)}
 
 
-def measure() -> dict[str, float]:
+def measure(*, claims: int) -> dict[str, float]:
     """Milliseconds of a claim of 16 jobs in its own transaction, commit included."""
     for _ in range(WARM):
         _claim()
-    taken = sorted(_claim() for _ in range(CLAIMS))
+    taken = sorted(_claim() for _ in range(claims))
     return {"p50_ms": statistics.median(taken), "p95_ms": statistics.quantiles(taken, n=20)[-1]}
 
 

@@ -14,7 +14,7 @@ import importlib.util
 import json
 import os
 import platform
-import shutil
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -69,12 +69,13 @@ def _options() -> argparse.Namespace:
     add("--database", choices=("postgresql", "sqlite"), default="postgresql", help="what ours runs on (%(default)s)")
     add("--finished", type=int, default=10_000_000, help="finished jobs of the large table of `claim` (%(default)s)")
     add("--queued", type=int, default=1_000_000, help="queued jobs of the large table of `claim` (%(default)s)")
+    add("--claims", type=int, default=200, help="claims per measurement of `claim` (%(default)s)")
     add("--smoke", action="store_true", help="tiny sizes, once: does it run at all?")
     chosen = parser.parse_args()
     chosen.part = chosen.part or ["submit", "finish"]
     if chosen.smoke:
         chosen.jobs, chosen.submit_jobs, chosen.concurrency, chosen.repeat = 40, 40, [4], 1
-        chosen.finished, chosen.queued = 10_000, 5_000
+        chosen.finished, chosen.queued, chosen.claims = 10_000, 5_000, 5
     if "claim" in chosen.part and chosen.database == "sqlite":
         parser.error("claim: its tables are made in PostgreSQL")
     return chosen
@@ -117,11 +118,11 @@ def _claim(place: "Place", options: argparse.Namespace) -> dict[str, Any]:
     urls = {}
     for name, (finished, queued) in sizes.items():
         urls[name] = place.database(f"claim_{name}")
-        size = {"finished": finished, "queued": queued, "repeat": options.repeat}
+        size = {"finished": finished, "queued": queued, "claims": options.claims, "rounds": options.repeat}
         took = place.measure("benchmarks.claims", "fill", urls[name], **size)
         _say(f"{finished:,} finished and {queued:,} queued jobs inserted in {took['seconds']} s")
     rounds = [
-        {name: place.measure("benchmarks.claims", "measure", url) for name, url in urls.items()}
+        {name: place.measure("benchmarks.claims", "measure", url, claims=options.claims) for name, url in urls.items()}
         for _ in range(options.repeat)
     ]
     return {
@@ -143,9 +144,10 @@ def _compare(contenders: Contenders, pairs: Sequence[tuple[str, str]], repeat: i
     busy: list[float] = []
     for number in range(repeat):
         rounds.append({})
-        for name, measure in contenders.items():
+        names = list(contenders)
+        for name in names[number % len(names) :] + names[: number % len(names)]:
             busy.append(psutil.cpu_percent(interval=0.5))
-            found = rounds[-1][name] = measure()
+            found = rounds[-1][name] = contenders[name]()
             _say(f"round {number + 1} of {repeat}: {name} {_per_s(found):.0f}/s")
     return {
         "per_s": {name: _spread([_per_s(each[name]) for each in rounds]) for name in contenders},
@@ -221,7 +223,8 @@ class Place:
                 prepare(f"sqlite:///{original}")
             for old in self.directory.glob(f"{name}.db*"):
                 old.unlink()
-            shutil.copy(original, file)
+            with contextlib.closing(sqlite3.connect(original)) as connection:
+                connection.execute("VACUUM INTO ?", (str(file),))
             return f"sqlite:///{file}"
         template, copy = f"{kind}_template", f"{name}_copy"
         with psycopg.connect(self.postgres.url, autocommit=True) as connection:

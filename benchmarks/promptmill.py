@@ -114,27 +114,27 @@ def submit(*, jobs: int) -> Measured:
     return clock.measured(jobs)
 
 
-def submit_over_http(*, jobs: int, clients: int = 8) -> Measured:
+def submit_over_http(*, jobs: int) -> Measured:
     """The same through the API, with its two processes; nobody consumes."""
     port = free_port()
     server = _start_api(port)
     try:
         wait_until(lambda: _is_up(port), "the API answers")
         _ask(port, "PUT", "/v1/prompts/triage", PROMPT)
-        _submit_share(port, range(100))
-        shares = [range(first, jobs, clients) for first in range(clients)]
+        # SWITCH HERE once there is POST /v1/executions:batch: `_submit_batch` for `_submit_singly` (one request of
+        # {"items": [_item(number), ...]} for each share), two clients, and no bound on the number.
+        submit_share, clients, jobs = _submit_singly, 8, min(jobs, 2_000)
+        submit_share(port, range(100))
         with ThreadPoolExecutor(clients) as pool:
             clock = Clock(server.pid)
-            list(pool.map(partial(_submit_share, port), shares))
+            list(pool.map(partial(submit_share, port), [range(first, jobs, clients) for first in range(clients)]))
             return clock.measured(jobs)
     finally:
         server.terminate()
         server.wait()
 
 
-def _submit_share(port: int, numbers: Sequence[int]) -> None:
-    """SWITCH HERE once there is `POST /v1/executions:batch`: one request of {"items": [...]} for a share, and
-    two clients instead of eight."""
+def _submit_singly(port: int, numbers: Sequence[int]) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     for number in numbers:
         _ask(port, "POST", "/v1/executions:submit", _item(number), connection)

@@ -7,28 +7,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from benchmarks import engine, profiles, stub
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_a_small_run_measures_every_contender_that_is_installed(database: str) -> None:
-    report = run("--smoke", "--part", "finish", "--part", "submit", "--database", database)
+def test_a_small_run_measures_every_contender_that_is_installed() -> None:
+    report = run("--smoke", "--database", "sqlite")
 
+    (finish,) = report["finish"].values()
     assert report["stub_ceiling_per_s"] > 0
-    assert set(report["finish"]["concurrency 4"]["per_s"]) >= {"sdk_loop", "promptmill", "celery"}
-    assert set(report["submit"]["per_s"]) >= {"promptmill_http", "promptmill_database", "celery_delay"}
-    assert report["finish"]["concurrency 4"]["ratio"]["promptmill / sdk_loop"]["median"] > 0
+    assert set(finish["per_s"]) == {"sdk_loop", "promptmill", "celery"}
+    assert set(report["submit"]["per_s"]) == {"promptmill_http", "promptmill_database", "celery_delay"}
+    assert finish["ratio"]["promptmill / sdk_loop"]["median"] > 0
 
 
-def test_it_runs_on_a_database_that_is_durable() -> None:
+def test_it_measures_a_postgresql_that_is_durable() -> None:
     report = run("--smoke", "--part", "claim")
 
-    machine = report["machine"]
-    assert [machine[f"postgresql_{name}"] for name in ("fsync", "synchronous_commit", "full_page_writes")] == ["on"] * 3
+    durable = ("fsync", "synchronous_commit", "full_page_writes")
+    assert [report["machine"][f"postgresql_{name}"] for name in durable] == ["on", "on", "on"]
     assert report["claim"]["large"]["p95_ms"]["median"] >= report["claim"]["large"]["p50_ms"]["median"] > 0
 
 
@@ -71,7 +69,7 @@ class Sent(asyncio.Transport):
         super().__init__()
         self.answers = 0
 
-    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+    def write(self, data: Any) -> None:
         self.answers += bytes(data).count(b"HTTP/1.1 200 OK")
 
 
