@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import platform
+import signal
 import sqlite3
 import statistics
 import subprocess
@@ -39,6 +40,7 @@ Contenders = Mapping[str, Callable[[], Measured]]
 
 def main() -> None:
     options = _options()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the servers end with it
     with _servers(options.database) as place:
         report: dict[str, Any] = {"machine": _machine(place)}
         report["stub_ceiling_per_s"] = _stub_ceiling(place, options)
@@ -238,10 +240,23 @@ class Place:
         return _named(self.postgres.url, copy)
 
     def _run(self, command: Sequence[str], url: str) -> str:
-        done = subprocess.run(
-            [sys.executable, *command], cwd=ROOT, env=self._environment(url), stdout=subprocess.PIPE, check=True
+        # A session of its own, so that nothing that it started outlives a run that is broken off.
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env=self._environment(url),
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
-        return done.stdout.decode()
+        try:
+            text, _ = process.communicate()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
+        return text.decode()
 
     def _environment(self, url: str) -> dict[str, str]:
         ours = ("PROMPTMILL_", "OPENAI_")
