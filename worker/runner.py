@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ import structlog
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
+from shared import metrics
 from shared.config import settings
 from shared.db import reading, transaction
 from shared.domain import jobs, leases
@@ -350,9 +351,12 @@ class Runner:
     def _forget(self, leases: Sequence[Lease]) -> None:
         """Free the slots of these, all at once: so that the next claim fills them all."""
         with self._lock:
-            for lease in leases:
-                self._running.pop(_key(lease), None)
+            found = [running for lease in leases if (running := self._running.pop(_key(lease), None)) is not None]
         self._wakeup.set()
+        now = time.monotonic()
+        for running in found:
+            if running.started_at is not None:
+                metrics.try_ended(str(running.lease.kind), now - running.started_at)
 
     def _give_back(self, left: Sequence[_Running]) -> None:
         try:
@@ -449,6 +453,10 @@ def record(steps: Mapping[JobKind, Step], group: Sequence[tuple[Lease, Any]]) ->
         held = leases.hold(session, [lease for lease, _ in newest.values()])
         if len(held) < len(newest):
             log.warning("stale_outcomes_dropped", job_ids=sorted(set(newest) - set(held)))
+        salvaged = sum(
+            job.state == State.QUEUED and not isinstance(newest[job_id][1], Canceled) for job_id, job in held.items()
+        )
+        retried: Counter[str] = Counter()
         by_kind: dict[JobKind, list[Done]] = defaultdict(list)
         for job_id, job in held.items():
             by_kind[JobKind(job.kind)].append(Done(job, newest[job_id][1]))
@@ -461,12 +469,14 @@ def record(steps: Mapping[JobKind, Step], group: Sequence[tuple[Lease, Any]]) ->
             if verdict.retry_in_seconds is not None and job.cancel_requested:
                 endings.append(jobs.Ending(job, State.CANCELED, tried=True))
             elif verdict.retry_in_seconds is not None:
+                retried[job.kind] += 1
                 job.attempts += 1
                 job.fence += 1  # this outcome is written: its lease has no second one to write
                 jobs.requeue(session, [job], delay_seconds=verdict.retry_in_seconds, error=verdict.error)
             else:
                 endings.append(jobs.Ending(job, verdict.state, verdict.error, verdict.message, tried=True))
         jobs.close(session, endings)
+    metrics.outcomes_recorded(dropped=len(newest) - len(held), salvaged=salvaged, retried=retried)
 
 
 def _crash(error: BaseException, lease: Lease) -> Failure:

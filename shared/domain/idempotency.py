@@ -11,8 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from shared import metrics
 from shared.config import settings
-from shared.db import db_now, insert_if_absent
+from shared.db import after_commit, db_now, insert_if_absent
 from shared.domain.tenants import Caller
 from shared.errors import BadRequest, FieldError, IdempotencyMismatch
 from shared.hashing import hash_of, sha256
@@ -46,6 +47,8 @@ def find(session: Session, wanted: Attempt) -> IdempotencyRecord | None:
     ).one_or_none()
     if record is not None and record.body_hash != wanted.body_hash:
         raise IdempotencyMismatch("the key was used with another body; choose a new key for a new request")
+    if record is not None:
+        metrics.idempotency_hit()
     return record
 
 
@@ -66,7 +69,10 @@ def begin(session: Session, wanted: Attempt) -> IdempotencyRecord | None:
         body_hash=wanted.body_hash,
         expires_at=db_now(settings().idempotency_hours * 3600),
     )
-    return None if inserted else find(session, wanted)
+    if not inserted:
+        return find(session, wanted)
+    after_commit(session, metrics.idempotency_miss)
+    return None
 
 
 def complete(

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
-from shared import messages
+from shared import messages, metrics
 from shared.db import IDS, after_commit, db_now
 from shared.domain import events
 from shared.domain.events import Change
@@ -142,6 +142,8 @@ def close(session: Session, endings: Sequence[Ending]) -> None:
         session.connection().execute(_CLOSE, values)
     for ending in endings:
         set_committed_value(ending.job, "state", ending.state)
+    ended = Counter((str(ending.job.kind), str(ending.state)) for ending in endings)
+    after_commit(session, lambda: metrics.jobs_completed(ended))
     drop_leases(session, [ending.job.id for ending in endings])
     _follow(session, [ending for ending in endings if ending.state != State.SUCCEEDED])
     _count_down(session, Counter(ending.job.barrier_id for ending in endings if ending.job.barrier_id))

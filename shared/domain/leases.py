@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
-from shared.db import IDS, db_now, insert_if_absent, is_postgres
+from shared import metrics
+from shared.db import IDS, after_commit, db_now, insert_if_absent, is_postgres
 from shared.domain import budgets, events, jobs
 from shared.domain.events import Change
 from shared.models import (
@@ -135,6 +136,7 @@ def renew(session: Session, owner: str, leases: Sequence[Lease], *, lease_second
         .returning(JobLease.job_id, JobLease.fence)
     ).all()
     held = frozenset((row.job_id, row.fence) for row in rows) & wanted
+    after_commit(session, lambda: metrics.leases_renewed(len(held)))
     ids = [job_id for job_id, _ in held]
     stopping = session.scalars(sa.select(Job.id).where(Job.id.in_(ids), Job.cancel_requested)).all()
     return Beat(held, frozenset(stopping))
@@ -192,6 +194,7 @@ def sweep(session: Session, *, batch: int = 500) -> Swept:
     )
     gone = set(session.scalars(sa.delete(JobLease).where(JobLease.job_id.in_(ordered)).returning(JobLease.job_id)))
     lost = [job for job in locked if job.id in gone]
+    after_commit(session, lambda: metrics.leases_reclaimed(len(lost)))
     for job in lost:
         job.losses += 1
     budgets.presume_paid(session, lost)
@@ -306,13 +309,19 @@ def _due(*, quarantined: bool) -> list[sa.ColumnElement[bool]]:
 def _lock_due(
     session: Session, queue: Queue, limit: int, job_ids: Sequence[int] | None, quarantined: bool
 ) -> list[Job]:
-    statement = _choose(is_postgres(session), job_ids is not None, quarantined)
-    return list(session.scalars(statement, {"queue": queue, "room": limit, "ids": job_ids or ()}))
+    postgres = is_postgres(session)
+    statement = _choose(postgres, job_ids is not None, quarantined)
+    rows = session.execute(statement, {"queue": queue, "room": limit, "ids": job_ids or ()}).all()
+    if not postgres:
+        return [job for (job,) in rows]
+    granted = [job for job, is_granted in rows if is_granted]
+    metrics.advisory_locks(attempts=len(rows), acquired=len(granted))
+    return granted
 
 
 # Built once each, here and below: to build a statement anew costs more than to run it.
 @cache
-def _choose(postgres: bool, by_id: bool, quarantined: bool) -> sa.Select[Job]:
+def _choose(postgres: bool, by_id: bool, quarantined: bool) -> sa.Select[Any]:
     due = (
         sa.select(Job.id)
         .where(Job.queue == sa.bindparam("queue"), *_due(quarantined=quarantined))
@@ -329,14 +338,17 @@ def _choose(postgres: bool, by_id: bool, quarantined: bool) -> sa.Select[Job]:
     # lock rows that it does not return; its scope is the transaction, so no pooled connection keeps it.
     chosen = due.cte("chosen").prefix_with("MATERIALIZED")
     granted = sa.func.pg_try_advisory_xact_lock(sa.literal(_LOCK_SPACE, sa.BigInteger) + chosen.c.id)
-    return sa.select(Job).join(chosen, chosen.c.id == Job.id).where(granted).order_by(Job.id)
+    return sa.select(Job, granted).join(chosen, chosen.c.id == Job.id).order_by(Job.id)
 
 
 def _take(session: Session, owner: str, affordable: Sequence[Job], lease_seconds: float) -> list[Lease]:
     connection = session.connection()
-    fences: dict[int, int] = dict(connection.execute(_RUN, {"ids": [job.id for job in affordable]}).all())
+    rows = connection.execute(_RUN, {"ids": [job.id for job in affordable]}).all()
+    fences: dict[int, int] = {row[0]: row[1] for row in rows}
     claimed = [job for job in affordable if job.id in fences]
     claimed.sort(key=lambda job: (job.priority, job.run_at, job.id))
+    waited = [(rows[0][2] - job.run_at).total_seconds() for job in claimed]
+    after_commit(session, lambda: metrics.jobs_claimed(affordable[0].queue, waited))
     connection.execute(_lease_for(lease_seconds), {"ids": list(fences), "owner": owner})
     for job in claimed:
         set_committed_value(job, "state", State.RUNNING)
@@ -349,7 +361,7 @@ _RUN = (
     sa.update(_JOBS)
     .where(_JOBS.c.id.in_(IDS), _JOBS.c.state == State.QUEUED)
     .values(state=State.RUNNING, fence=_JOBS.c.fence + 1)
-    .returning(_JOBS.c.id, _JOBS.c.fence)
+    .returning(_JOBS.c.id, _JOBS.c.fence, db_now())
 )
 
 

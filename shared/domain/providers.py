@@ -41,6 +41,7 @@ _CATALOGUE: Sequence[tuple[str, str, int, int, float, float, list[str] | None]] 
     ("simulated", "simulated-small", 128_000, 16_384, 0.15, 0.60, None),
     ("simulated", "simulated-large", 128_000, 16_384, 2.50, 10.00, None),
 )
+CATALOGUED = frozenset((provider, name) for provider, name, *_ in _CATALOGUE)
 _CATALOGUE_DATE = datetime(2026, 11, 1, tzinfo=UTC)
 
 

@@ -11,14 +11,14 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
-from shared import messages
+from shared import messages, metrics
 from shared.config import settings
 from shared.db import IDS, after_commit, db_now
 from shared.domain import budgets, events
 from shared.domain.budgets import Usage
 from shared.domain.events import Change
 from shared.domain.leases import Lease
-from shared.domain.providers import Quote, usd
+from shared.domain.providers import CATALOGUED, Quote, usd
 from shared.errors import ProviderError
 from shared.models import Execution, Job, Queue, State, table_of
 from worker.providers import Answer, Request, get_provider
@@ -114,6 +114,7 @@ def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
         books.lines.append(_line(job, execution, outcome, verdicts[job.id]))
     books.write(session)
     interactive = [str(item.job.subject_id) for item in done if item.job.queue == Queue.INTERACTIVE]
+    after_commit(session, lambda: _count(books.lines))
     after_commit(session, lambda: _report(books.lines, interactive))
     return verdicts
 
@@ -284,6 +285,21 @@ def _line(job: Job, execution: Any, outcome: Any, verdict: Verdict) -> tuple[str
     elif isinstance(outcome, Failure):
         fields |= {"error_type": outcome.code, "error_message": outcome.message}
     return ("execution_retry" if verdict.state == State.QUEUED else "execution"), fields
+
+
+def _count(lines: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Of the tries that ended in an answer or an error. Callers may name any model: only known ones get a label."""
+    metrics.calls_ended(
+        {
+            **fields,
+            "model_name": fields["model_name"]
+            if (fields["provider"], fields["model_name"]) in CATALOGUED
+            else metrics.OTHER_MODEL,
+            "outcome": fields.get("error_type", "succeeded"),
+        }
+        for _, fields in lines
+        if fields["status"] != State.CANCELED
+    )
 
 
 def _report(lines: Sequence[tuple[str, dict[str, Any]]], interactive: Sequence[str]) -> None:
