@@ -1,7 +1,7 @@
 """How the queues and the fleet are doing, computed from the rows at the moment of asking."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,89 +10,96 @@ from sqlalchemy.orm import Session
 
 from shared.config import settings
 from shared.db import db_now
-from shared.models import Job, JobLease, Queue, Schedule, State, WorkerProcess
+from shared.domain.leases import QUARANTINE_AFTER_LOSSES
+from shared.models import Event, Execution, Job, JobKind, JobLease, Queue, Schedule, State, WorkerProcess
 
 OVERDUE_SECONDS = 10.0  # due work that nobody consumes is tolerated for as long as a deploy takes to start
+RECENT_SECONDS = 3600.0
+RECENT_EVENTS = 5_000  # what is looked at for rates: at three events per execution, those of the last 1,600 or so
+# Written as literals: a database that plans before it knows the parameters can use the partial indexes all the same.
+_QUEUED = Job.state == sa.literal_column("'queued'")
+_FREE = Job.blocked_by.is_(None)  # with _QUEUED: what ix_jobs_claim holds
+_BLOCKED = Job.blocked_by.is_not(None)  # only queued jobs are, and ix_jobs_blocked_by holds them all
+_ENDED = {f"execution.{state}": state for state in (State.SUCCEEDED, State.FAILED, State.CANCELED)}
 
 
 def problems(session: Session) -> list[str]:
-    """Why work would not get done; empty when it would (I12)."""
-    consumed = consumers(session)
-    found = [
-        f"queue {queue} has due work and no worker consumes it"
-        for queue in _overdue_queues(session)
-        if not consumed[queue]
-    ]
+    """Why work would not get done, in the whole installation; empty when it would (I12)."""
+    found = [_unserved(queue) for queue in _without_consumer(_overdue_queues(session), consumers(session))]
     late = _sweep_late_seconds(session)
     if late is not None:
-        found.append(f"no sweep for {late:.0f} s; workers and beat are due to run one every few seconds")
+        found.append(_sweep_is_late(late))
     return found
 
 
 def snapshot(session: Session, workspace_id: uuid.UUID, *, warn_seconds: float) -> Mapping[str, Any]:
-    """Queue depth, leases and consumers. Counts are the workspace's; leases and workers are the fleet's."""
-    now = session.scalars(sa.select(db_now())).one()
-    rows = session.execute(
-        sa.select(Job.queue, Job.state, sa.func.count(), sa.func.min(Job.run_at))
-        .where(Job.workspace_id == workspace_id, Job.state.in_((State.QUEUED, State.RUNNING)))
-        .group_by(Job.queue, Job.state)
-    ).all()
-    depth = {queue.value: 0 for queue in Queue}
-    running = 0
-    oldest: float | None = None
-    for queue, state, count, first in rows:
-        if state == State.QUEUED:
-            depth[queue] += count
-            due_for = (now - first).total_seconds()
-            oldest = max(oldest or 0.0, due_for)
-        else:
-            running += count
-    leases = session.execute(
-        sa.select(
-            sa.func.count(),
-            sa.func.count().filter(JobLease.expires_at < db_now(warn_seconds), JobLease.expires_at >= db_now()),
-            sa.func.count().filter(JobLease.expires_at < db_now()),
-        ).select_from(JobLease)
-    ).one()
-    blocked = session.scalar(
-        sa.select(sa.func.count()).where(Job.workspace_id == workspace_id, Job.blocked_by.is_not(None))
-    )
-    return {
-        "queue_depth": depth,
-        "running": running,
-        "blocked_by_budget": blocked,
-        "oldest_due_seconds": oldest,
-        "leases": {"active": leases[0], "expiring_soon": leases[1], "stale": leases[2]},
+    """How the jobs of a workspace are doing, and whether the fleet works.
+
+    Every figure about jobs is the workspace's own (I10). Who consumes which queue and when the sweep ran is the
+    same for all. The cost grows with what is queued, never with what has ended.
+    """
+    waiting = _waiting(session, workspace_id)
+    running = _running_by_kind(session, workspace_id)
+    found = {
+        "queue_depth": {queue.value: sum(row.jobs for row in waiting if row.queue == queue) for queue in Queue},
+        "queue_depth_by_kind": {kind.value: sum(row.jobs for row in waiting if row.kind == kind) for kind in JobKind},
+        "running": sum(running.values()),
+        "running_by_kind": {kind.value: running.get(kind.value, 0) for kind in JobKind},
+        "by_status": {"queued": sum(row.jobs for row in waiting), "running": sum(running.values())},
+        "blocked_by_budget": sum(row.jobs for row in waiting if row.is_blocked),
+        "oldest_due_seconds": max((row.due_seconds for row in waiting if row.due_seconds is not None), default=None),
+        "oldest_queued_seconds": max((row.age_seconds for row in waiting), default=None),
+        "leases": _leases(session, workspace_id, warn_seconds),
+        **_recent(session, workspace_id),
         "consumers": consumers(session),
         "last_sweep_seconds_ago": sweep_age_seconds(session),
-        "warnings": problems(session),
     }
+    return found | {"warnings": _warnings(session, found, waiting, warn_seconds)}
 
 
 @dataclass(frozen=True)
 class FleetGauges:
-    """Over all workspaces: queued jobs by queue, live consumers by queue, leases."""
+    """Over all workspaces; the mappings are by queue."""
 
     depth: Mapping[str, int]
+    oldest_due_seconds: Mapping[str, float]
     consumers: Mapping[str, int]
     leases_active: int
     leases_expired: int
+    blocked: int
+    quarantined: int
+    dead: int
+    sweep_age_seconds: float | None
 
 
 def fleet_gauges(session: Session) -> FleetGauges:
-    queued = dict(
-        session.execute(
-            sa.select(Job.queue, sa.func.count()).where(Job.state == State.QUEUED).group_by(Job.queue)
-        ).all()
-    )
+    """One pass over the index of each thing that is counted; what has succeeded is never looked at."""
+    now = session.scalars(sa.select(db_now())).one()
+    free = session.execute(
+        sa.select(Job.queue, sa.func.count().label("jobs"), sa.func.min(Job.run_at).label("first"))
+        .where(_QUEUED, _FREE)
+        .group_by(Job.queue)
+    ).all()
+    blocked = dict(session.execute(sa.select(Job.queue, sa.func.count()).where(_BLOCKED).group_by(Job.queue)).all())
     active, expired = session.execute(
         sa.select(
             sa.func.count().filter(JobLease.expires_at >= db_now()),
             sa.func.count().filter(JobLease.expires_at < db_now()),
         ).select_from(JobLease)
     ).one()
-    depth = {queue.value: queued.get(queue.value, 0) for queue in Queue}
-    return FleetGauges(depth, consumers(session), active, expired)
+    depth = {row.queue: row.jobs for row in free}
+    due_for = {row.queue: max(0.0, (now - row.first).total_seconds()) for row in free}
+    return FleetGauges(
+        depth={queue.value: depth.get(queue.value, 0) + blocked.get(queue.value, 0) for queue in Queue},
+        oldest_due_seconds={queue.value: due_for.get(queue.value, 0.0) for queue in Queue},
+        consumers=consumers(session),
+        leases_active=active,
+        leases_expired=expired,
+        blocked=sum(blocked.values()),
+        quarantined=_count(session, _QUEUED, Job.losses >= sa.literal_column("2")),
+        dead=_count(session, Job.state == sa.literal_column("'failed'")),
+        sweep_age_seconds=sweep_age_seconds(session),
+    )
 
 
 def consumers(session: Session) -> dict[str, int]:
@@ -100,7 +107,7 @@ def consumers(session: Session) -> dict[str, int]:
     counts = {queue.value: 0 for queue in Queue}
     for queues in session.scalars(sa.select(WorkerProcess.queues).where(*_is_alive())):
         for queue in queues:
-            counts[queue] += 1
+            counts[queue] = counts.get(queue, 0) + 1  # a newer worker may know other queues
     return counts
 
 
@@ -111,14 +118,31 @@ def sweep_age_seconds(session: Session) -> float | None:
     return None if row is None or row[0] is None else (row[1] - row[0]).total_seconds()
 
 
+def _without_consumer(queues: Iterable[str], consumed: Mapping[str, int]) -> list[str]:
+    """Of queues with overdue work, those where it waits in vain. One that is held on purpose belongs left out here."""
+    return [queue for queue in queues if not consumed.get(queue)]
+
+
+def _unserved(queue: str) -> str:
+    return f"queue {queue} has due work and no worker consumes it"
+
+
+def _sweep_is_late(seconds: float) -> str:
+    return f"no sweep for {seconds:.0f} s; workers and beat are due to run one every few seconds"
+
+
 def _sweep_late_seconds(session: Session) -> float | None:
-    """How long no sweep has ended, when that is too long for a fleet that is up; None when all is well."""
-    born = session.scalar(sa.select(sa.func.min(WorkerProcess.started_at)).where(*_is_alive()))
-    if born is None:
-        return None
-    now = session.scalars(sa.select(db_now())).one()
+    """How long no sweep has ended, when that is too long; None when all is well or nobody was ever there to sweep."""
+    alive, seen = (
+        session.scalar(sa.select(sa.func.min(WorkerProcess.started_at)).where(*condition))
+        for condition in (_is_alive(), ())
+    )
     ended = session.scalar(sa.select(Schedule.finished_at).where(Schedule.name == "sweep"))
-    age = (now - max(born, ended or born)).total_seconds()
+    # A fleet that has just started gets its time. One that is gone does not: who takes back what it held?
+    since = max(alive, ended or alive) if alive else ended or seen
+    if since is None:
+        return None
+    age = (session.scalars(sa.select(db_now())).one() - since).total_seconds()
     return age if age > 3 * settings().sweep_seconds + 5 else None
 
 
@@ -128,10 +152,141 @@ def _is_alive() -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def _overdue_queues(session: Session) -> list[str]:
-    return list(
-        session.scalars(
-            sa.select(Job.queue)
-            .where(Job.state == State.QUEUED, Job.blocked_by.is_(None), Job.run_at < db_now(-OVERDUE_SECONDS))
-            .distinct()
+    """A look into the index per queue: /ready is asked every few seconds, whatever the backlog."""
+    overdue = session.execute(
+        sa.select(
+            *(
+                sa.exists().where(Job.queue == queue, _QUEUED, _FREE, Job.run_at < db_now(-OVERDUE_SECONDS))
+                for queue in Queue
+            )
         )
+    ).one()
+    return [queue.value for queue, is_overdue in zip(Queue, overdue, strict=True) if is_overdue]
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """The queued jobs of one queue and kind."""
+
+    queue: str
+    kind: str
+    is_blocked: bool
+    jobs: int
+    quarantined: int
+    due_seconds: float | None  # of the one that has been due longest; None: none is due, or a budget blocks them
+    age_seconds: float  # since the oldest was submitted
+
+
+def _waiting(session: Session, workspace_id: uuid.UUID) -> list[_Waiting]:
+    now = session.scalars(sa.select(db_now())).one()
+    found = []
+    for is_blocked, conditions in ((False, (_QUEUED, _FREE)), (True, (_BLOCKED,))):
+        rows = session.execute(
+            sa.select(
+                Job.queue,
+                Job.kind,
+                sa.func.count().label("jobs"),
+                sa.func.count().filter(Job.losses >= QUARANTINE_AFTER_LOSSES).label("quarantined"),
+                sa.func.min(Job.run_at).label("first_due"),
+                sa.func.min(Job.created_at).label("first_created"),
+            )
+            .where(Job.workspace_id == workspace_id, *conditions)
+            .group_by(Job.queue, Job.kind)
+        ).all()
+        for row in rows:
+            due_for = (now - row.first_due).total_seconds()
+            age = max(0.0, (now - row.first_created).total_seconds())
+            due_seconds = None if is_blocked or due_for < 0 else due_for
+            found.append(_Waiting(row.queue, row.kind, is_blocked, row.jobs, row.quarantined, due_seconds, age))
+    return found
+
+
+def _running_by_kind(session: Session, workspace_id: uuid.UUID) -> dict[str, int]:
+    """From the leases, of which there are as many as slots: a lease exists exactly while a job runs."""
+    return dict(
+        session.execute(
+            sa.select(Job.kind, sa.func.count())
+            .join(JobLease, JobLease.job_id == Job.id)
+            .where(Job.workspace_id == workspace_id)
+            .group_by(Job.kind)
+        ).all()
     )
+
+
+def _leases(session: Session, workspace_id: uuid.UUID, warn_seconds: float) -> dict[str, int]:
+    row = session.execute(
+        sa.select(
+            sa.func.count(),
+            sa.func.count().filter(JobLease.expires_at < db_now(warn_seconds), JobLease.expires_at >= db_now()),
+            sa.func.count().filter(JobLease.expires_at < db_now()),
+        )
+        .select_from(JobLease)
+        .join(Job, Job.id == JobLease.job_id)
+        .where(Job.workspace_id == workspace_id)
+    ).one()
+    return {"active": row[0], "expiring_soon": row[1], "stale": row[2]}
+
+
+def _recent(session: Session, workspace_id: uuid.UUID) -> dict[str, Any]:
+    """What became of the executions that ended lately: of the newest events, those of the last hour."""
+    newest = (
+        sa.select(Event.type, Event.subject_id, Event.created_at)
+        .where(Event.workspace_id == workspace_id)
+        .order_by(Event.id.desc())
+        .limit(RECENT_EVENTS)
+        .subquery()
+    )
+    rows = session.execute(
+        sa.select(newest.c.type, Execution.started_at, Execution.completed_at)
+        .join(Execution, Execution.id == newest.c.subject_id)
+        .where(newest.c.type.in_(_ENDED), newest.c.created_at >= db_now(-RECENT_SECONDS))
+    ).all()
+    counts = {state.value: sum(_ENDED[row.type] == state for row in rows) for state in _ENDED.values()}
+    seconds = [(row.completed_at - row.started_at).total_seconds() for row in rows if row.started_at]
+    tried = counts[State.SUCCEEDED] + counts[State.FAILED]
+    return {
+        "recent": counts,
+        "avg_processing_time_seconds": sum(seconds) / len(seconds) if seconds else None,
+        "success_rate": 100 * counts[State.SUCCEEDED] / tried if tried else None,
+    }
+
+
+def _warnings(
+    session: Session, found: Mapping[str, Any], waiting: Sequence[_Waiting], warn_seconds: float
+) -> list[str]:
+    """Sentences for people: what is wrong with the work of this workspace, and what to do."""
+    oldest: dict[str, float] = {}
+    for row in waiting:
+        if row.due_seconds is not None:
+            oldest[row.queue] = max(oldest.get(row.queue, 0.0), row.due_seconds)
+    unserved = _without_consumer((queue for queue in oldest if oldest[queue] > OVERDUE_SECONDS), found["consumers"])
+    said = [f"{_unserved(queue)}: start a worker whose QUEUES name it" for queue in unserved]
+    said += [
+        f"queue {queue} has work that has been due for {seconds:.0f} s: add workers or raise PROMPTMILL_CONCURRENCY"
+        for queue, seconds in oldest.items()
+        if seconds > warn_seconds and queue not in unserved
+    ]
+    late = _sweep_late_seconds(session)
+    if late is not None:
+        said.append(f"{_sweep_is_late(late)}: look for sweep_failed in the logs of the workers, and whether any lives")
+    if found["leases"]["stale"]:
+        said.append(
+            f"leases that have expired: {found['leases']['stale']}; their workers are dead or cut off. The next sweep"
+            " puts the jobs back: if the number stays, look for sweep_failed in the logs of the workers"
+        )
+    if found["blocked_by_budget"]:
+        said.append(
+            f"jobs that their budget cannot afford: {found['blocked_by_budget']}; cancel their runs or start them"
+            " anew under a higher ceiling"
+        )
+    quarantined = sum(row.quarantined for row in waiting)
+    if quarantined:
+        said.append(
+            f"jobs that lost their worker twice and now run alone: {quarantined}; look for"
+            " quarantined_job_claimed in the logs of the workers"
+        )
+    return said
+
+
+def _count(session: Session, *conditions: sa.ColumnElement[bool]) -> int:
+    return session.scalar(sa.select(sa.func.count()).select_from(Job).where(*conditions)) or 0
