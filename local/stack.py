@@ -198,9 +198,16 @@ def _start(stack: Stack) -> None:
     environment["PROMPTMILL_DATABASE_URL"] = options.database_url or _start_database(stack, environment)
     commands = _procfile()
     _run_release(stack, commands["release"], environment)
+    metrics_urls = {}
     for number in range(1, options.workers + 1):
-        named = {**environment, "NODE_NAME": f"worker{number}"}
-        _start_process(stack, f"worker.{number}", commands["worker"], named)
+        metrics_port = _any_port()
+        metrics_urls[f"worker.{number}"] = f"http://127.0.0.1:{metrics_port}/metrics"
+        own = {
+            "NODE_NAME": f"worker{number}",
+            "PROMPTMILL_WORKER_METRICS_PORT": str(metrics_port),
+            "PROMPTMILL_WORKER_METRICS_ADDRESS": "127.0.0.1",
+        }
+        _start_process(stack, f"worker.{number}", commands["worker"], {**environment, **own})
     for role in ("beat", "flower", "web"):
         _start_process(stack, role, commands[role], environment)
     stack.up = {
@@ -209,6 +216,7 @@ def _start(stack: Stack) -> None:
         "database_url": environment["PROMPTMILL_DATABASE_URL"],
         "redis_url": environment["PROMPTMILL_REDIS_URL"],
         "flower_url": f"http://{environment['FLOWER_BASIC_AUTH']}@127.0.0.1:{environment['FLOWER_PORT']}",
+        "metrics_urls": metrics_urls,
         "home": str(options.home),
     }
     _await(stack, lambda: _is_ready(stack, options.workers), "the API and the workers answer")

@@ -49,6 +49,13 @@ class Settings(BaseSettings):
     sweep_seconds: float = Field(5.0, gt=0, description="How often expired leases are swept.")
     drain_seconds: float = Field(25.0, ge=0, description="What SIGTERM leaves running work to finish.")
 
+    worker_metrics_port: int = Field(
+        0, ge=0, le=65_535, description="Where a worker process serves its /metrics; 0: nowhere."
+    )
+    worker_metrics_address: str = Field(
+        "127.0.0.1", description="The address of that port. It asks for no key: keep it in your network."
+    )
+
     model: str | None = Field(None, description="Model name of the demo.")
     openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY")
     openai_base_url: str | None = Field(None, validation_alias="OPENAI_BASE_URL")

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from celery import signals
 
-from shared import logs
+from shared import logs, metrics
 from shared.config import settings
 from shared.messages import celery
 from shared.models import JobKind, Queue
@@ -54,6 +54,17 @@ def _start(sender: Any, **kwargs: Any) -> None:
     consumed = [Queue(name) for name in sender.app.amqp.queues.consume_from]
     _runner = Runner(STEPS, queues=consumed, concurrency=settings().concurrency, sweep=maintenance.sweep_if_late)
     _runner.start()
+    _serve_metrics()
+
+
+def _serve_metrics() -> None:
+    port, address = settings().worker_metrics_port, settings().worker_metrics_address
+    if not port:
+        return
+    try:
+        metrics.serve(address, port)
+    except OSError as error:  # a port that is taken must not keep a worker from its work
+        log.error("metrics_not_served", address=address, port=port, error=str(error))
 
 
 @signals.worker_shutting_down.connect

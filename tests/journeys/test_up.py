@@ -46,6 +46,9 @@ def test_up_says_where_it_is_restarts_what_dies_refuses_a_second_and_leaves_no_o
         assert (stack.home / "flower_password").read_text().strip() not in stack.log_text()
         assert_flower_wants_a_password_and_shows_the_worker(up["flower_url"])
         assert_metrics_want_a_key(stack)
+        assert set(up["metrics_urls"]) == {"worker.1"}
+        with urllib.request.urlopen(up["metrics_urls"]["worker.1"], timeout=10) as answer:
+            assert "prompt_studio_leases_renewed_total" in answer.read().decode()
 
         for role in ("redis", "web", "beat"):
             os.kill(up["pids"][role], signal.SIGKILL)
