@@ -55,7 +55,7 @@ DATABASES = _databases(os.environ.get("PROMPTMILL_TEST_DATABASES", ""))
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first: what starts whole stacks must not be what the other process waits for at the end."""
-    items.sort(key=lambda item: "journeys" not in item.path.parts)
+    items.sort(key=lambda item: not {"journeys", "faults"}.intersection(item.path.parts))
 
 
 def pytest_collection_finish() -> None:

@@ -67,13 +67,22 @@ class PostgresServer:
         self._log = (directory / "postgres.log").open("wb")
         self._server = embedded.postgres(directory / "data", database="template_of_tests")
         self.url = self._server.url
-        self._process = embedded.start(self._server, stderr=self._log, stdout=self._log)
-        wait_until(self._is_up, "PostgreSQL answers")
+        self._start()
+
+    def crash_and_recover(self) -> None:
+        """PostgreSQL's immediate shutdown: it aborts, and the next start replays the log."""
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait()
+        self._start()
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGINT)  # a fast shutdown: it waits for no client
         self._process.wait()
         self._log.close()
+
+    def _start(self) -> None:
+        self._process = embedded.start(self._server, stderr=self._log, stdout=self._log)
+        wait_until(self._is_up, "PostgreSQL answers")
 
     def _is_up(self) -> bool:
         try:
@@ -103,12 +112,12 @@ def _answers(client: "redis.Redis") -> bool:
 class ProviderServer:
     """The simulated model behind real HTTP, with fault modes and a count of every call."""
 
-    def __init__(self, *, latency_ms: float = 0.0) -> None:
+    def __init__(self, *, latency_ms: float = 0.0, threads: int = 64) -> None:
         self.port = free_port()
         self.root = f"http://127.0.0.1:{self.port}"
         self.base_url = f"{self.root}/v1"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{self.port}", "--threads", "64",
+            [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{self.port}", "--threads", str(threads),
              "--graceful-timeout", "1", "--log-level", "critical", "worker.simulator.server:application"],
             env={**os.environ, "PROMPTMILL_SIMULATED_LATENCY_MS": str(latency_ms)},
         )  # fmt: skip
@@ -118,7 +127,12 @@ class ProviderServer:
         """How often each request was made, by its content and sample."""
         return dict(self._ask("GET", "/calls")["calls"])
 
+    def log(self) -> list[dict[str, Any]]:
+        """Every call in the order in which they began: key, execution, request id, time, fault."""
+        return list(self._ask("GET", "/log"))
+
     def set_faults(self, **shares: float) -> None:
+        """Shares of the calls by fault; `first_attempts=1` spares the retries. Ends every hang."""
         self._ask("PUT", "/faults", shares)
 
     def set_latency(self, ms: float) -> None:

@@ -3,11 +3,14 @@
     gunicorn --threads 64 worker.simulator.server:application
 
 `POST /v1/chat/completions` answers; `GET /calls` says how often each call was made (by the sha256 of
-its request and sample); `PUT /faults` with `{"rate_limited": 0.2}` makes it misbehave, `{}` stops it;
-`PUT /latency` with `{"ms": 500}` sets the wait. One process only: the counts live in memory.
+its request and sample), and `GET /log` lists them one by one, from the moment each began;
+`PUT /faults` with `{"rate_limited": 0.2}` makes it misbehave, `{}` stops it and ends every hang; with
+`"first_attempts": 2` only the first two attempts of a job are hit. `PUT /latency` with `{"ms": 500}` sets
+the wait. One process only: the counts live in memory.
 """
 
 import json
+import math
 import threading
 import time
 import uuid
@@ -27,7 +30,10 @@ Handler = Callable[[WSGIEnvironment, Any], Answer]
 _PARAMS: Sequence[str] = ("temperature", "max_tokens", "max_completion_tokens", "seed", "stop")
 _lock = threading.Lock()
 _calls: "Counter[str]" = Counter()
+_log: list[dict[str, Any]] = []
 _shares: dict[str, float] = {}
+_first_attempts = math.inf  # that are hit by faults
+_hangs_end = threading.Event()  # set, and replaced, when other faults are asked for
 _latency_ms: float | None = None
 
 
@@ -50,8 +56,7 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
         [
             ("Content-Type", "application/json"),
             ("Content-Length", length),
-            ("x-request-id", f"req_{uuid.uuid4().hex[:16]}"),
-            *headers.items(),
+            *{"x-request-id": _new_request_id(), **headers}.items(),
         ],
     )
     return _broken_off(content) if length != str(len(content)) else [content]
@@ -72,9 +77,26 @@ def _complete(environ: WSGIEnvironment, body: dict[str, Any]) -> Answer:
         int(environ.get("HTTP_X_PROMPTMILL_SAMPLE", 0)),
         int(environ.get("HTTP_X_PROMPTMILL_ATTEMPT", 0)),
     )
+    key = hash_of([call.model_name, params, list(call.messages), call.sample])
+    request_id = _new_request_id()
     with _lock:
-        _calls[hash_of([call.model_name, params, list(call.messages), call.sample])] += 1
-    fault = faults.choose(call, _shares)
+        _calls[key] += 1
+        fault = faults.choose(call, _shares) if call.attempt < _first_attempts else None
+        hang_ends = _hangs_end
+        _log.append(
+            {
+                "key": key,
+                "execution_id": environ.get("HTTP_X_CLIENT_REQUEST_ID"),
+                "request_id": request_id,
+                "started_at": time.time(),
+                "fault": fault,
+            }
+        )
+    status, headers, payload = _answer(call, fault, hang_ends)
+    return status, {"x-request-id": request_id, **headers}, payload
+
+
+def _answer(call: simulator.SimulatedCall, fault: str | None, hang_ends: threading.Event) -> Answer:
     reply = simulator.reply_to(call)
     time.sleep(reply.latency_seconds if _latency_ms is None else _latency_ms / 1000)
     if fault == "rate_limited":
@@ -107,7 +129,7 @@ def _complete(environ: WSGIEnvironment, body: dict[str, Any]) -> Answer:
         whole = json.dumps(payload).encode()
         return 200, {"Content-Length": str(len(whole))}, whole[: len(whole) // 2]
     if fault == "timeout":
-        time.sleep(3600)
+        hang_ends.wait(3600)
     return 200, {}, payload
 
 
@@ -116,11 +138,21 @@ def _count(environ: WSGIEnvironment, body: Any) -> Answer:
         return 200, {}, {"total": sum(_calls.values()), "calls": dict(_calls)}
 
 
+def _list(environ: WSGIEnvironment, body: Any) -> Answer:
+    with _lock:
+        return 200, {}, list(_log)
+
+
 def _set_faults(environ: WSGIEnvironment, body: dict[str, float]) -> Answer:
+    global _first_attempts, _hangs_end
+    first_attempts = float(body.pop("first_attempts", math.inf))
     shares = faults.parse(",".join(f"{name}:{share}" for name, share in body.items()))
     with _lock:
         _shares.clear()
         _shares.update(shares)
+        _first_attempts = first_attempts
+        _hangs_end.set()
+        _hangs_end = threading.Event()
     return 200, {}, shares
 
 
@@ -130,6 +162,10 @@ def _set_latency(environ: WSGIEnvironment, body: dict[str, float]) -> Answer:
     return 200, {}, body
 
 
+def _new_request_id() -> str:
+    return f"req_{uuid.uuid4().hex[:16]}"
+
+
 def _error(message: str, code: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": code, "code": code}}
 
@@ -137,6 +173,7 @@ def _error(message: str, code: str) -> dict[str, Any]:
 _ROUTES: dict[tuple[str, str], Handler] = {
     ("POST", "/v1/chat/completions"): _complete,
     ("GET", "/calls"): _count,
+    ("GET", "/log"): _list,
     ("PUT", "/faults"): _set_faults,
     ("PUT", "/latency"): _set_latency,
 }

@@ -1,0 +1,20 @@
+"""A fleet for each file of the short form, on the database that its scenarios are about when that one is tested."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import DATABASES
+from tests.faults.fleet import Fleet, running_fleet
+from tests.servers import temporary_directory
+
+
+@pytest.fixture(scope="module")
+def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    with temporary_directory() as home, running_fleet(home, database=request.module.DATABASE) as running:
+        yield running
+
+
+def database_like(preferred: str) -> str:
+    """That database, or the one that PROMPTMILL_TEST_DATABASES leaves."""
+    return preferred if preferred in DATABASES else DATABASES[0]
