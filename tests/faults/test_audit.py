@@ -135,7 +135,9 @@ def test_a_struck_job_has_recovered_when_somebody_has_claimed_it_again(audited: 
 
 
 def test_a_fault_strikes_only_the_leases_of_its_worker_at_its_time(audited: Caller) -> None:
-    accepted = submit(audited, 2)
+    accepted = submit(audited, 3)
+    (ended,) = claim("host:1:a", limit=1)
+    answer(ended)
     claim("host:1:a", limit=1)
     began = time.time()
     claim("host:2:b", limit=1)
