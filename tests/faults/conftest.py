@@ -1,4 +1,4 @@
-"""A fleet for each file of the short form, on the database that its scenarios are about when that one is tested."""
+"""A fleet for each file of the short form: on its DATABASE, and with the ODDITIES that its first test wants."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,11 @@ from tests.servers import temporary_directory
 
 @pytest.fixture(scope="module")
 def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
-    with temporary_directory() as home, running_fleet(home, database=request.module.DATABASE) as running:
+    oddities = getattr(request.module, "ODDITIES", {})
+    with (
+        temporary_directory() as home,
+        running_fleet(home, database=request.module.DATABASE, oddities=oddities) as running,
+    ):
         yield running
 
 

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -85,7 +85,16 @@ class Process:
 class Fleet:
     """Redis, database, provider stub, API, workers and beats, with the short periods of this suite."""
 
-    def __init__(self, home: Path, *, database: str, workers: int = 2, beats: int = 1, slots: int = 8) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        database: str,
+        workers: int = 2,
+        beats: int = 1,
+        slots: int = 8,
+        oddities: Mapping[str, str] | None = None,
+    ) -> None:
         self.home, self.database, self.slots = home, database, slots
         self.disk = home / "disk"  # a place of its own for SQLite, so that it can fill up alone
         self.disk.mkdir(exist_ok=True)
@@ -117,7 +126,7 @@ class Fleet:
         )
         self._env.pop("PYTHONDONTWRITEBYTECODE", None)  # it would have each process compile our modules anew
         self._web = self._process("web", ["gunicorn", "-c", "deploy/gunicorn.conf.py", "app.wsgi:application"])
-        self.workers = [self._worker(number) for number in range(1, workers + 1)]
+        self.workers = [self._worker(number, **(oddities or {})) for number in range(1, workers + 1)]
         self.beats: list[Process] = []
         self._beats = beats
         self.messages = celery.Celery(broker=self.redis.url)

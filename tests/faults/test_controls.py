@@ -13,6 +13,7 @@ from tests.faults.scenarios import CONTROLS, LIMIT_SECONDS, POSTGRESQL, rehearse
 
 DATABASE = database_like(POSTGRESQL)
 IN_SHORT = ("fence", "pulling", "ledger")
+ODDITIES = {"FAULTS_WITHOUT": IN_SHORT[0]}
 ALL_WELL = Tally(
     accepted=10,
     lost=0,
