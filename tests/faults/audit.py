@@ -161,7 +161,9 @@ def count(
         written_by_former_holders=_written_by_former_holders(rows.values(), mine, entries, owned),
         events_missing=sum(events[row_id] < endings[row_id] for row_id in rows),
         repeats_not_counted=sum(
-            max(0, started[row.id] - row.attempts - row.ambiguous_attempts) for row in rows.values()
+            max(0, started[row.id] - row.attempts - row.ambiguous_attempts)
+            for row in rows.values()
+            if row.id not in is_open  # the attempt of one that runs is counted when it ends
         ),
         calls_paid=len(mine),
         calls_needed=calls_needed,
