@@ -13,13 +13,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from shared.domain.leases import QUARANTINE_AFTER_LOSSES
 from shared.models import OPEN_STATES, Event, Execution, Job, JobLease, State
 
 # `at` is the clock of this host in seconds, which the provider stub and this process read too.
 _POSTGRES = """
 CREATE TABLE fault_log (
     id bigserial PRIMARY KEY, what text NOT NULL, subject text, job_id bigint, fence bigint, owner text, state text,
-    at double precision NOT NULL DEFAULT extract(epoch FROM clock_timestamp())
+    losses integer, at double precision NOT NULL DEFAULT extract(epoch FROM clock_timestamp())
 );
 CREATE FUNCTION fault_log_lease() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -32,8 +33,11 @@ BEGIN
 END $$;
 CREATE FUNCTION fault_log_job() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO fault_log (what, subject, job_id, fence, state)
-    VALUES ('outcome', NEW.subject_id::text, NEW.id, NEW.fence, NEW.state);
+    INSERT INTO fault_log (what, subject, job_id, fence, state, losses)
+    VALUES (
+        CASE WHEN NEW.state IN ('queued', 'running') AND NEW.losses > OLD.losses THEN 'lost' ELSE 'outcome' END,
+        NEW.subject_id::text, NEW.id, NEW.fence, NEW.state, NEW.losses
+    );
     RETURN NULL;
 END $$;
 CREATE FUNCTION fault_log_execution() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -44,7 +48,10 @@ END $$;
 CREATE TRIGGER fault_log_leases AFTER INSERT OR DELETE ON leases
     FOR EACH ROW EXECUTE FUNCTION fault_log_lease();
 CREATE TRIGGER fault_log_jobs AFTER UPDATE ON jobs FOR EACH ROW
-    WHEN (NEW.attempts <> OLD.attempts OR (NEW.state IN ('failed', 'canceled') AND NEW.state <> OLD.state))
+    WHEN (
+        NEW.attempts <> OLD.attempts OR NEW.losses <> OLD.losses
+        OR (NEW.state IN ('failed', 'canceled') AND NEW.state <> OLD.state)
+    )
     EXECUTE FUNCTION fault_log_job();
 CREATE TRIGGER fault_log_executions AFTER UPDATE OF state ON executions FOR EACH ROW
     WHEN (NEW.state IN ('succeeded', 'failed', 'canceled')) EXECUTE FUNCTION fault_log_execution();
@@ -52,7 +59,7 @@ CREATE TRIGGER fault_log_executions AFTER UPDATE OF state ON executions FOR EACH
 _SQLITE = """
 CREATE TABLE fault_log (
     id integer PRIMARY KEY AUTOINCREMENT, what text NOT NULL, subject text, job_id integer, fence integer,
-    owner text, state text, at real NOT NULL DEFAULT ((julianday('now') - 2440587.5) * 86400.0)
+    owner text, state text, losses integer, at real NOT NULL DEFAULT ((julianday('now') - 2440587.5) * 86400.0)
 );
 CREATE TRIGGER fault_log_claims AFTER INSERT ON leases BEGIN
     INSERT INTO fault_log (what, job_id, fence, owner) VALUES ('claimed', NEW.job_id, NEW.fence, NEW.owner);
@@ -61,9 +68,13 @@ CREATE TRIGGER fault_log_releases AFTER DELETE ON leases BEGIN
     INSERT INTO fault_log (what, job_id, fence, owner) VALUES ('released', OLD.job_id, OLD.fence, OLD.owner);
 END;
 CREATE TRIGGER fault_log_jobs AFTER UPDATE ON jobs
-    WHEN NEW.attempts <> OLD.attempts OR (NEW.state IN ('failed', 'canceled') AND NEW.state <> OLD.state) BEGIN
-    INSERT INTO fault_log (what, subject, job_id, fence, state)
-    VALUES ('outcome', NEW.subject_id, NEW.id, NEW.fence, NEW.state);
+    WHEN NEW.attempts <> OLD.attempts OR NEW.losses <> OLD.losses
+        OR (NEW.state IN ('failed', 'canceled') AND NEW.state <> OLD.state) BEGIN
+    INSERT INTO fault_log (what, subject, job_id, fence, state, losses)
+    VALUES (
+        CASE WHEN NEW.state IN ('queued', 'running') AND NEW.losses > OLD.losses THEN 'lost' ELSE 'outcome' END,
+        NEW.subject_id, NEW.id, NEW.fence, NEW.state, NEW.losses
+    );
 END;
 CREATE TRIGGER fault_log_executions AFTER UPDATE OF state ON executions
     WHEN NEW.state IN ('succeeded', 'failed', 'canceled') BEGIN
@@ -87,7 +98,10 @@ class Fault:
 
 @dataclass(frozen=True)
 class Tally:
-    """What was wrong, and what it cost. `seconds_to_recover` is None when something never did."""
+    """What was wrong, and what it cost. `seconds_to_recover` is None when something never did.
+
+    Jobs that waited to run alone (I11) are apart: `seconds_to_recover_alone` depends on the calls of others.
+    """
 
     accepted: int
     lost: int
@@ -101,6 +115,7 @@ class Tally:
     provider_errors: int
     slots_open_at_faults: int
     seconds_to_recover: float | None
+    seconds_to_recover_alone: float = 0.0
     left_behind: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -151,6 +166,7 @@ def count(
     is_open = {row.id for row in rows.values() if row.state in OPEN_STATES}
     leases_of = _leases(entries)
     struck = [(fault, _struck(leases_of, fault)) for fault in faults]
+    recovery = _recovery(struck, entries)
     return Tally(
         accepted=len(accepted),
         lost=len(is_open | (set(accepted) - set(rows))),
@@ -169,7 +185,8 @@ def count(
         calls_needed=calls_needed,
         provider_errors=sum(call["fault"] is not None for call in mine),
         slots_open_at_faults=sum(len(leases) for fault, leases in struck if fault.opens_slots),
-        seconds_to_recover=_recovery(struck, entries),
+        seconds_to_recover=recovery and recovery[0],
+        seconds_to_recover_alone=recovery[1] if recovery else 0.0,
         left_behind={"leases": len(leases), "open_jobs": sum(job.state in OPEN_STATES for job in owned.values())},
     )
 
@@ -181,6 +198,7 @@ class _Entry:
     job_id: int | None
     fence: int | None
     owner: str | None
+    losses: int | None
     at: float
 
 
@@ -194,9 +212,19 @@ class _Lease:
 
 
 def _entries(session: Session, rows: Collection[uuid.UUID], jobs: Collection[int]) -> list[_Entry]:
-    found = session.execute(sa.text("SELECT what, subject, job_id, fence, owner, at FROM fault_log ORDER BY id"))
+    found = session.execute(
+        sa.text("SELECT what, subject, job_id, fence, owner, losses, at FROM fault_log ORDER BY id")
+    )
     entries = [
-        _Entry(row.what, uuid.UUID(row.subject) if row.subject else None, row.job_id, row.fence, row.owner, row.at)
+        _Entry(
+            row.what,
+            uuid.UUID(row.subject) if row.subject else None,
+            row.job_id,
+            row.fence,
+            row.owner,
+            row.losses,
+            row.at,
+        )
         for row in found
     ]
     return [entry for entry in entries if entry.job_id in jobs or (entry.job_id is None and entry.subject in rows)]
@@ -228,25 +256,28 @@ def _struck(leases: Iterable[_Lease], fault: Fault) -> list[_Lease]:
     ]
 
 
-def _recovery(struck: Sequence[tuple[Fault, Sequence[_Lease]]], entries: Sequence[_Entry]) -> float | None:
+def _recovery(
+    struck: Sequence[tuple[Fault, Sequence[_Lease]]], entries: Sequence[_Entry]
+) -> tuple[float, float] | None:
     """From the end of a fault until each job that it struck had an outcome recorded or ran again under a
-    newer fence: the longest of all."""
-    settled: dict[int, list[_Entry]] = defaultdict(list)
+    newer fence: the longest of all, first without and then with those that were to run alone. None: never."""
+    of_job: dict[int, list[_Entry]] = defaultdict(list)
     for entry in entries:
-        if entry.what in ("outcome", "claimed") and entry.job_id is not None:
-            settled[entry.job_id].append(entry)
-    longest = 0.0
+        if entry.job_id is not None:
+            of_job[entry.job_id].append(entry)
+    longest = {False: 0.0, True: 0.0}
     for fault, leases in struck:
         for lease in leases:
-            after = [
-                entry.at
-                for entry in settled[lease.job_id]
-                if entry.at >= lease.began and (entry.what == "outcome" or (entry.fence or 0) > lease.fence)
-            ]
-            if not after:
+            alone = False
+            for entry in of_job[lease.job_id]:
+                alone = alone or (entry.losses or 0) >= QUARANTINE_AFTER_LOSSES
+                is_newer = entry.what == "claimed" and (entry.fence or 0) > lease.fence
+                if is_newer or (entry.what == "outcome" and entry.at >= lease.began):
+                    longest[alone] = max(longest[alone], entry.at - fault.ended)
+                    break
+            else:
                 return None
-            longest = max(longest, min(after) - fault.ended)
-    return longest
+    return longest[False], longest[True]
 
 
 def _written_by_former_holders(

@@ -168,6 +168,7 @@ def rehearse(
         "slots_open_at_faults": tally.slots_open_at_faults,
         "provider_errors": tally.provider_errors,
         "seconds_to_recover": None if tally.seconds_to_recover is None else round(tally.seconds_to_recover, 2),
+        "seconds_to_recover_alone": round(tally.seconds_to_recover_alone, 2),
         "limit_seconds": LIMIT_SECONDS,
         **run.notes,
         "unmet": unmet,

@@ -148,3 +148,17 @@ def test_a_fault_strikes_only_the_leases_of_its_worker_at_its_time(audited: Call
 
     assert (of_first.slots_open_at_faults, of_all.slots_open_at_faults) == (1, 2)
     assert harmless.slots_open_at_faults == 0
+
+
+def test_a_job_that_has_to_run_alone_recovers_at_a_pace_of_its_own(audited: Caller) -> None:
+    accepted = submit(audited)
+    lose(claim_one("host:1:a"))
+    lease = claim_one("host:2:b")
+    fault = Fault(time.time(), time.time(), pid=2)
+    lose(lease)
+
+    claim("host:3:c", quarantined=True)
+
+    found = tally(accepted, faults=(fault,))
+    assert found.seconds_to_recover == 0
+    assert found.seconds_to_recover_alone > 0
