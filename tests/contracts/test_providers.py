@@ -144,6 +144,27 @@ def test_the_sdk_makes_one_request_and_leaves_retries_to_the_job(provider: Provi
     assert sum(provider.calls().values()) == before + 1
 
 
+def test_faults_of_the_first_attempts_spare_the_others(provider: ProviderServer) -> None:
+    provider.set_faults(server_error=1.0, first_attempts=2)
+    client = openai_at(provider.base_url)
+
+    for attempt in (0, 1):
+        with pytest.raises(ProviderError):
+            client.generate(request(attempt=attempt))
+
+    assert client.generate(request(attempt=2)).text
+
+
+def test_the_log_knows_a_call_by_its_execution_and_by_the_request_id_that_was_answered(
+    provider: ProviderServer,
+) -> None:
+    answer = openai_at(provider.base_url).generate(request())
+
+    last = provider.log()[-1]
+    assert (last["execution_id"], last["request_id"]) == (request().execution_id, answer.provider_request_id)
+    assert last["fault"] is None
+
+
 def test_a_fault_depends_on_the_attempt_and_not_on_a_counter(provider: ProviderServer) -> None:
     provider.set_faults(server_error=0.5)
     client = openai_at(provider.base_url)
