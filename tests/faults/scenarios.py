@@ -604,16 +604,27 @@ def provider_garbles(run: Run) -> None:
 
 
 def _misbehaving(run: Run, *, tries: int = 1, **shares: float) -> None:
-    """A provider that fails the first tries of every job: fewer than a job has, so that none may fail."""
+    """A provider that fails the first tries of every job: fewer than a job has, so that none may fail.
+
+    The fault lasts until the try after them has begun for every job.
+    """
     for _ in range(run.times):
+        before = len(run.fleet.provider.log())
+        jobs = run.jobs // run.times
+        run.fleet.provider.set_faults(first_attempts=tries, **shares)
         with run.fault(opens_slots=False):
-            run.fleet.provider.set_faults(first_attempts=tries, **shares)
-            run.work.submit(run.jobs // run.times)
-            run.work.drain(run.patience_seconds)
+            run.work.submit(jobs)
+            with contextlib.suppress(AssertionError):  # if it never comes to that, the count will tell
+                wait_until(
+                    lambda before=before, jobs=jobs: len(run.fleet.provider.log()) >= before + jobs * (tries + 1),  # type: ignore[misc]
+                    "each has been tried again",
+                    seconds=run.patience_seconds,
+                    every=0.1,
+                )
         run.fleet.provider.set_faults()
+    accepted = {str(execution_id) for execution_id in run.work.accepted}
     run.notes["faults_injected"] = sum(
-        call["fault"] is not None and call["execution_id"] in {str(one) for one in run.work.accepted}
-        for call in run.fleet.provider.log()
+        call["fault"] is not None and call["execution_id"] in accepted for call in run.fleet.provider.log()
     )
 
 
