@@ -38,7 +38,6 @@ GAP_SECONDS = 0.005  # as long as they follow this close
 HUNG_AFTER_SECONDS = 10.0  # past the provider's time-out, which bounds the silence between two bytes
 STUCK_SECONDS = 30.0  # a process whose puller has not looked for so long is no consumer, though its heart beats
 LOOK_EVERY_SECONDS = 0.1  # at all queues; between two looks a backlog is claimed from without one
-QUARANTINE_TURN_SECONDS = 60.0  # how long one process may hold back work to get empty for a job that runs alone
 _DATABASE_ERRORS = (DBAPIError, DatabaseBusy, NoConnectionFree)
 _Key = tuple[int, int]  # job id and fence: the same job may be here twice, once with a lease that was lost
 
@@ -181,6 +180,7 @@ class Runner:
                 waiting = leases.waiting(session, self._queues)
             if waiting.quarantined and self._makes_room():
                 # A job that killed its workers runs with nothing beside it that it could take along.
+                self._backlog = frozenset()
                 if not self._in_flight():
                     self._pull_quarantined()
                 return
@@ -208,13 +208,16 @@ class Runner:
         return claim.leases
 
     def _makes_room(self) -> bool:
-        """Whether this process holds back other work until it is empty: one process at a time, and not for ever."""
+        """Whether this process holds back other work until it is empty: one process at a time, and for a lease's
+        time, after which it is somebody else's turn: it may have died.
+        """
         if not self._in_flight() or time.monotonic() < self._emptying_until:
             return True
+        turn_seconds = settings().job_lease_seconds
         with transaction() as session:
-            if not leases.take_turn(session, "quarantine", every_seconds=QUARANTINE_TURN_SECONDS):
+            if not leases.take_turn(session, "quarantine", every_seconds=turn_seconds):
                 return False
-        self._emptying_until = time.monotonic() + QUARANTINE_TURN_SECONDS
+        self._emptying_until = time.monotonic() + turn_seconds
         return True
 
     def _pull_quarantined(self) -> None:

@@ -149,14 +149,20 @@ def close(session: Session, endings: Sequence[Ending]) -> None:
     _count_down(session, Counter(ending.job.barrier_id for ending in endings if ending.job.barrier_id))
 
 
-def requeue(session: Session, jobs: Sequence[Job], *, delay_seconds: float = 0.0, error: str | None = None) -> None:
-    """Put locked jobs back into the queue; the fence stays, so a late holder can still be told apart."""
+def requeue(
+    session: Session, jobs: Sequence[Job], *, delay_seconds: float | None = None, error: str | None = None
+) -> None:
+    """Put locked jobs back into the queue; the fence stays, so a late holder can still be told apart.
+
+    Without a delay a job gets back the place that it had: who lost his worker does not wait behind a backlog again.
+    """
     if not jobs:
         return
     for job in jobs:
         job.state = State.QUEUED
         job.error = error
-        job.run_at = db_now(delay_seconds)
+        if delay_seconds is not None:
+            job.run_at = db_now(delay_seconds)
     session.flush()
     drop_leases(session, [job.id for job in jobs])
     executions = [job for job in jobs if job.kind == JobKind.EXECUTION]
@@ -173,7 +179,7 @@ def requeue(session: Session, jobs: Sequence[Job], *, delay_seconds: float = 0.0
                     job.workspace_id,
                     "execution.queued",
                     job.subject_id,
-                    {"error": error, "delay": delay_seconds},
+                    {"error": error, "delay": delay_seconds or 0.0},
                 )
                 for job in executions
             ],

@@ -27,6 +27,17 @@ def test_an_expired_lease_is_requeued_at_once_and_counted_as_a_loss_not_an_attem
     assert len(claim("worker:2")) == 1
 
 
+def test_a_job_that_lost_its_worker_keeps_its_place_before_those_that_came_later(admin: Caller) -> None:
+    first, *_ = submit(admin, 3)
+    claim(limit=1)
+    expire_leases()
+    sweep()
+
+    (again,) = claim("worker:2", limit=1)
+
+    assert again.subject_id == first
+
+
 def test_a_live_lease_is_left_alone(admin: Caller) -> None:
     submit(admin)
     claim()

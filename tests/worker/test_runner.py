@@ -252,6 +252,25 @@ def test_what_already_runs_ends_before_such_a_job_begins(admin: Caller, model: G
     assert model.most_in_flight == 1
 
 
+def test_a_backlog_does_not_keep_such_a_job_waiting(admin: Caller) -> None:
+    poison, *_ = submit(admin, 9)
+    for _ in range(2):
+        claim(job_ids=[job_of(poison).id])
+        expire_leases()
+        sweep()
+    set_run_at(poison, 60)
+    runner = Runner(STEPS, queues=(Queue.EXECUTIONS,), concurrency=4, sweep=lambda: None)
+    runner._pull()  # four of eight: there is a backlog
+    set_run_at(poison, -1)
+
+    runner._forget([running.lease for running in list(runner._running.values())[:2]])
+    runner._looked_at = 0.0
+    for _ in range(3):
+        runner._pull()
+
+    assert runner._in_flight() == 2, "it gets empty and takes nothing from the backlog meanwhile"
+
+
 def test_a_step_of_a_run_that_has_ended_does_nothing(admin: Caller, model: GatedProvider) -> None:
     run_id = waiting_run(admin, 0)
     with db.transaction() as session:
