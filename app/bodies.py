@@ -1,6 +1,7 @@
 """Reading requests: whole bodies, strict UTF-8 JSON without NaN, NUL or half characters, known query parameters."""
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Collection, Iterator
@@ -92,6 +93,14 @@ def drain(response: flask.Response) -> flask.Response:
 
 def json_body(request: flask.Request) -> Any:
     """The parsed body. Every value in it can be stored by both databases."""
+    value = parsed_body(request)
+    refuse_unstorable(value)
+    flask.g.body = value
+    return value
+
+
+def parsed_body(request: flask.Request) -> Any:
+    """The JSON of the body, as it came: whoever takes it looks for what no database can hold (`unstorable`)."""
     if request.mimetype not in ("application/json", "") and not request.mimetype.endswith("+json"):
         raise unsupported("the body must be sent as Content-Type: application/json")
     raw = raw_body(request)
@@ -102,8 +111,6 @@ def json_body(request: flask.Request) -> Any:
         raise BadRequest(detail, errors=[FieldError("", detail)]) from error
     except ValueError as error:
         raise BadRequest(f"invalid JSON: {error}", errors=[FieldError("", str(error))]) from error
-    refuse_unstorable(value)
-    flask.g.body = value
     return value
 
 
@@ -113,9 +120,14 @@ def unsupported(detail: str) -> UnsupportedMediaType:
 
 def refuse_unstorable(value: Any) -> None:
     """422 that names each number that is not finite and each text that no database can hold."""
-    errors = list(_problems(value, "", 0))[:20]
+    errors = unstorable(value)
     if errors:
         raise Unprocessable("; ".join(map(str, errors)), errors=errors)
+
+
+def unstorable(value: Any) -> list[FieldError]:
+    """What no database can hold: the first twenty, and where in the value each stands."""
+    return list(itertools.islice(_problems(value, "", 0), 20))
 
 
 def _problems(value: Any, pointer: str, depth: int) -> Iterator[FieldError]:

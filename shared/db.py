@@ -8,10 +8,13 @@ Returning from `transaction()` commits, raising rolls back, and what was passed 
 import contextlib
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from functools import partial
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
@@ -28,6 +31,7 @@ from shared.hashing import dump_json
 LOCK_WAIT_SECONDS = 10.0
 # For statements that are built once and run with {"ids": [...]}: to build one anew costs more than to run it.
 IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+COPIED_FROM = 50  # so many rows
 
 _engine: Engine | None = None
 _clock_offset_seconds = 0.0
@@ -127,6 +131,35 @@ def insert_if_absent(session: Session, model: type[Any], **values: Any) -> bool:
     return session.execute(statement).first() is not None
 
 
+def bulk_insert(session: Session, model: type[Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows that all give the same columns; what they leave out takes the defaults of the model.
+
+    Many rows go to PostgreSQL through COPY, which takes a third of the time of INSERT. A default that is an SQL
+    expression, such as the time, is then computed once for all rows.
+    """
+    session.flush()  # what the rows refer to may still be in the session
+    if _goes_by_copy(session, rows):
+        _copy(session, model.__table__, rows)
+    elif rows:
+        session.connection().execute(_insert_into(model.__table__), rows)
+
+
+def bulk_insert_numbered(session: Session, model: type[Any], rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The same for a table whose key counts up; the keys, in the order of the rows."""
+    session.flush()
+    key: sa.Column[int] = model.__table__.autoincrement_column
+    if _goes_by_copy(session, rows):
+        sequence = sa.func.pg_get_serial_sequence(model.__table__.name, key.name)
+        numbers = sa.select(sa.func.nextval(sequence)).select_from(sa.func.generate_series(1, len(rows)))
+        keys = sorted(session.scalars(numbers))
+        _copy(session, model.__table__, [{**row, key.name: number} for row, number in zip(rows, keys, strict=True)])
+        return keys
+    if not rows:
+        return []
+    returning = _insert_into(model.__table__).returning(key, sort_by_parameter_order=True)
+    return list(session.connection().execute(returning, rows).scalars())
+
+
 def is_postgres(session: Session) -> bool:
     return session.get_bind().dialect.name == "postgresql"
 
@@ -220,6 +253,64 @@ def _postgres_transaction_id(element: transaction_id, compiler: SQLCompiler, **k
 @compiles(transaction_id, "sqlite")
 def _sqlite_transaction_id(element: transaction_id, compiler: SQLCompiler, **kwargs: Any) -> str:
     return "0"
+
+
+@lru_cache
+def _insert_into(table: sa.Table) -> sa.Insert:
+    return sa.insert(table)  # without the ORM, which costs more than the rows
+
+
+def _goes_by_copy(session: Session, rows: Sequence[Mapping[str, Any]]) -> bool:
+    # Neither way of inserting would say so plainly, and one would lose what only a later row gives.
+    if any(row.keys() != rows[0].keys() for row in rows):
+        raise ValueError("every row must give the same columns")
+    return len(rows) >= COPIED_FROM and is_postgres(session)
+
+
+def _copy(session: Session, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """COPY rows into a table, each value through the type of its column as INSERT would send it."""
+    connection = session.connection()
+    dialect = connection.dialect
+    names = list(rows[0])
+    defaults = _defaults(session, [column for column in table.columns if column.name not in rows[0]])
+    columns = [table.columns[name] for name in names] + list(defaults)
+    processors = [_processor(column.type, dialect) for column in columns]
+    processed = [(place, process) for place, process in enumerate(processors) if process is not None]
+    quote = dialect.identifier_preparer.quote
+    statement = f"COPY {quote(table.name)} ({', '.join(quote(column.name) for column in columns)}) FROM STDIN"
+    driver: Any = connection.connection.driver_connection
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                values = [*map(row.__getitem__, names), *[make() for make in defaults.values()]]
+                for place, process in processed:
+                    values[place] = process(values[place])
+                copy.write_row(values)
+    except psycopg.Error as error:
+        # As SQLAlchemy says it of its own statements: callers tell a violated constraint or a lock by it.
+        raise sa.exc.DBAPIError.instance(statement, None, error, psycopg.Error, dialect=dialect) from error
+
+
+def _processor(of: sa.types.TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    """What turns a value of a column into one that the driver can write; None where it can as it is."""
+    if isinstance(of, sa.JSON):  # text at once: the driver's own object for JSON costs as much again
+        as_text: Any = sa.JSON.bind_processor
+        return as_text(of, dialect)
+    return of.dialect_impl(dialect).bind_processor(dialect)
+
+
+def _defaults(session: Session, columns: Sequence[sa.Column[Any]]) -> dict[sa.Column[Any], Callable[[], Any]]:
+    """What gives the default of each column that has one. SQL expressions are computed here, once for all rows."""
+    defaults: dict[sa.Column[Any], Any] = {column: column.default for column in columns if column.default is not None}
+    expressions = [column for column, default in defaults.items() if default.is_clause_element]
+    computed = (
+        session.execute(sa.select(*(defaults[column].arg for column in expressions))).one() if expressions else ()
+    )
+    values = dict(zip(expressions, computed, strict=True))
+    return {
+        column: partial(default.arg, None) if default.is_callable else partial(values.get, column, default.arg)
+        for column, default in defaults.items()
+    }
 
 
 def _open_sqlite(url: str) -> Engine:

@@ -1,7 +1,7 @@
 """Plain helpers for tests: a small HTTP client, factories with only the fields that matter, a drain."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from flask.testing import FlaskClient
@@ -90,6 +90,16 @@ def make_prompt(api: Api, name: str = "greeter", *, template: str = "Say hello t
 
 def run_body(name: str = "greeter", **fields: Any) -> dict[str, Any]:
     return {"prompt_name": name, "variables": {"name": "Ada"}, "model": MODEL, **fields}
+
+
+def batch_body(names: Iterable[str], **fields: Any) -> dict[str, Any]:
+    """One item for each of these names; all else is given once."""
+    return {
+        "items": [{"variables": {"name": name}} for name in names],
+        "prompt_name": "greeter",
+        "model": MODEL,
+        **fields,
+    }
 
 
 def pointers(answer: TestResponse) -> list[str]:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from shared.config import settings
 from shared.db import transaction
-from shared.domain import budgets, idempotency, leases
+from shared.domain import batches, budgets, idempotency, leases
 from shared.errors import DatabaseBusy
 
 log = structlog.get_logger("maintenance")
@@ -57,6 +57,10 @@ def _cancel_orphans(session: Session) -> dict[str, int]:
     return {"jobs": leases.cancel_orphans(session)}
 
 
+def _cancel_batches(session: Session) -> dict[str, int]:
+    return {"jobs": batches.cancel_left(session)}
+
+
 def _restart_stalled(session: Session) -> dict[str, int]:
     return {"steps": leases.restart_stalled(session)}
 
@@ -75,6 +79,7 @@ def _prune(session: Session) -> dict[str, int]:
 DUTIES = {
     "leases_swept": _sweep,
     "orphans_canceled": _cancel_orphans,
+    "batches_canceled": _cancel_batches,
     "steps_restarted": _restart_stalled,
     "jobs_unblocked": _unblock,
     "pruned": _prune,

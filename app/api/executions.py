@@ -22,6 +22,11 @@ from shared.models import Execution, Prompt, Role, State, Version
 blp = blueprint("executions", "One execution is one logical provider call, with all that went out and came back.")
 
 
+def priority_field() -> WholeNumber:
+    description = "0 is claimed first, 9 last; 5 if left out"
+    return WholeNumber(validate=ma.validate.Range(0, 9), metadata={"description": description})
+
+
 class ModelChoice(ma.Schema):
     provider = ma.fields.String(required=True, validate=ma.validate.OneOf(list(providers.PROVIDERS)))
     model_name = ma.fields.String(required=True, validate=Length(1, 128))
@@ -43,6 +48,10 @@ class RunIn(ma.Schema):
     correlation_id = ma.fields.String(validate=Length(1, 128))
 
 
+class SubmitIn(RunIn):
+    priority = priority_field()
+
+
 class Telemetry(ma.Schema):
     prompt_tokens = ma.fields.Integer(allow_none=True)
     response_tokens = ma.fields.Integer(allow_none=True)
@@ -61,6 +70,8 @@ class ExecutionSummary(ma.Schema):
     provider = ma.fields.String()
     model_name = ma.fields.String()
     correlation_id = ma.fields.String(allow_none=True)
+    batch_id = ma.fields.UUID(allow_none=True)
+    batch_index = ma.fields.Integer(allow_none=True, metadata={"description": "Which item of the batch, from 0"})
     error_type = ma.fields.String(allow_none=True)
     cost_usd = ma.fields.Function(lambda execution: providers.usd(execution.cost_nano))
     telemetry = ma.fields.Method("_telemetry")
@@ -108,6 +119,7 @@ class ExecutionsQuery(ListQuery):
     environment = ma.fields.String(load_default=None)
     purpose = ma.fields.String(load_default=None)
     correlation_id = ma.fields.String(load_default=None)
+    batch_id = ma.fields.UUID(load_default=None)
 
 
 @blp.post("/executions:run")
@@ -145,7 +157,7 @@ def run(body: dict[str, Any]) -> flask.Response:
 
 @blp.post("/executions:submit")
 @blp.doc(parameters=[replay.PARAMETER])
-@blp.arguments(RunIn)
+@blp.arguments(SubmitIn)
 @blp.response(202, SubmitOut)
 def submit(body: dict[str, Any]) -> flask.Response:
     """Submit a run and answer at once; poll the Location"""
@@ -198,19 +210,24 @@ def cancel_execution(execution_id: uuid.UUID) -> flask.Response:
     return answer
 
 
+def run_request(fields: dict[str, Any], **others: Any) -> RunRequest:
+    """What the fields of a RunIn ask for."""
+    model = fields.get("model", {})
+    return RunRequest(
+        **{key: value for key, value in fields.items() if key != "model"},
+        provider=model.get("provider"),
+        model_name=model.get("model_name"),
+        request_id=flask.g.request_id,
+        **others,
+    )
+
+
 def _submit(body: dict[str, Any], *, interactive: bool) -> tuple[uuid.UUID, bool]:
     author = caller(Role.EDITOR)
 
     def plan() -> NewExecution:
-        model = body.get("model", {})
-        request = RunRequest(
-            **{key: value for key, value in body.items() if key != "model"},
-            provider=model.get("provider"),
-            model_name=model.get("model_name"),
-            request_id=flask.g.request_id,
-        )
         with reading() as session:
-            return executions.plan(session, author, request)
+            return executions.plan(session, author, run_request(body))
 
     def write(session: Session, planned: NewExecution) -> uuid.UUID:
         return executions.submit(session, planned, interactive=interactive)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.domain import jobs
-from shared.models import Budget, Execution, Job, JobKind, State
+from shared.models import Budget, Execution, Job, JobKind, State, new_id
 
 NANO = 1_000_000_000
 MEASURES = ("task_calls", "proposer_calls", "tokens", "nano")
@@ -38,8 +38,16 @@ class Usage:
     nano: int
 
 
-def create(session: Session, workspace_id: uuid.UUID, subject_id: uuid.UUID, limits: Limits) -> uuid.UUID:
+def create(
+    session: Session,
+    workspace_id: uuid.UUID,
+    subject_id: uuid.UUID,
+    limits: Limits,
+    *,
+    budget_id: uuid.UUID | None = None,
+) -> uuid.UUID:
     budget = Budget(
+        id=budget_id or new_id(),
         workspace_id=workspace_id,
         subject_id=subject_id,
         limit_task_calls=limits.max_task_calls,

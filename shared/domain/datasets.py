@@ -152,7 +152,13 @@ def import_cases(session: Session, caller: Caller, dataset: Dataset, rows: Seque
 
 def parse_jsonl(raw: bytes) -> list[NewCase]:
     """One JSON object per line: inputs (object), expected, and name, tags, group, weight, golden."""
-    return _checked((line, _json_row(text)) for line, text in _lines(raw))
+    return _checked((line, _json_row(text)) for line, text in numbered_lines(raw))
+
+
+def numbered_lines(raw: bytes) -> list[tuple[int, str]]:
+    """The lines of a JSONL file that hold something, with their numbers from 1."""
+    # Only a newline ends a JSONL line; other Unicode line ends may stand inside a string.
+    return [(number, line) for number, line in enumerate(_decoded(raw).split("\n"), start=1) if line.strip()]
 
 
 def parse_csv(raw: bytes) -> list[NewCase]:
@@ -216,11 +222,6 @@ def _decoded(raw: bytes) -> str:
         line = raw[: error.start].count(b"\n") + 1
         detail = f"line {line}: invalid UTF-8"
         raise BadRequest(detail, errors=[FieldError(f"/{line}", "invalid UTF-8")]) from error
-
-
-def _lines(raw: bytes) -> list[tuple[int, str]]:
-    # Only a newline ends a JSONL line; other Unicode line ends may stand inside a string.
-    return [(number, line) for number, line in enumerate(_decoded(raw).split("\n"), start=1) if line.strip()]
 
 
 def _json_row(text: str) -> Any:

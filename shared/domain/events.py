@@ -5,12 +5,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.models import Event, table_of
-
-_INSERT = sa.insert(table_of(Event))  # without the ORM, which costs more than the rows
+from shared.db import bulk_insert
+from shared.models import Event
 
 
 @dataclass(frozen=True)
@@ -35,5 +33,4 @@ def record(session: Session, changes: Iterable[Change]) -> None:
         }
         for change in changes
     ]
-    if rows:
-        session.connection().execute(_INSERT, rows)
+    bulk_insert(session, Event, rows)

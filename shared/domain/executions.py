@@ -4,21 +4,25 @@ The provider call itself happens in the worker, which is the only process that h
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from shared.db import bulk_insert
 from shared.domain import events, jobs, pages, projects, prompts, providers
 from shared.domain.names import PRODUCTION, VersionChoice, parse_reference
 from shared.domain.pages import Page
 from shared.domain.providers import Quote
 from shared.domain.tenants import Caller, get_visible
-from shared.errors import Conflict, field_error
+from shared.errors import Conflict, PromptmillError, field_error
 from shared.hashing import hash_of
 from shared.models import Call, Execution, Job, JobKind, Prompt, Queue, State, Version, new_id
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,10 @@ class RunRequest:
     params: Mapping[str, Any] = field(default_factory=dict)
     correlation_id: str | None = None
     request_id: str | None = None
+    priority: int = jobs.DEFAULT_PRIORITY
+    budget_id: uuid.UUID | None = None
+    batch_id: uuid.UUID | None = None
+    batch_index: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,9 @@ class NewExecution:
     variables: Mapping[str, Any] = field(default_factory=dict)
     sample: int = 0
     budget_id: uuid.UUID | None = None
+    batch_id: uuid.UUID | None = None
+    batch_index: int | None = None
+    priority: int = jobs.DEFAULT_PRIORITY
     correlation_id: str | None = None
     request_id: str | None = None
     created_by: str = ""
@@ -71,30 +82,21 @@ class NewExecution:
 
 def plan(session: Session, caller: Caller, request: RunRequest) -> NewExecution:
     """Resolve the version and the model, check the parameters, render. Reads only."""
-    prompt, version = resolve(session, caller, request)
-    settings = version.content.get("model", {})
-    provider = request.provider or settings.get("provider")
-    model_name = request.model_name or settings.get("model_name")
-    if not provider or not model_name:
-        raise field_error("/model", "required: the version carries no model settings")
-    params = {**settings.get("params", {}), **request.params}
-    model = providers.quote(session, provider, model_name)
-    providers.check_params(model, params)
-    messages = prompts.render_messages(version.content, request.variables)
-    return NewExecution(
-        workspace_id=caller.workspace_id,
-        project_id=prompt.project_id,
-        prompt_id=prompt.id,
-        version_id=version.id,
-        model=model,
-        params=params,
-        messages=messages,
-        environment=request.environment,
-        variables=request.variables,
-        correlation_id=request.correlation_id,
-        request_id=request.request_id,
-        created_by=caller.user_name,
-    )
+    return _planned(caller, request, resolve(session, caller, request), partial(providers.quote, session))
+
+
+def plan_each(
+    session: Session, caller: Caller, requests: Iterable[RunRequest]
+) -> Iterator[NewExecution | PromptmillError]:
+    """Each request as `plan` has it, or why it cannot be. What several have in common is looked up once."""
+    find = _once(lambda *choice: resolve(session, caller, RunRequest(*choice)))
+    quote = _once(partial(providers.quote, session))
+    for request in requests:
+        choice = (request.prompt_name, request.project, request.version_number, request.label)
+        try:
+            yield _planned(caller, request, find(*choice), quote)
+        except PromptmillError as error:
+            yield error
 
 
 def resolve(session: Session, caller: Caller, request: RunRequest) -> tuple[Prompt, Version]:
@@ -114,6 +116,62 @@ def resolve(session: Session, caller: Caller, request: RunRequest) -> tuple[Prom
     return prompt, prompts.get_version(session, prompt, choice)
 
 
+def _planned(
+    caller: Caller,
+    request: RunRequest,
+    resolved: tuple[Prompt, Version],
+    quote: Callable[[str, str], Quote],
+) -> NewExecution:
+    prompt, version = resolved
+    settings = version.content.get("model", {})
+    provider = request.provider or settings.get("provider")
+    model_name = request.model_name or settings.get("model_name")
+    if not provider or not model_name:
+        raise field_error("/model", "required: the version carries no model settings")
+    params = {**settings.get("params", {}), **request.params}
+    model = quote(provider, model_name)
+    providers.check_params(model, params)
+    if request.budget_id is not None:  # a call without an output limit would have no upper bound
+        params.setdefault("max_new_tokens", providers.DEFAULT_OUTPUT_TOKENS)
+    messages = prompts.render_messages(version.content, request.variables)
+    return NewExecution(
+        workspace_id=caller.workspace_id,
+        project_id=prompt.project_id,
+        prompt_id=prompt.id,
+        version_id=version.id,
+        model=model,
+        params=params,
+        messages=messages,
+        environment=request.environment,
+        variables=request.variables,
+        budget_id=request.budget_id,
+        batch_id=request.batch_id,
+        batch_index=request.batch_index,
+        priority=request.priority,
+        correlation_id=request.correlation_id,
+        request_id=request.request_id,
+        created_by=caller.user_name,
+    )
+
+
+def _once(ask: Callable[..., Found]) -> Callable[..., Found]:
+    """The function, asked once for the same arguments; a refusal is remembered and raised again."""
+    known: dict[tuple[Any, ...], Found | PromptmillError] = {}
+
+    def remembered(*asked: Any) -> Found:
+        if asked not in known:
+            try:
+                known[asked] = ask(*asked)
+            except PromptmillError as error:
+                known[asked] = error
+        found = known[asked]
+        if isinstance(found, PromptmillError):
+            raise found.with_traceback(None)  # else it would keep the frames of every time that it is raised
+        return found
+
+    return remembered
+
+
 def submit(session: Session, new: NewExecution, *, interactive: bool) -> uuid.UUID:
     """Insert one execution with its ledger row and its job; its id."""
     mode = "sync" if interactive else "async"
@@ -124,18 +182,17 @@ def submit(session: Session, new: NewExecution, *, interactive: bool) -> uuid.UU
 def submit_many(
     session: Session, new: Sequence[NewExecution], *, queue: Queue, barrier_id: int | None = None
 ) -> list[uuid.UUID]:
-    """Insert executions, ledger rows, jobs and events in four statements, whatever their number.
+    """Insert executions, ledger rows, jobs and events in four statements, whatever their number. Ids in order.
 
     The caller has already left out the calls that the ledger holds (`find_calls`).
     """
     if not new:
         return []
     ids = [new_id() for _ in new]
-    session.execute(
-        sa.insert(Execution), [_row(execution_id, item) for execution_id, item in zip(ids, new, strict=True)]
-    )
-    session.execute(
-        sa.insert(Call),
+    bulk_insert(session, Execution, [_row(execution_id, item) for execution_id, item in zip(ids, new, strict=True)])
+    bulk_insert(
+        session,
+        Call,
         [
             {
                 "scope_id": item.scope_id or execution_id,
@@ -162,6 +219,7 @@ def submit_many(
                 JobKind.EXECUTION,
                 queue,
                 execution_id,
+                priority=item.priority,
                 barrier_id=barrier_id,
                 budget_id=item.budget_id,
             )
@@ -198,6 +256,7 @@ def list_executions(
     environment: str | None = None,
     purpose: str | None = None,
     correlation_id: str | None = None,
+    batch_id: uuid.UUID | None = None,
     limit: int,
     cursor: str | None,
 ) -> Page:
@@ -208,6 +267,7 @@ def list_executions(
         Execution.environment: environment,
         Execution.purpose: purpose,
         Execution.correlation_id: correlation_id,
+        Execution.batch_id: batch_id,
     }
     for column, value in filters.items():
         if value is not None:
@@ -251,6 +311,8 @@ def _row(execution_id: uuid.UUID, new: NewExecution) -> dict[str, Any]:
         "prompt_id": new.prompt_id,
         "version_id": new.version_id,
         "scope_id": new.scope_id,
+        "batch_id": new.batch_id,
+        "batch_index": new.batch_index,
         "purpose": new.purpose,
         "mode": new.mode,
         "environment": new.environment,

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from shared import messages, metrics
-from shared.db import IDS, after_commit, db_now
+from shared.db import IDS, after_commit, bulk_insert_numbered, db_now
 from shared.domain import events
 from shared.domain.events import Change
 from shared.models import (
@@ -34,6 +34,7 @@ from shared.models import (
 )
 
 MAX_ATTEMPTS = 4  # one try, three retries
+DEFAULT_PRIORITY = 5  # 0 is claimed first, 9 last
 SUBJECTS: Mapping[JobKind, Any] = {
     JobKind.EXECUTION: Execution,
     JobKind.EVALUATION: Evaluation,
@@ -70,7 +71,7 @@ class NewJob:
     kind: JobKind
     queue: Queue
     subject_id: uuid.UUID
-    priority: int = 5  # 0 is claimed first, 9 last
+    priority: int = DEFAULT_PRIORITY
     step_no: int | None = None
     barrier_id: int | None = None
     budget_id: uuid.UUID | None = None
@@ -92,8 +93,9 @@ def enqueue(session: Session, new_jobs: Sequence[NewJob]) -> None:
     """Insert queued jobs with their events, and ring for them after the commit."""
     if not new_jobs:
         return
-    ids = session.scalars(
-        sa.insert(Job).returning(Job.id, sort_by_parameter_order=True),
+    ids = bulk_insert_numbered(
+        session,
+        Job,
         [
             {
                 "workspace_id": job.workspace_id,
@@ -108,7 +110,7 @@ def enqueue(session: Session, new_jobs: Sequence[NewJob]) -> None:
             }
             for job in new_jobs
         ],
-    ).all()
+    )
     by_queue: dict[Queue, list[int]] = defaultdict(list)
     for job, job_id in zip(new_jobs, ids, strict=True):
         by_queue[job.queue].append(job_id)
@@ -210,21 +212,29 @@ def cancel_scope(session: Session, subject_id: uuid.UUID, *, limit: int = 500) -
     once the run is terminal no step can add a job behind our back. The sweep repeats it if we die here.
     """
     barriers = sa.select(Barrier.id).where(Barrier.subject_id == subject_id)
-    ids = session.scalars(
+    of_the_run = sa.select(Job.id).where(sa.or_(Job.subject_id == subject_id, Job.barrier_id.in_(barriers)))
+    return _cancel_open(session, of_the_run, limit)
+
+
+def cancel_batch(session: Session, batch_id: uuid.UUID, *, limit: int = 500) -> int:
+    """The same for the executions of a batch whose cancel was asked for. How many, up to `limit`."""
+    # By the executions that are open, as their jobs then are: what has ended is not visited for every page.
+    members = (
         sa.select(Job.id)
-        .where(
-            sa.or_(Job.subject_id == subject_id, Job.barrier_id.in_(barriers)),
-            Job.state.in_(OPEN_STATES),
-            ~Job.cancel_requested,
-        )
-        .limit(limit)
-    ).all()
+        .join(Execution, Execution.id == Job.subject_id)
+        .where(Execution.batch_id == batch_id, Execution.state.in_(OPEN_STATES))
+    )
+    return _cancel_open(session, members, limit)
+
+
+def _cancel_open(session: Session, of_these: sa.Select[int], limit: int) -> int:
+    ids = session.scalars(of_these.where(Job.state.in_(OPEN_STATES), ~Job.cancel_requested).limit(limit)).all()
     jobs = [job for job in lock(session, ids) if job.state in OPEN_STATES]
     running = [job.id for job in jobs if job.state == State.RUNNING]
     if running:
         session.execute(sa.update(Job).where(Job.id.in_(running)).values(cancel_requested=True))
     close(session, [Ending(job, State.CANCELED) for job in jobs if job.state == State.QUEUED])
-    return len(jobs)
+    return len(ids)
 
 
 def open_job_of(session: Session, subject_id: uuid.UUID) -> Job | None:

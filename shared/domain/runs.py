@@ -182,6 +182,25 @@ def logical_spend_of(session: Session, subject_id: uuid.UUID) -> Spend:
 
 
 def _spend(session: Session, subject_id: uuid.UUID, presumed_paid: sa.SQLColumnExpression[int]) -> Spend:
+    proposal = Execution.purpose == "proposal"
+    tokens, nano = charged(presumed_paid)
+    row = session.execute(
+        sa.select(
+            sa.func.count().filter(~proposal),
+            sa.func.count().filter(proposal),
+            sa.func.coalesce(sa.func.sum(tokens), 0),
+            sa.func.coalesce(sa.func.sum(nano), 0),
+            sa.func.coalesce(sa.func.sum(Execution.ambiguous_attempts), 0),
+        ).where(
+            Execution.scope_id == subject_id,
+            (Execution.attempts > 0) | (Execution.ambiguous_attempts > 0),
+        )
+    ).one()
+    return Spend(*(int(value) for value in row))
+
+
+def charged(presumed_paid: sa.SQLColumnExpression[int]) -> tuple[sa.ColumnElement[int], sa.ColumnElement[int]]:
+    """(tokens, nano-dollars) that an execution has cost; `presumed_paid` attempts are charged at their bound."""
     answered = Execution.state == State.SUCCEEDED
     used = Execution.prompt_tokens + Execution.response_tokens  # null unless both were reported
     tokens = sa.case((answered, sa.func.coalesce(used, Execution.estimate_tokens)), else_=0)
@@ -190,20 +209,7 @@ def _spend(session: Session, subject_id: uuid.UUID, presumed_paid: sa.SQLColumnE
         (answered, sa.func.coalesce(Execution.cost_nano, 0)),  # null where no price is known
         else_=0,
     )
-    proposal = Execution.purpose == "proposal"
-    row = session.execute(
-        sa.select(
-            sa.func.count().filter(~proposal),
-            sa.func.count().filter(proposal),
-            sa.func.coalesce(sa.func.sum(tokens + presumed_paid * Execution.estimate_tokens), 0),
-            sa.func.coalesce(sa.func.sum(nano + presumed_paid * Execution.estimate_nano), 0),
-            sa.func.coalesce(sa.func.sum(Execution.ambiguous_attempts), 0),
-        ).where(
-            Execution.scope_id == subject_id,
-            (Execution.attempts > 0) | (Execution.ambiguous_attempts > 0),
-        )
-    ).one()
-    return Spend(*(int(value) for value in row))
+    return tokens + presumed_paid * Execution.estimate_tokens, nano + presumed_paid * Execution.estimate_nano
 
 
 def open_calls(session: Session, subject_id: uuid.UUID) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """Tables, relations and constraints. No queries: those are the verbs in `shared.domain`."""
 
 from shared.models.base import OPEN_STATES, Base, State, new_id, table_of
+from shared.models.batches import Batch
 from shared.models.budgets import Budget
 from shared.models.datasets import Dataset, TestCase
 from shared.models.evaluations import Evaluation, WorkItem
@@ -19,6 +20,7 @@ __all__ = [
     "ApiKey",
     "Barrier",
     "Base",
+    "Batch",
     "Budget",
     "Call",
     "Candidate",

@@ -21,6 +21,8 @@ WRITES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/datasets/<name>/cases"): [{"inputs": {"ticket": "another"}}],
     ("POST", "/v1/executions:run"): run_body("triage", variables={"ticket": "another"}),
     ("POST", "/v1/executions:submit"): run_body("triage", variables={"ticket": "another"}),
+    ("POST", "/v1/executions:batch"): {"items": [run_body("triage", variables={"ticket": "another"})]},
+    ("POST", "/v1/batches/<uuid:batch_id>/cancel"): None,
     ("POST", "/v1/executions/<uuid:execution_id>/cancel"): None,
     ("POST", "/v1/evaluations"): evaluation_body(),
     ("POST", "/v1/evaluations/<uuid:evaluation_id>/cancel"): None,
@@ -30,7 +32,7 @@ WRITES: dict[tuple[str, str], Any] = {
 
 
 def seed(owner: Api, drain: Drain) -> None:
-    """Something of every kind: what has ended, and one execution that waits. The newest project is `vault`."""
+    """Something of every kind: what has ended, a batch and an execution that wait. The newest project is `vault`."""
     for project in ("atlas", "vault"):
         owner.expect(201, "POST", "/v1/projects", {"name": project})
     make_triage(owner, cases=12)
@@ -42,7 +44,9 @@ def seed(owner: Api, drain: Drain) -> None:
         {**evaluation_body(), "strategy": "random", "knobs": {"proposals": 2}, "budget": {"max_task_calls": 100}},
     )
     drain()
-    owner.expect(202, "POST", "/v1/executions:submit", run_body("triage", variables={"ticket": "it broke"}))
+    waiting = run_body("triage", variables={"ticket": "it broke"})
+    owner.expect(202, "POST", "/v1/executions:batch", {"items": [waiting]})
+    owner.expect(202, "POST", "/v1/executions:submit", waiting)
 
 
 def routes(app: Flask) -> list[tuple[str, str]]:

@@ -6,6 +6,11 @@ from tests.support import MODEL, Api, evaluation_body, optimization_body, run_bo
 
 RUNS = {
     "/v1/executions": ("/v1/executions:submit", run_body("triage", variables={"ticket": "a"}), "execution_id"),
+    "/v1/batches": (
+        "/v1/executions:batch",
+        {"items": [{"variables": {"ticket": "a"}}], "prompt_name": "triage"},
+        "batch_id",
+    ),
     "/v1/evaluations": ("/v1/evaluations", evaluation_body(), "evaluation_id"),
     "/v1/optimizations": ("/v1/optimizations", optimization_body(), "optimization_id"),
 }

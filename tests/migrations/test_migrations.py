@@ -98,9 +98,9 @@ def test_an_upgrade_that_another_process_overtakes_succeeds_and_so_does_the_othe
 
 
 SPINE = set(
-    "api_keys barriers budgets calls candidates datasets evaluations events executions idempotency_records jobs labels"
-    " leases models optimizations prices projects prompts schedules test_cases users versions work_items workers"
-    " workspaces".split()
+    "api_keys barriers batches budgets calls candidates datasets evaluations events executions idempotency_records jobs"
+    " labels leases models optimizations prices projects prompts schedules test_cases users versions work_items"
+    " workers workspaces".split()
 )
 
 
