@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from functools import partial
 from typing import Any
 
 import psycopg
@@ -272,20 +271,25 @@ def _copy(session: Session, table: sa.Table, rows: Sequence[Mapping[str, Any]]) 
     connection = session.connection()
     dialect = connection.dialect
     names = list(rows[0])
-    defaults = _defaults(session, [column for column in table.columns if column.name not in rows[0]])
-    columns = [table.columns[name] for name in names] + list(defaults)
-    processors = [_processor(column.type, dialect) for column in columns]
+    given = [table.columns[name] for name in names]
+    left_out: Any = [column for column in table.columns if column.name not in rows[0] and column.default is not None]
+    made = [column for column in left_out if column.default.is_callable]  # anew for each row
+    shared = [column for column in left_out if not column.default.is_callable]
+    makers = [column.default.arg for column in made]
+    processors = [_processor(column.type, dialect) for column in given + made]
     processed = [(place, process) for place, process in enumerate(processors) if process is not None]
+    same_in_all = _shared_defaults(session, shared)
     quote = dialect.identifier_preparer.quote
-    statement = f"COPY {quote(table.name)} ({', '.join(quote(column.name) for column in columns)}) FROM STDIN"
+    columns = ", ".join(quote(column.name) for column in given + made + shared)
+    statement = f"COPY {quote(table.name)} ({columns}) FROM STDIN"
     driver: Any = connection.connection.driver_connection
     try:
         with driver.cursor() as cursor, cursor.copy(statement) as copy:
             for row in rows:
-                values = [*map(row.__getitem__, names), *[make() for make in defaults.values()]]
+                values = [*map(row.__getitem__, names), *[make(None) for make in makers]]
                 for place, process in processed:
                     values[place] = process(values[place])
-                copy.write_row(values)
+                copy.write_row(values + same_in_all)
     except psycopg.Error as error:
         # As SQLAlchemy says it of its own statements: callers tell a violated constraint or a lock by it.
         raise sa.exc.DBAPIError.instance(statement, None, error, psycopg.Error, dialect=dialect) from error
@@ -299,18 +303,13 @@ def _processor(of: sa.types.TypeEngine[Any], dialect: Dialect) -> Callable[[Any]
     return of.dialect_impl(dialect).bind_processor(dialect)
 
 
-def _defaults(session: Session, columns: Sequence[sa.Column[Any]]) -> dict[sa.Column[Any], Callable[[], Any]]:
-    """What gives the default of each column that has one. SQL expressions are computed here, once for all rows."""
-    defaults: dict[sa.Column[Any], Any] = {column: column.default for column in columns if column.default is not None}
-    expressions = [column for column, default in defaults.items() if default.is_clause_element]
-    computed = (
-        session.execute(sa.select(*(defaults[column].arg for column in expressions))).one() if expressions else ()
-    )
-    values = dict(zip(expressions, computed, strict=True))
-    return {
-        column: partial(default.arg, None) if default.is_callable else partial(values.get, column, default.arg)
-        for column, default in defaults.items()
-    }
+def _shared_defaults(session: Session, columns: Sequence[Any]) -> list[str | None]:
+    """The defaults of these columns as text, which the driver need not make again for each row."""
+    expressions = [column for column in columns if column.default.is_clause_element]
+    found = session.execute(sa.select(*(column.default.arg for column in expressions))).one() if expressions else ()
+    computed = dict(zip(expressions, found, strict=True))
+    values = [computed.get(column, column.default.arg) for column in columns]
+    return [None if value is None else str(value) for value in values]
 
 
 def _open_sqlite(url: str) -> Engine:

@@ -116,6 +116,7 @@ def fill() -> None:
     make_triage(api, cases=40)
     api.expect(202, "POST", "/v1/optimizations", optimization_body(), headers={"Idempotency-Key": "once"})
     drain(most=5)
+    api.expect(202, "POST", "/v1/executions:batch", {"prompt_name": "triage", "dataset": "tickets"})
     api.expect(202, "POST", "/v1/evaluations", evaluation_body(name="left running"))
     drain.claim()
 
