@@ -30,7 +30,7 @@ from shared.hashing import dump_json
 LOCK_WAIT_SECONDS = 10.0
 # For statements that are built once and run with {"ids": [...]}: to build one anew costs more than to run it.
 IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
-COPIED_FROM = 50  # so many rows
+COPIED_FROM = 20  # so many rows; below, the statements around a COPY take longer than it saves (measured)
 
 _engine: Engine | None = None
 _clock_offset_seconds = 0.0

@@ -228,7 +228,7 @@ def cancel_batch(session: Session, caller: Caller, batch_id: uuid.UUID) -> Batch
         return batch
     progress = progress_of(session, [batch])[batch.id]
     if progress.status not in OPEN_STATES:
-        raise Conflict(f"the batch has already {progress.status}")
+        raise Conflict(f"the batch has already ended: {progress.status}")
     batch.cancel_requested_at = db_now()
     session.flush()
     events.record(

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.db import db_now
+from shared.db import bulk_insert, db_now
 from shared.domain import events, executions, jobs
 from shared.domain.executions import NewExecution
 from shared.domain.tenants import Caller
@@ -86,8 +86,9 @@ def fan_out(
     ids = executions.submit_many(session, missing, queue=Queue.EXECUTIONS, barrier_id=barrier.id)
     known |= {call.call_key: execution_id for call, execution_id in zip(missing, ids, strict=True)}
     if units:
-        session.execute(
-            sa.insert(WorkItem),
+        bulk_insert(
+            session,
+            WorkItem,
             [
                 {
                     "workspace_id": workspace_id,
