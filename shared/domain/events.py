@@ -28,7 +28,7 @@ def record(session: Session, changes: Iterable[Change]) -> None:
             "workspace_id": change.workspace_id,
             "type": change.type,
             "subject_id": change.subject_id,
-            "data": dict(change.data),
+            "data": change.data,
             "actor": change.actor,
         }
         for change in changes
