@@ -53,6 +53,7 @@ def bootstrap() -> None:
             role=Role.ADMIN,
             key=key,
             name="bootstrap",
+            operates_fleet=True,
         )
     if given is None:
         click.echo(f"API key of the administrator (shown once): {key}")

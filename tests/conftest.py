@@ -105,7 +105,9 @@ def database(request: pytest.FixtureRequest, migrated: dict[str, str], tmp_path:
 @pytest.fixture
 def admin(database: str) -> Caller:
     with db.transaction() as session:
-        return tenants.create_key(session, workspace="default", user="admin", role=Role.ADMIN, key=API_KEY)
+        return tenants.create_key(
+            session, workspace="default", user="admin", role=Role.ADMIN, key=API_KEY, operates_fleet=True
+        )
 
 
 @pytest.fixture

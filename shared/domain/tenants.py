@@ -31,8 +31,11 @@ class Caller:
     project_ids: frozenset[uuid.UUID] | None = None  # None: every project of the workspace
 
     def require(self, role: Role) -> None:
-        if _RANK[self.role] < _RANK[role]:
+        if not self.has(role):
             raise Forbidden(f"this needs the role {role}; the key has {self.role}")
+
+    def has(self, role: Role) -> bool:
+        return _RANK[self.role] >= _RANK[role]
 
     def may_see(self, project_id: uuid.UUID | None) -> bool:
         return self.project_ids is None or project_id in self.project_ids
@@ -70,6 +73,35 @@ def get_visible(session: Session, caller: Caller, entity: Any, entity_id: uuid.U
     return found
 
 
+def operates_fleet(session: Session, caller: Caller) -> bool:
+    """Whether the caller may see and steer what all workspaces share: operators of a workspace that runs the fleet.
+
+    A role is one workspace's to give, so it says nothing about the fleet by itself (I10).
+    """
+    if not caller.has(Role.OPERATOR) or caller.project_ids is not None:
+        return False
+    return bool(session.scalar(sa.select(Workspace.operates_fleet).where(Workspace.id == caller.workspace_id)))
+
+
+def require_fleet(session: Session, caller: Caller) -> None:
+    """`Forbidden` unless the caller may steer the fleet."""
+    if not operates_fleet(session, caller):
+        raise Forbidden(
+            "this acts on every workspace: it needs the role operator in a workspace that operates the fleet,"
+            " and a key that is not limited to projects"
+        )
+
+
+def fleet_workspace(session: Session) -> uuid.UUID:
+    """The workspace whose history shows what was done to the fleet without an API key."""
+    found = session.scalar(
+        sa.select(Workspace.id).where(Workspace.operates_fleet).order_by(Workspace.created_at, Workspace.id).limit(1)
+    )
+    if found is None:
+        raise NotFound("no workspace operates the fleet; `python -m app.admin bootstrap` makes the first")
+    return found
+
+
 def new_key() -> str:
     """A fresh API key: 256 random bits behind a prefix that secret scanners can find."""
     return f"pm_{secrets.token_urlsafe(32)}"
@@ -85,13 +117,17 @@ def create_key(
     name: str = "",
     projects: list[str] | None = None,
     expires_at: datetime | None = None,
+    operates_fleet: bool = False,
 ) -> Caller:
     """Store a key (hashed) for a user, making the workspace, its default project and the user if needed.
 
-    Storing the same key again changes nothing.
+    Storing the same key again changes nothing. With `operates_fleet` the workspace operates the fleet, unless
+    another one does already.
     """
     insert_if_absent(session, Workspace, id=new_id(), name=workspace)
     workspace_id = session.scalars(sa.select(Workspace.id).where(Workspace.name == workspace)).one()
+    if operates_fleet and not session.scalar(sa.select(sa.exists().where(Workspace.operates_fleet))):
+        session.execute(sa.update(Workspace).where(Workspace.id == workspace_id).values(operates_fleet=True))
     insert_if_absent(session, User, id=new_id(), workspace_id=workspace_id, name=user)
     insert_if_absent(session, Project, id=new_id(), workspace_id=workspace_id, name=DEFAULT_PROJECT, created_by=user)
     user_id = session.scalars(sa.select(User.id).where(User.workspace_id == workspace_id, User.name == user)).one()

@@ -8,7 +8,7 @@ from shared.models.evaluations import Evaluation, WorkItem
 from shared.models.events import Event
 from shared.models.executions import Call, Execution
 from shared.models.idempotency import IdempotencyRecord
-from shared.models.jobs import Barrier, Job, JobKind, JobLease, Queue, Schedule, WorkerProcess
+from shared.models.jobs import Barrier, Job, JobKind, JobLease, Queue, QueueControl, Schedule, WorkerProcess
 from shared.models.optimizations import Candidate, Optimization
 from shared.models.projects import Project
 from shared.models.prompts import Label, Prompt, Version
@@ -39,6 +39,7 @@ __all__ = [
     "Project",
     "Prompt",
     "Queue",
+    "QueueControl",
     "Role",
     "Schedule",
     "State",

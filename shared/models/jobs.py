@@ -73,6 +73,19 @@ class Job(Base):
             sqlite_where=sa.text("step_no IS NOT NULL AND state NOT IN ('failed', 'canceled')"),
         ),
         sa.Index("ix_jobs_subject_id", "subject_id"),
+        sa.Index(
+            "ix_jobs_dead",
+            "workspace_id",
+            "id",
+            postgresql_where=sa.text("state = 'failed'"),
+            sqlite_where=sa.text("state = 'failed'"),
+        ),
+        sa.Index(
+            "ix_jobs_retry_of",
+            "retry_of",
+            postgresql_where=sa.text("retry_of IS NOT NULL"),
+            sqlite_where=sa.text("retry_of IS NOT NULL"),
+        ),
         {"sqlite_autoincrement": True},  # an id in a late message must never mean a newer job
     )
 
@@ -99,6 +112,20 @@ class Job(Base):
     error: Mapped[str | None] = mapped_column(sa.String(64))
     created_at: Mapped[datetime] = mapped_column(insert_default=db_now())
     finished_at: Mapped[datetime | None]
+
+
+class QueueControl(Base):
+    """What an operator has decided about a queue. A queue without a row runs freely."""
+
+    __tablename__ = "queues"
+    __table_args__ = (sa.CheckConstraint("max_running > 0", name="max_running"),)
+
+    name: Mapped[str] = mapped_column(sa.String(16), primary_key=True)
+    paused: Mapped[bool] = mapped_column(default=False)  # nothing is claimed from it
+    draining: Mapped[bool] = mapped_column(default=False)  # nothing new is accepted into it
+    max_running: Mapped[int | None]  # over the whole fleet; null: as many as there are slots
+    updated_at: Mapped[datetime] = mapped_column(insert_default=db_now())
+    updated_by: Mapped[str] = mapped_column(sa.String(128), default="")
 
 
 class JobLease(Base):

@@ -26,6 +26,8 @@ class Workspace(Base):
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
     name: Mapped[str] = mapped_column(sa.String(128), unique=True)
     created_at: Mapped[datetime] = mapped_column(insert_default=db_now())
+    # Its operators and administrators steer what all workspaces share: queues and workers.
+    operates_fleet: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
 
 
 class User(Identified, Base):

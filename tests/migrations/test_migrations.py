@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,26 @@ def test_taking_back_the_last_revision_keeps_every_row_that_is_not_its_own(
     assert not {table for table in SPINE if not before[table]}
     for table, columns in kept.items():
         assert only(columns, after[table]) == only(columns, before[table]), table
+
+
+def test_the_oldest_workspace_of_a_database_that_is_older_than_the_fleets_operators_becomes_one(
+    empty_database: str,
+) -> None:
+    migrations.upgrade("0014")
+    migrations.downgrade("-1")
+    with db.engine().begin() as connection:
+        for number, (name, day) in enumerate([("later", 2), ("oldest", 1), ("latest", 3)]):
+            values = {"id": uuid.UUID(int=number).hex, "name": name, "day": f"2026-01-0{day} 00:00:00"}
+            statement = "INSERT INTO workspaces (id, name, created_at) VALUES (:id, :name, :day)"
+            connection.execute(sa.text(statement), values)
+
+    migrations.upgrade("0014")
+
+    assert {row["name"]: bool(row["operates_fleet"]) for row in rows()["workspaces"]} == {
+        "oldest": True,
+        "later": False,
+        "latest": False,
+    }
 
 
 @pytest.mark.parametrize("empty_database", ["postgresql"], indirect=True)
