@@ -9,12 +9,24 @@ import structlog
 from flask_swagger_ui import get_swaggerui_blueprint
 
 from app import bodies, metrics, problems
-from app.api import batches, datasets, evaluations, executions, health, optimizations, projects, prompts, status
+from app.api import (
+    batches,
+    datasets,
+    evaluations,
+    executions,
+    health,
+    jobs,
+    optimizations,
+    projects,
+    prompts,
+    queues,
+    status,
+)
 from app.problems import ProblemApi
 from shared import logs
 from shared.config import settings
 
-NOUNS = (projects, prompts, datasets, executions, batches, evaluations, optimizations, status)
+NOUNS = (projects, prompts, datasets, executions, batches, evaluations, optimizations, jobs, queues, status)
 
 
 def create_app() -> flask.Flask:

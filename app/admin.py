@@ -1,5 +1,6 @@
 """Operator commands: `python -m app.admin --help`. They work on the database directly."""
 
+import getpass
 import json
 from typing import Any
 
@@ -8,9 +9,9 @@ import click
 import migrations
 from shared import logs
 from shared.config import settings
-from shared.db import transaction
-from shared.domain import providers, tenants
-from shared.models import Role
+from shared.db import reading, transaction
+from shared.domain import providers, queues, status, tenants
+from shared.models import Queue, Role
 
 
 @click.group()
@@ -81,6 +82,49 @@ def create_key(workspace: str, user: str, role: str, projects: tuple[str, ...], 
     with transaction() as session:
         tenants.create_key(session, key=key, projects=list(projects) or None, **fields)
     click.echo(json.dumps({"api_key": key, "workspace": workspace, "user": user, "role": role}) if as_json else key)
+
+
+@main.group("queues")
+def queues_group() -> None:
+    """See and steer the queues of the fleet. What is done here stands in the events of the first workspace."""
+
+
+@queues_group.command("list")
+def list_queues() -> None:
+    """Every queue, in the order in which workers serve them: one JSON object per line."""
+    with reading() as session:
+        for view in status.list_queues(session, None):
+            click.echo(json.dumps(vars(view), default=str))
+
+
+@queues_group.command("limit")
+@click.argument("queue", type=click.Choice([name.value for name in Queue]))
+@click.argument("max_running", type=click.IntRange(1, 1_000_000), required=False)
+def limit_queue(queue: str, max_running: int | None) -> None:
+    """Let at most MAX_RUNNING jobs of QUEUE run at once in the whole fleet; no number: no limit."""
+    with transaction() as session:
+        queues.limit(session, Queue(queue), max_running, workspace_id=tenants.fleet_workspace(session), actor=_person())
+    click.echo(f"{queue}: no limit" if max_running is None else f"{queue}: at most {max_running} at once")
+
+
+def _command(action: str, done: str) -> None:
+    @queues_group.command(action, help=f"{action.capitalize()} QUEUE: {done}.")
+    @click.argument("queue", type=click.Choice([name.value for name in Queue]))
+    def act(queue: str) -> None:
+        with transaction() as session:
+            workspace_id = tenants.fleet_workspace(session)
+            queues.act(session, Queue(queue), action, workspace_id=workspace_id, actor=_person())
+        click.echo(f"{queue}: {done}")
+
+
+_command("pause", "nothing is claimed from it until it is resumed")
+_command("resume", "neither paused nor draining")
+_command("drain", "takes nothing new until it is resumed")
+
+
+def _person() -> str:
+    """Who works at the command line, as the events name him."""
+    return f"{getpass.getuser()} (app.admin)"[:128]
 
 
 if __name__ == "__main__":

@@ -138,6 +138,13 @@ class DatabaseBusy(PromptmillError):
     retry_after_seconds = 1
 
 
+class QueueDraining(PromptmillError):
+    """The queue takes no new work now."""
+
+    status, code = 503, "queue_draining"
+    retry_after_seconds = 30
+
+
 class ProviderError(Exception):
     """A provider call failed.
 

@@ -14,6 +14,9 @@ from shared.domain.leases import Lease
 from shared.domain.tenants import Caller
 from shared.models import Barrier, Budget, Evaluation, Execution, Job, JobKind, JobLease, Queue, State, new_id
 from worker import maintenance
+from worker.runner import record
+from worker.steps import Failure
+from worker.tasks import STEPS
 
 LEASE_SECONDS = 60.0
 
@@ -135,3 +138,13 @@ def budget(budget_id: uuid.UUID) -> Budget:
 def lease_rows() -> list[JobLease]:
     with db.reading() as session:
         return list(session.scalars(sa.select(JobLease).order_by(JobLease.job_id)))
+
+
+def fail(*execution_ids: uuid.UUID | str, code: str = "bad_request") -> list[int]:
+    """Let these queued executions fail for good, as a worker records it; the ids of their jobs."""
+    wanted = [job_of(uuid.UUID(str(execution_id))).id for execution_id in execution_ids]
+    outcome = Failure(code, f"the provider said {code}", retryable=False)
+    claimed = [lease for queue in Queue for lease in claim(queue=queue, limit=len(wanted), job_ids=wanted)]
+    assert len(claimed) == len(wanted)
+    record(STEPS, [(lease, outcome) for lease in claimed])
+    return wanted

@@ -100,7 +100,13 @@ class ExecutionOut(ExecutionSummary):
     ambiguous_attempts = ma.fields.Integer(
         metadata={"description": "Attempts whose answer was never read: possibly paid"}
     )
-    job = ma.fields.Raw(metadata={"description": "Why it waits: losses, next attempt, blocking budget"})
+    job = ma.fields.Raw(
+        metadata={"description": "Why it waits: losses, next attempt, blocking budget; null once the job is pruned"}
+    )
+    retry_of = ma.fields.UUID(
+        allow_none=True, metadata={"description": "The dead execution that was requeued as this one"}
+    )
+    retried_as = ma.fields.UUID(allow_none=True, metadata={"description": "What this dead one was requeued as"})
 
 
 class SubmitOut(ma.Schema):
@@ -253,7 +259,11 @@ def _execution(session: Session, execution: Execution) -> Any:
     rendered = ExecutionOut().dump(execution)
     rendered["prompt_name"] = prompt and prompt.name
     rendered["version_number"] = version and version.number
+    retry_of, retried_as = executions.retries_of(session, execution.id)
+    rendered["retry_of"] = retry_of and str(retry_of)
+    rendered["retried_as"] = retried_as and str(retried_as)
     rendered["job"] = job and {
+        "job_id": job.id,
         "losses": job.losses,
         "run_at": job.run_at.isoformat(),
         "blocked_by": job.blocked_by and str(job.blocked_by),

@@ -9,13 +9,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.domain import budgets, datasets, events, executions, jobs, pages, projects, prompts, providers
+from shared.domain import budgets, datasets, events, executions, jobs, pages, projects, prompts, providers, queues
 from shared.domain.budgets import NANO, Limits
 from shared.domain.executions import RunRequest
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller, get_visible
 from shared.errors import BudgetTooSmall, FieldError, PromptmillError, field_error
-from shared.models import Evaluation, Execution, JobKind, Prompt, TestCase, Version, WorkItem, new_id
+from shared.models import Evaluation, Execution, JobKind, Prompt, Queue, TestCase, Version, WorkItem, new_id
 from shared.scoring import needs_expected
 
 MAX_CHECK_SECONDS = 5.0  # for rendering every case of a dataset while somebody waits for the answer
@@ -137,6 +137,7 @@ def create_evaluation(
         detail = f"{len(target.cases)} cases x {request.repeats} repeats need {needed} task calls"
         raise BudgetTooSmall(detail, errors=[FieldError("/budget/max_task_calls", detail)])
     check_limits(session, limits, target.model)
+    queues.accept(session, Queue.OPTIMIZATIONS, Queue.EXECUTIONS)
     evaluation_id = new_id()
     budget_id = budgets.create(session, caller.workspace_id, evaluation_id, limits) if limits else None
     evaluation = Evaluation(

@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from shared.db import bulk_insert
-from shared.domain import events, jobs, pages, projects, prompts, providers
+from shared.domain import events, jobs, pages, projects, prompts, providers, queues
 from shared.domain.names import PRODUCTION, VersionChoice, parse_reference
 from shared.domain.pages import Page
 from shared.domain.providers import Quote
@@ -176,6 +176,7 @@ def submit(session: Session, new: NewExecution, *, interactive: bool) -> uuid.UU
     """Insert one execution with its ledger row and its job; its id."""
     mode = "sync" if interactive else "async"
     queue = Queue.INTERACTIVE if interactive else Queue.EXECUTIONS
+    queues.accept(session, queue)
     return submit_many(session, [replace(new, mode=mode)], queue=queue)[0]
 
 
@@ -240,6 +241,19 @@ def find_calls(session: Session, scope_id: uuid.UUID, call_keys: Sequence[str]) 
         )
         found.update({row.call_key: row.execution_id for row in rows})
     return found
+
+
+def retries_of(session: Session, execution_id: uuid.UUID) -> tuple[uuid.UUID | None, uuid.UUID | None]:
+    """(the execution that this one was made to retry, the one that was made to retry this), by the ledger."""
+    own, other = aliased(Call), aliased(Call)
+    rows = session.execute(
+        sa.select(other.execution_id, (other.generation - own.generation).label("step"))
+        .select_from(own)
+        .join(other, sa.and_(other.scope_id == own.scope_id, other.call_key == own.call_key))
+        .where(own.execution_id == execution_id, sa.func.abs(other.generation - own.generation) == 1)
+    )
+    found = {row.step: row.execution_id for row in rows}
+    return found.get(-1), found.get(1)
 
 
 def get_execution(session: Session, caller: Caller, execution_id: uuid.UUID) -> Execution:

@@ -9,16 +9,20 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 from sqlalchemy.orm.attributes import set_committed_value
 
 from shared import messages, metrics
 from shared.db import IDS, after_commit, bulk_insert_numbered, db_now
-from shared.domain import events
+from shared.domain import events, pages
 from shared.domain.events import Change
+from shared.domain.pages import Page
+from shared.domain.tenants import Caller
+from shared.errors import NotFound
 from shared.models import (
     OPEN_STATES,
     Barrier,
@@ -75,6 +79,7 @@ class NewJob:
     step_no: int | None = None
     barrier_id: int | None = None
     budget_id: uuid.UUID | None = None
+    retry_of: int | None = None  # the dead job that this one takes the place of
 
 
 @dataclass(frozen=True)
@@ -89,10 +94,10 @@ class Ending:
     tried: bool = False
 
 
-def enqueue(session: Session, new_jobs: Sequence[NewJob]) -> None:
-    """Insert queued jobs with their events, and ring for them after the commit."""
+def enqueue(session: Session, new_jobs: Sequence[NewJob]) -> Sequence[int]:
+    """Insert queued jobs, and ring for them after the commit; their ids in order."""
     if not new_jobs:
-        return
+        return []
     ids = bulk_insert_numbered(
         session,
         Job,
@@ -106,6 +111,7 @@ def enqueue(session: Session, new_jobs: Sequence[NewJob]) -> None:
                 "step_no": job.step_no,
                 "barrier_id": job.barrier_id,
                 "budget_id": job.budget_id,
+                "retry_of": job.retry_of,
                 "max_attempts": MAX_ATTEMPTS,
             }
             for job in new_jobs
@@ -116,6 +122,90 @@ def enqueue(session: Session, new_jobs: Sequence[NewJob]) -> None:
         by_queue[job.queue].append(job_id)
     for queue, job_ids in by_queue.items():
         after_commit(session, lambda queue=queue, job_ids=job_ids: messages.ring(queue, job_ids))  # type: ignore[misc]
+    return ids
+
+
+def get_job(session: Session, caller: Caller, job_id: int) -> Job:
+    found = session.scalars(sa.select(Job).where(Job.id == job_id, *visible(caller))).one_or_none()
+    if found is None:
+        raise NotFound(f"no job {job_id}")
+    return found
+
+
+def list_jobs(
+    session: Session,
+    caller: Caller,
+    *,
+    state: str | None = None,
+    queue: str | None = None,
+    kind: str | None = None,
+    error: str | None = None,
+    limit: int,
+    cursor: str | None,
+) -> Page:
+    """Newest first."""
+    query = sa.select(Job).where(*visible(caller))
+    for column, value in ((Job.state, state), (Job.queue, queue), (Job.kind, kind), (Job.error, error)):
+        if value is not None:
+            query = query.where(column == value)
+    return pages.descending(session, query, Job.id, limit=limit, cursor=cursor)
+
+
+@dataclass
+class QueueCount:
+    """Jobs of one queue. `queued` counts those that wait for budget too; `oldest_due` is the first `run_at`."""
+
+    queued: int = 0
+    running: int = 0
+    dead: int = 0
+    oldest_due: datetime | None = None
+
+
+def count_by_queue(session: Session, *where: sa.ColumnElement[bool]) -> dict[str, QueueCount]:
+    """Every queue's jobs. Each part reads an index of what it counts, so that finished jobs cost nothing."""
+    parts = {
+        "queued": sa.select(Job.queue, sa.func.count(), sa.func.min(Job.run_at)).where(
+            Job.state == State.QUEUED, Job.blocked_by.is_(None)
+        ),
+        "blocked": sa.select(Job.queue, sa.func.count(), sa.null()).where(Job.blocked_by.is_not(None)),
+        # By id and not by a join, which SQLite would begin at the wrong end.
+        "running": sa.select(Job.queue, sa.func.count(), sa.null()).where(Job.id.in_(sa.select(JobLease.job_id))),
+        "dead": sa.select(Job.queue, sa.func.count(), sa.null()).where(Job.state == State.FAILED),
+    }
+    counts = {queue.value: QueueCount() for queue in Queue}
+    for name, part in parts.items():
+        for queue, number, oldest in session.execute(part.where(*where).group_by(Job.queue)):
+            count = counts.setdefault(queue, QueueCount())  # a newer version may have others
+            if name == "queued":
+                count.queued, count.oldest_due = number, oldest
+            elif name == "blocked":
+                count.queued += number
+            else:
+                setattr(count, name, number)
+    return counts
+
+
+def requeued_as(session: Session, job: Job) -> int | None:
+    """The newest job that was made to do this dead one's work."""
+    return session.scalar(sa.select(sa.func.max(Job.id)).where(Job.retry_of == job.id))
+
+
+def is_open(subject: Any) -> sa.ColumnElement[bool]:
+    """Whether a job or what it works for is still to end, in the very words of the partial indexes: with the
+    states as parameters SQLite could not use them, nor PostgreSQL in a plan that it keeps."""
+    return subject.state.in_([sa.literal(state.value, literal_execute=True) for state in OPEN_STATES])
+
+
+def visible(caller: Caller) -> tuple[sa.ColumnElement[bool], ...]:
+    """Which jobs a caller may see: of its workspace, and of the subjects of its projects if it is limited."""
+    mine = Job.workspace_id == caller.workspace_id
+    if caller.project_ids is None:
+        return (mine,)
+    subjects = (  # aliased: the query around it may join the same table
+        sa.exists().where(subject.id == Job.subject_id, subject.project_id.in_(caller.project_ids))
+        for subject in map(aliased, SUBJECTS.values())
+    )
+    return mine, sa.or_(*subjects)
 
 
 def lock(session: Session, job_ids: Iterable[int], *, skip_locked: bool = False) -> list[Job]:
@@ -212,8 +302,10 @@ def cancel_scope(session: Session, subject_id: uuid.UUID, *, limit: int = 500) -
     once the run is terminal no step can add a job behind our back. The sweep repeats it if we die here.
     """
     barriers = sa.select(Barrier.id).where(Barrier.subject_id == subject_id)
-    of_the_run = sa.select(Job.id).where(sa.or_(Job.subject_id == subject_id, Job.barrier_id.in_(barriers)))
-    return _cancel_open(session, of_the_run, limit)
+    by_subject = sa.select(Job.id).where(Job.subject_id == subject_id)
+    by_barrier = sa.select(Job.id).where(Job.barrier_id.in_(barriers))
+    # Two searches of an index each: joined by OR they would be one of the whole table.
+    return _cancel_open(session, [by_subject, by_barrier], limit)
 
 
 def cancel_batch(session: Session, batch_id: uuid.UUID, *, limit: int = 500) -> int:
@@ -224,11 +316,12 @@ def cancel_batch(session: Session, batch_id: uuid.UUID, *, limit: int = 500) -> 
         .join(Execution, Execution.id == Job.subject_id)
         .where(Execution.batch_id == batch_id, Execution.state.in_(OPEN_STATES))
     )
-    return _cancel_open(session, members, limit)
+    return _cancel_open(session, [members], limit)
 
 
-def _cancel_open(session: Session, of_these: sa.Select[int], limit: int) -> int:
-    ids = session.scalars(of_these.where(Job.state.in_(OPEN_STATES), ~Job.cancel_requested).limit(limit)).all()
+def _cancel_open(session: Session, searches: Sequence[sa.Select[int]], limit: int) -> int:
+    of_these = sa.union_all(*(search.where(is_open(Job), ~Job.cancel_requested) for search in searches))
+    ids = session.scalars(of_these.limit(limit)).all()
     jobs = [job for job in lock(session, ids) if job.state in OPEN_STATES]
     running = [job.id for job in jobs if job.state == State.RUNNING]
     if running:

@@ -19,6 +19,7 @@ from shared import metrics
 from shared.db import IDS, after_commit, db_now, insert_if_absent, is_postgres
 from shared.domain import budgets, events, jobs
 from shared.domain.events import Change
+from shared.domain.queues import closed, room_in
 from shared.models import (
     OPEN_STATES,
     Barrier,
@@ -79,10 +80,11 @@ def claim(
 
     Jobs that lost `QUARANTINE_AFTER_LOSSES` leases are taken only with `quarantined`, and then only
     they (I11). A job that its budget cannot afford now is set aside with `blocked_by` (I6), and the
-    next ones are tried in its place.
+    next ones are tried in its place. Nothing is taken from a paused queue, nor past the limit of one.
     """
     claimed: list[Lease] = []
-    for _ in range(PAGES_AT_ONCE):
+    limit = room_in(session, queue, limit)
+    for _ in range(PAGES_AT_ONCE if limit else 0):
         room = limit - len(claimed)
         wanted = _lock_due(session, queue, room, job_ids, quarantined)
         affordable = budgets.reserve(session, wanted)
@@ -92,7 +94,7 @@ def claim(
             return Claim(claimed, more=False)
         if len(affordable) == room:
             break
-    return Claim(claimed, more=True)
+    return Claim(claimed, more=limit > 0)
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,12 @@ class Waiting:
 
 def waiting(session: Session, queues: Sequence[Queue]) -> Waiting:
     """One look at all of these queues, so that a claim is tried only where there is something to claim."""
-    found = session.connection().execute(_look(tuple(queues))).one()
-    return Waiting(frozenset(queue for queue, due in zip(queues, found[1:], strict=True) if due), bool(found[0]))
+    names, quarantined, *due = session.connection().execute(_look(tuple(queues))).one()
+    shut = names.split(",") if names else ()
+    return Waiting(
+        frozenset(queue for queue, is_due in zip(queues, due, strict=True) if is_due and queue not in shut),
+        bool(quarantined),
+    )
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,11 @@ def sweep(session: Session, *, batch: int = 500) -> Swept:
     expired = session.scalars(
         sa.select(JobLease.job_id).where(JobLease.expires_at < db_now()).order_by(JobLease.job_id).limit(batch)
     ).all()
-    locked = [job for job in jobs.lock(session, expired, skip_locked=True) if job.state == State.RUNNING]
+    # During a deploy there may be jobs of a kind that only the newer version knows; its own sweep ends those.
+    known = tuple(JobKind)
+    locked = [
+        job for job in jobs.lock(session, expired, skip_locked=True) if job.state == State.RUNNING and job.kind in known
+    ]
     # Locked in id order: a heartbeat of the same leases does the same.
     ordered = (
         sa.select(JobLease.job_id)
@@ -215,12 +225,13 @@ def cancel_orphans(session: Session) -> int:
     for subject in (Evaluation, Optimization):
         ended = session.scalar(
             sa.select(subject.id)
+            .join(Barrier, Barrier.subject_id == subject.id)
             .where(
+                Barrier.id.in_(_open_barriers()),
                 subject.state.not_in((*OPEN_STATES, "paused")),
                 sa.exists().where(
-                    Barrier.subject_id == subject.id,
                     Job.barrier_id == Barrier.id,
-                    Job.state.in_(OPEN_STATES),
+                    jobs.is_open(Job),
                     ~Job.cancel_requested,
                 ),
             )
@@ -231,6 +242,16 @@ def cancel_orphans(session: Session) -> int:
     return 0
 
 
+def _open_barriers() -> sa.Select[int]:
+    """The barriers that open jobs count for. Hops from one to the next in the index of those jobs, so that
+    neither the calls that wait nor the runs that have ended are read one by one."""
+    counted = sa.select(sa.func.min(Job.barrier_id).label("id")).where(jobs.is_open(Job), Job.barrier_id.is_not(None))
+    hops = counted.cte("open_barriers", recursive=True)
+    following = counted.where(Job.barrier_id > hops.c.id)
+    hops = hops.union_all(sa.select(following.scalar_subquery()).where(hops.c.id.is_not(None)))
+    return sa.select(hops.c.id).where(hops.c.id.is_not(None))
+
+
 def restart_stalled(session: Session) -> int:
     """Insert the next step of a run whose barrier is at zero and that has no open job.
 
@@ -238,13 +259,13 @@ def restart_stalled(session: Session) -> int:
     """
     restarted = 0
     for kind, subject in ((JobKind.EVALUATION, Evaluation), (JobKind.OPTIMIZATION, Optimization)):
-        open_job = sa.exists().where(Job.subject_id == subject.id, Job.state.in_(OPEN_STATES))
+        open_job = sa.exists().where(Job.subject_id == subject.id, jobs.is_open(Job))
         waiting = sa.exists().where(
             Barrier.subject_id == subject.id, Barrier.step_no == subject.step_no + 1, Barrier.remaining > 0
         )
         stalled = session.execute(
             sa.select(subject.id, subject.workspace_id, subject.step_no).where(
-                subject.state.in_(OPEN_STATES), ~open_job, ~waiting
+                jobs.is_open(subject), ~open_job, ~waiting
             )
         ).all()
         for row in stalled:
@@ -294,8 +315,11 @@ def forget_dead_workers(session: Session, *, after_seconds: float = 3600) -> Non
 
 @cache
 def _look(queues: tuple[Queue, ...]) -> sa.Select[*tuple[Any, ...]]:
+    shut = closed().subquery()
     return sa.select(
-        sa.exists().where(Job.queue.in_(queues), *_due(quarantined=True)),
+        # Once for all queues: in each of the searches it would cost as much as they do.
+        sa.select(sa.func.aggregate_strings(shut.c.name, ",")).scalar_subquery(),
+        sa.exists().where(Job.queue.in_(queues), Job.queue.not_in(closed()), *_due(quarantined=True)),
         *(sa.exists().where(Job.queue == queue, *_due(quarantined=False)) for queue in queues),
     )
 

@@ -9,13 +9,13 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared import knobs
-from shared.domain import budgets, evaluations, events, jobs, pages, projects, providers
+from shared.domain import budgets, evaluations, events, jobs, pages, projects, providers, queues
 from shared.domain.budgets import NANO, Limits
 from shared.domain.evaluations import Target, TargetRequest
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller, get_visible
 from shared.errors import BudgetTooSmall, FieldError, field_error
-from shared.models import Candidate, JobKind, Optimization, new_id
+from shared.models import Candidate, JobKind, Optimization, Queue, new_id
 from shared.scoring import check_scorers
 
 MIN_CASES = 10
@@ -76,6 +76,7 @@ def create_optimization(
     proposer = _proposer(session, request, target, spec)
     evaluations.check_limits(session, request.budget, target.model, proposer)
     full_spec = {**spec, "model": evaluations.capped(target.model, request.budget), "proposer": proposer}
+    queues.accept(session, Queue.OPTIMIZATIONS, Queue.EXECUTIONS)
     optimization_id = new_id()
     budget_id = budgets.create(session, caller.workspace_id, optimization_id, request.budget)
     optimization = Optimization(

@@ -58,15 +58,29 @@ def ascending(
 ) -> Page:
     """One page of `query` ordered by a unique integer column; its name is the attribute that is read."""
     if cursor:
-        last = _decode(cursor, 1)[0]
-        if not re.fullmatch(r"[0-9]{1,18}", last) or int(last) > _largest(column):
-            raise _bad_cursor()
-        query = query.where(column > int(last))
+        query = query.where(column > _number(cursor, column))
     result = session.execute(query.order_by(column).limit(limit + 1))
-    rows: Sequence[Any] = result.scalars().all() if scalars else result.all()
+    return _numbered(result.scalars().all() if scalars else result.all(), column, limit)
+
+
+def descending(session: Session, query: sa.Select[Any], column: Any, *, limit: int, cursor: str | None) -> Page:
+    """The same, highest first."""
+    if cursor:
+        query = query.where(column < _number(cursor, column))
+    return _numbered(session.scalars(query.order_by(column.desc()).limit(limit + 1)).all(), column, limit)
+
+
+def _numbered(rows: Sequence[Any], column: Any, limit: int) -> Page:
     page = rows[:limit]
     more = len(rows) > limit
     return Page(page, _encode(str(getattr(page[-1], column.key))) if more else None)
+
+
+def _number(cursor: str, column: Any) -> int:
+    last = _decode(cursor, 1)[0]
+    if not re.fullmatch(r"[0-9]{1,18}", last) or int(last) > _largest(column):
+        raise _bad_cursor()
+    return int(last)
 
 
 def _largest(column: Any) -> int:

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,8 +11,10 @@ from sqlalchemy.orm import Session
 
 from shared.config import settings
 from shared.db import db_now
+from shared.domain import jobs, tenants
 from shared.domain.leases import QUARANTINE_AFTER_LOSSES
-from shared.models import Event, Execution, Job, JobKind, JobLease, Queue, Schedule, State, WorkerProcess
+from shared.domain.tenants import Caller
+from shared.models import Event, Execution, Job, JobKind, JobLease, Queue, QueueControl, Schedule, State, WorkerProcess
 
 OVERDUE_SECONDS = 10.0  # due work that nobody consumes is tolerated for as long as a deploy takes to start
 RECENT_SECONDS = 3600.0
@@ -55,6 +58,58 @@ def snapshot(session: Session, workspace_id: uuid.UUID, *, warn_seconds: float) 
         "last_sweep_seconds_ago": sweep_age_seconds(session),
     }
     return found | {"warnings": _warnings(session, found, waiting, warn_seconds)}
+
+
+@dataclass(frozen=True)
+class QueueView:
+    """A queue as one caller may see it: `consumers` and who changed it last are for those who operate the fleet."""
+
+    name: Queue
+    paused: bool
+    draining: bool
+    max_running: int | None
+    queued: int
+    running: int
+    dead: int
+    oldest_due_seconds: float | None
+    consumers: int | None
+    updated_at: datetime | None
+    updated_by: str | None
+
+
+def list_queues(session: Session, caller: Caller | None) -> list[QueueView]:
+    """All queues, in the order of claiming: with the counts of the fleet for those who operate it (None is the
+    command line), else with what the caller may see of them."""
+    sees_all = caller is None or tenants.operates_fleet(session, caller)
+    scope = () if caller is None or sees_all else jobs.visible(caller)
+    controls = {control.name: control for control in session.scalars(sa.select(QueueControl))}
+    counts = jobs.count_by_queue(session, *scope)
+    now = session.scalars(sa.select(db_now())).one()
+    consumed = consumers(session) if sees_all else {}
+    views = []
+    for queue in Queue:
+        control, count = controls.get(queue), counts[queue]
+        due = count.oldest_due
+        views.append(
+            QueueView(
+                queue,
+                control is not None and control.paused,
+                control is not None and control.draining,
+                control.max_running if control else None,
+                count.queued,
+                count.running,
+                count.dead,
+                None if due is None or due > now else (now - due).total_seconds(),
+                consumed.get(queue),
+                control.updated_at if control and sees_all else None,
+                control.updated_by if control and sees_all else None,
+            )
+        )
+    return views
+
+
+def get_queue(session: Session, caller: Caller | None, queue: Queue) -> QueueView:
+    return next(view for view in list_queues(session, caller) if view.name == queue)
 
 
 @dataclass(frozen=True)
@@ -119,7 +174,7 @@ def sweep_age_seconds(session: Session) -> float | None:
 
 
 def _without_consumer(queues: Iterable[str], consumed: Mapping[str, int]) -> list[str]:
-    """Of queues with overdue work, those where it waits in vain. One that is held on purpose belongs left out here."""
+    """Of queues with overdue work, those where it waits in vain."""
     return [queue for queue in queues if not consumed.get(queue)]
 
 
@@ -152,7 +207,11 @@ def _is_alive() -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def _overdue_queues(session: Session) -> list[str]:
-    """A look into the index per queue: /ready is asked every few seconds, whatever the backlog."""
+    """A look into the index per queue: /ready is asked every few seconds, whatever the backlog.
+
+    Those that somebody has paused wait because he wants them to.
+    """
+    paused = _paused(session)
     overdue = session.execute(
         sa.select(
             *(
@@ -161,7 +220,20 @@ def _overdue_queues(session: Session) -> list[str]:
             )
         )
     ).one()
-    return [queue.value for queue, is_overdue in zip(Queue, overdue, strict=True) if is_overdue]
+    return [queue.value for queue, is_overdue in zip(Queue, overdue, strict=True) if is_overdue and queue not in paused]
+
+
+def _paused(session: Session) -> set[str]:
+    return set(session.scalars(sa.select(QueueControl.name).where(QueueControl.paused)))
+
+
+def _decided(session: Session) -> list[str]:
+    """What operators have decided, and may have forgotten."""
+    controls = session.scalars(sa.select(QueueControl).order_by(QueueControl.name)).all()
+    return [
+        *(f"queue {control.name} is paused: nothing is claimed from it" for control in controls if control.paused),
+        *(f"queue {control.name} is being drained: it takes nothing new" for control in controls if control.draining),
+    ]
 
 
 @dataclass(frozen=True)
@@ -206,8 +278,8 @@ def _running_by_kind(session: Session, workspace_id: uuid.UUID) -> dict[str, int
     return dict(
         session.execute(
             sa.select(Job.kind, sa.func.count())
-            .join(JobLease, JobLease.job_id == Job.id)
-            .where(Job.workspace_id == workspace_id)
+            # By id and not by a join, which SQLite would begin at the wrong end.
+            .where(Job.workspace_id == workspace_id, Job.id.in_(sa.select(JobLease.job_id)))
             .group_by(Job.kind)
         ).all()
     )
@@ -221,8 +293,7 @@ def _leases(session: Session, workspace_id: uuid.UUID, warn_seconds: float) -> d
             sa.func.count().filter(JobLease.expires_at < db_now()),
         )
         .select_from(JobLease)
-        .join(Job, Job.id == JobLease.job_id)
-        .where(Job.workspace_id == workspace_id)
+        .where(sa.exists().where(Job.id == JobLease.job_id, Job.workspace_id == workspace_id))
     ).one()
     return {"active": row[0], "expiring_soon": row[1], "stale": row[2]}
 
@@ -256,8 +327,9 @@ def _warnings(
 ) -> list[str]:
     """Sentences for people: what is wrong with the work of this workspace, and what to do."""
     oldest: dict[str, float] = {}
+    paused = _paused(session)
     for row in waiting:
-        if row.due_seconds is not None:
+        if row.due_seconds is not None and row.queue not in paused:
             oldest[row.queue] = max(oldest.get(row.queue, 0.0), row.due_seconds)
     unserved = _without_consumer((queue for queue in oldest if oldest[queue] > OVERDUE_SECONDS), found["consumers"])
     said = [f"{_unserved(queue)}: start a worker whose QUEUES name it" for queue in unserved]
@@ -285,7 +357,7 @@ def _warnings(
             f"jobs that lost their worker twice and now run alone: {quarantined}; look for"
             " quarantined_job_claimed in the logs of the workers"
         )
-    return said
+    return said + _decided(session)
 
 
 def _count(session: Session, *conditions: sa.ColumnElement[bool]) -> int:

@@ -12,6 +12,13 @@ from tests.support import MODEL, Api, Drain, evaluation_body, make_triage, optim
 
 # A parameter of a route, and the field of a list's item that holds it, where the names differ.
 FIELDS = {"project": "name", "version": "version_number"}
+# They act on what all workspaces share, so no role of a workspace is enough.
+OF_THE_FLEET = [
+    ("PATCH", "/v1/queues/<name>"),
+    ("POST", "/v1/queues/<name>/drain"),
+    ("POST", "/v1/queues/<name>/pause"),
+    ("POST", "/v1/queues/<name>/resume"),
+]
 WRITES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/projects"): {"name": "another"},
     ("POST", "/v1/prompts"): {"name": "another", "template_source": "Hello"},
@@ -28,6 +35,12 @@ WRITES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/evaluations/<uuid:evaluation_id>/cancel"): None,
     ("POST", "/v1/optimizations"): optimization_body(),
     ("POST", "/v1/optimizations/<uuid:optimization_id>/cancel"): None,
+    ("POST", "/v1/jobs/<int:job_id>/requeue"): None,
+    ("POST", "/v1/jobs/requeue"): {"queue": "executions"},
+    ("PATCH", "/v1/queues/<name>"): {"max_running": 1},
+    ("POST", "/v1/queues/<name>/drain"): None,
+    ("POST", "/v1/queues/<name>/pause"): None,
+    ("POST", "/v1/queues/<name>/resume"): None,
 }
 
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from shared import db
 from shared.domain import jobs, leases
 from shared.domain.tenants import Caller
-from shared.models import Event, State
+from shared.models import Event, Job, State
 from tests.factories import claim, execution, expire_leases, job_of, lease_rows, submit, sweep
 
 
@@ -113,6 +113,45 @@ def test_two_sweeps_at_once_count_each_loss_once(admin: Caller) -> None:
 
     assert sum(requeued) == 30
     assert {job_of(execution_id).losses for execution_id in ids} == {1}
+
+
+def test_during_a_deploy_jobs_of_a_kind_that_is_not_known_yet_are_left_to_who_knows_them(admin: Caller) -> None:
+    newer, ours = submit(admin, 2)
+    for _ in range(4):  # one loss more would end it
+        claim(quarantined=job_of(newer).losses >= 2, limit=1, job_ids=[job_of(newer).id])
+        expire_leases()
+        sweep()
+    claim(quarantined=True, job_ids=[job_of(newer).id])
+    claim(job_ids=[job_of(ours).id])
+    with db.transaction() as session:
+        session.execute(sa.update(Job).where(Job.subject_id == newer).values(kind="newer"))
+    expire_leases()
+
+    swept = sweep()
+
+    assert swept == leases.Swept(requeued=1)
+    assert (job_of(newer).state, job_of(newer).losses) == (State.RUNNING, 4)
+    assert job_of(ours).state == State.QUEUED
+
+
+def test_a_sweep_beside_an_outcome_that_is_being_written_leaves_its_lease_to_it(admin: Caller) -> None:
+    """Two who hold the same job would wait for each other; the sweep comes again in a moment."""
+    first, _ = submit(admin, 2)
+    held, _ = claim()
+    expire_leases()
+    swept: list[leases.Swept] = []
+    sweeper = threading.Thread(target=lambda: swept.append(sweep()))
+
+    with db.transaction() as session:
+        held_jobs = leases.hold(session, [held])
+        sweeper.start()
+        if leases.is_postgres(session):  # on SQLite the sweep begins when this has ended
+            sweeper.join()
+        jobs.close(session, [jobs.Ending(job, State.SUCCEEDED) for job in held_jobs.values()])
+    sweeper.join()
+
+    assert swept == [leases.Swept(requeued=1)]
+    assert (job_of(first).state, job_of(first).losses) == (State.SUCCEEDED, 0)
 
 
 def test_one_caller_per_period_gets_the_turn(database: str) -> None:
