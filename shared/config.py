@@ -55,6 +55,16 @@ class Settings(BaseSettings):
     worker_metrics_address: str = Field(
         "127.0.0.1", description="The address of that port. It asks for no key: keep it in your network."
     )
+    keep_jobs_days: float = Field(
+        7.0, gt=0, le=36_500, description="How long jobs that succeeded or were canceled are kept."
+    )
+    keep_dead_jobs_days: float = Field(
+        30.0, gt=0, le=36_500, description="How long jobs that failed are kept, to be looked into and requeued."
+    )
+    keep_events_days: float = Field(90.0, gt=0, le=36_500, description="How long events are kept.")
+    keep_executions_days: float | None = Field(
+        None, gt=0, le=36_500, description="How long runs of prompts are kept; for ever when unset."
+    )
 
     model: str | None = Field(None, description="Model name of the demo.")
     openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY")

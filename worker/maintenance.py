@@ -1,5 +1,7 @@
 """The periodic duties of the fleet. Any process may do them; the schedule row lets one at a time."""
 
+import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -9,9 +11,10 @@ from sqlalchemy.orm import Session
 
 from shared.config import settings
 from shared.db import transaction
-from shared.domain import batches, budgets, idempotency, leases
+from shared.domain import batches, budgets, idempotency, leases, retention
 from shared.errors import DatabaseBusy
 
+PRUNE_SECONDS = 1.0  # of a sweep; what is left then is pruned by the next ones
 log = structlog.get_logger("maintenance")
 
 
@@ -31,7 +34,7 @@ def _sweep_unless_done_since(seconds: float) -> None:
         if not leases.take_turn(session, "sweep", every_seconds=seconds):
             return
     failed = [name for name, duty in DUTIES.items() if not _done(name, duty)]
-    if not failed:
+    if prune() and not failed:
         with transaction() as session:
             leases.end_turn(session, "sweep")
 
@@ -47,6 +50,36 @@ def _done(name: str, duty: Callable[[Session], dict[str, int]]) -> bool:
     if any(result.values()):
         log.warning(name, **result)
     return True
+
+
+def prune(*, seconds: float = PRUNE_SECONDS) -> bool:
+    """Delete what is kept no longer: a batch of each table, and more while there is more and time is left.
+
+    Each batch is a transaction of its own. Whether all went through.
+    """
+    deadline = time.monotonic() + seconds
+    left, pruned, failed = dict(PRUNERS), Counter[str](), False
+    while left:
+        for name, delete_a_batch in list(left.items()):
+            number = _pruned(name, delete_a_batch)
+            failed = failed or number is None
+            pruned[name] += number or 0
+            if (number or 0) < retention.BATCH:
+                del left[name]
+        if time.monotonic() >= deadline:
+            break
+    if pruned.total():
+        log.info("pruned", **pruned)
+    return not failed
+
+
+def _pruned(name: str, delete_a_batch: Callable[..., int]) -> int | None:
+    try:
+        with transaction() as session:
+            return delete_a_batch(session, batch=retention.BATCH)
+    except (SQLAlchemyError, DatabaseBusy) as error:
+        log.warning("duty_failed", duty=f"prune {name}", error=str(error).splitlines()[0])
+        return None
 
 
 def _sweep(session: Session) -> dict[str, int]:
@@ -70,8 +103,7 @@ def _unblock(session: Session) -> dict[str, int]:
     return {}
 
 
-def _prune(session: Session) -> dict[str, int]:
-    idempotency.prune(session)
+def _forget_workers(session: Session) -> dict[str, int]:
     leases.forget_dead_workers(session)
     return {}
 
@@ -82,5 +114,11 @@ DUTIES = {
     "batches_canceled": _cancel_batches,
     "steps_restarted": _restart_stalled,
     "jobs_unblocked": _unblock,
-    "pruned": _prune,
+    "workers_forgotten": _forget_workers,
+}
+PRUNERS: dict[str, Callable[..., int]] = {
+    "idempotency_records": idempotency.prune,
+    "jobs": retention.prune_jobs,
+    "events": retention.prune_events,
+    "executions": retention.prune_executions,
 }

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, undefer
 
 from shared.db import db_now
-from shared.domain import budgets, datasets, evaluations, events, executions, jobs, pages, projects, runs
+from shared.domain import budgets, datasets, evaluations, events, executions, jobs, pages, projects, queues, runs
 from shared.domain.budgets import Limits
 from shared.domain.executions import NewExecution, RunRequest
 from shared.domain.pages import Page
@@ -146,6 +146,7 @@ def plan_batch(session: Session, caller: Caller, request: BatchRequest) -> Batch
 
 def create_batch(session: Session, caller: Caller, plan: BatchPlan) -> uuid.UUID:
     """Insert the batch with its executions; its id."""
+    queues.accept(session, Queue.EXECUTIONS)
     request = plan.request
     if request.limits is not None:
         budgets.create(session, caller.workspace_id, plan.batch_id, request.limits, budget_id=plan.budget_id)

@@ -150,7 +150,7 @@ def _move(session: Session, moved: Sequence[Job], charges: Mapping[int, Mapping[
 def unblock_stranded(session: Session) -> None:
     """Unblock jobs whose budget has nothing in flight: nobody is left whose end would do it."""
     idle = sa.and_(*(getattr(Budget, f"reserved_{measure}") == 0 for measure in MEASURES))
-    blocked = sa.exists().where(Job.blocked_by == Budget.id)
+    blocked = Budget.id.in_(sa.select(Job.blocked_by).where(Job.blocked_by.is_not(None)).distinct())
     _unblock(session, session.scalars(sa.select(Budget.id).where(idle, blocked).order_by(Budget.id).limit(100)).all())
 
 

@@ -86,11 +86,10 @@ def complete(
 
 def prune(session: Session, *, batch: int = 500) -> int:
     """Delete expired records; how many."""
-    expired = sa.select(IdempotencyRecord.key_hash).where(IdempotencyRecord.expires_at <= db_now()).limit(batch)
+    now = session.scalars(sa.select(db_now())).one()  # a value: no index is searched with a volatile expression
+    expired = sa.select(IdempotencyRecord.key_hash).where(IdempotencyRecord.expires_at <= now).limit(batch)
     deleted = session.execute(
-        sa.delete(IdempotencyRecord).where(
-            IdempotencyRecord.key_hash.in_(expired), IdempotencyRecord.expires_at <= db_now()
-        )
+        sa.delete(IdempotencyRecord).where(IdempotencyRecord.key_hash.in_(expired), IdempotencyRecord.expires_at <= now)
     )
     return int(deleted.rowcount)  # type: ignore[attr-defined]
 

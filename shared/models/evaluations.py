@@ -12,7 +12,16 @@ class Evaluation(Identified, Run, Base):
     """A version scored on a dataset revision by scorers."""
 
     __tablename__ = "evaluations"
-    __table_args__ = (state_check(), sa.Index(None, "workspace_id", "created_at", "id"))
+    __table_args__ = (
+        state_check(),
+        sa.Index(None, "workspace_id", "created_at", "id"),
+        sa.Index(
+            "ix_evaluations_open",
+            "id",
+            postgresql_where=sa.text("state IN ('queued', 'running')"),
+            sqlite_where=sa.text("state IN ('queued', 'running')"),
+        ),
+    )
 
     project_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("projects.id"))
     prompt_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("prompts.id"))
@@ -36,6 +45,7 @@ class WorkItem(Base):
     __table_args__ = (
         sa.UniqueConstraint("scope_id", "work_key"),
         sa.Index(None, "scope_id", "step_no", "ordinal"),
+        sa.Index(None, "execution_id"),  # else each execution that is pruned is looked for in the whole table
         {"sqlite_autoincrement": True},
     )
 

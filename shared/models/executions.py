@@ -25,6 +25,13 @@ class Execution(Identified, Run, Base):
             postgresql_where=sa.text("batch_id IS NOT NULL"),
             sqlite_where=sa.text("batch_id IS NOT NULL"),
         ),
+        # By what never changes: an index of when it ended would cost every finish a new entry in all others.
+        sa.Index(
+            "ix_executions_runs",
+            "created_at",
+            postgresql_where=sa.text("purpose = 'run' AND scope_id IS NULL AND batch_id IS NULL"),
+            sqlite_where=sa.text("purpose = 'run' AND scope_id IS NULL AND batch_id IS NULL"),
+        ),
     )
 
     project_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("projects.id"))

@@ -74,6 +74,13 @@ class Job(Base):
         ),
         sa.Index("ix_jobs_subject_id", "subject_id"),
         sa.Index(
+            "ix_jobs_finished",
+            "state",
+            "finished_at",
+            postgresql_where=sa.text("finished_at IS NOT NULL"),
+            sqlite_where=sa.text("finished_at IS NOT NULL"),
+        ),
+        sa.Index(
             "ix_jobs_dead",
             "workspace_id",
             "id",

@@ -13,6 +13,12 @@ class Optimization(Identified, Run, Base):
     __table_args__ = (
         sa.CheckConstraint("state IN ('queued', 'running', 'paused', 'succeeded', 'failed', 'canceled')", name="state"),
         sa.Index(None, "workspace_id", "created_at", "id"),
+        sa.Index(
+            "ix_optimizations_open",
+            "id",
+            postgresql_where=sa.text("state IN ('queued', 'running')"),
+            sqlite_where=sa.text("state IN ('queued', 'running')"),
+        ),
     )
 
     project_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("projects.id"))

@@ -14,7 +14,7 @@ from shared.models import Event, Queue, QueueControl, Role
 from tests.api.test_status import check_in
 from tests.factories import claim
 from tests.rows import count, event_data, everything
-from tests.support import Api, Drain, evaluation_body, make_prompt, make_triage, optimization_body, run_body
+from tests.support import Api, Drain, batch_body, evaluation_body, make_prompt, make_triage, optimization_body, run_body
 
 
 def submit(api: Api, count: int = 1) -> list[str]:
@@ -98,6 +98,17 @@ def test_no_run_is_accepted_whose_steps_or_calls_would_enter_a_draining_queue(ap
     answers = [api.post("/v1/evaluations", evaluation_body()), api.post("/v1/optimizations", optimization_body())]
 
     assert [answer.get_json()["code"] for answer in answers] == ["queue_draining"] * 2
+    assert everything() == before
+
+
+def test_no_batch_is_accepted_into_a_draining_queue(api: Api) -> None:
+    make_prompt(api)
+    act(api, "drain")
+    before = everything()
+
+    answer = api.post("/v1/executions:batch", batch_body("abc"))
+
+    assert (answer.status_code, answer.get_json()["code"]) == (503, "queue_draining")
     assert everything() == before
 
 
