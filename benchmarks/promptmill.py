@@ -29,6 +29,7 @@ PROMPT = {
     "model": {"provider": "openai", "model_name": MODEL},
     "set_active": True,
 }
+CLIENTS = 2  # each with one batch: a process of the API for each
 WARM = "warm-up"  # the correlation id of what is not counted
 
 
@@ -121,31 +122,24 @@ def submit_over_http(*, jobs: int) -> Measured:
     try:
         wait_until(lambda: _is_up(port), "the API answers")
         _ask(port, "PUT", "/v1/prompts/triage", PROMPT)
-        # SWITCH HERE once there is POST /v1/executions:batch: `_submit_batch` for `_submit_singly` (one request of
-        # {"items": [_item(number), ...]} for each share), two clients, and no bound on the number.
-        submit_share, clients, jobs = _submit_singly, 8, min(jobs, 2_000)
-        submit_share(port, range(100))
-        with ThreadPoolExecutor(clients) as pool:
+        submit_share = partial(_submit_batch, port)
+        submit_share(range(100))
+        with ThreadPoolExecutor(CLIENTS) as pool:
             clock = Clock(server.pid)
-            list(pool.map(partial(submit_share, port), [range(first, jobs, clients) for first in range(clients)]))
+            list(pool.map(submit_share, [range(first, jobs, CLIENTS) for first in range(CLIENTS)]))
             return clock.measured(jobs)
     finally:
         server.terminate()
         server.wait()
 
 
-def _submit_singly(port: int, numbers: Sequence[int]) -> None:
+def _submit_batch(port: int, numbers: Sequence[int]) -> None:
+    items = [{"variables": {"ticket": messages(number)[1]["content"]}} for number in numbers]
+    _ask(port, "POST", "/v1/executions:batch", {"prompt_name": "triage", "items": items})
+
+
+def _ask(port: int, method: str, path: str, body: Any) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-    for number in numbers:
-        _ask(port, "POST", "/v1/executions:submit", _item(number), connection)
-
-
-def _item(number: int) -> dict[str, Any]:
-    return {"prompt_name": "triage", "variables": {"ticket": messages(number)[1]["content"]}}
-
-
-def _ask(port: int, method: str, path: str, body: Any, connection: http.client.HTTPConnection | None = None) -> None:
-    connection = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     headers = {"X-API-Key": os.environ["PROMPTMILL_API_KEY"], "Content-Type": "application/json"}
     connection.request(method, path, json.dumps(body), headers)
     answer = connection.getresponse()
