@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -34,7 +34,7 @@ from worker.steps import Canceled, Done, Failure, Step, Verdict, storable
 CLAIM_AT_MOST = 200
 RECORD_AT_MOST = 200
 LINGER_SECONDS = 0.05  # how long an outcome may wait for others to be committed with it,
-GAP_SECONDS = 0.005  # as long as they follow this close
+GAP_SECONDS = 0.01  # as long as they follow this close
 HUNG_AFTER_SECONDS = 10.0  # past the provider's time-out, which bounds the silence between two bytes
 STUCK_SECONDS = 30.0  # a process whose puller has not looked for so long is no consumer, though its heart beats
 LOOK_EVERY_SECONDS = 0.1  # at all queues; between two looks a backlog is claimed from without one
@@ -87,6 +87,7 @@ class Runner:
         self._emptying_until = 0.0  # monotonic
         self._backlog: frozenset[Queue] = frozenset()  # the queues that had more than could be claimed
         self._looked_at = 0.0  # monotonic
+        self._claiming = False
         self._pulled_at = time.monotonic()  # when the puller last looked, and the database answered
         self._lock = threading.Lock()
         self._hints: set[int] = set()
@@ -196,13 +197,17 @@ class Runner:
         if room <= 0:
             return []
         claimed_at = time.monotonic()
-        with transaction() as session:
-            claim = leases.claim(
-                session, self.owner, queue=name, limit=room, lease_seconds=settings().job_lease_seconds, **options
-            )
+        self._claiming = True
+        try:
+            with transaction() as session:
+                claim = leases.claim(
+                    session, self.owner, queue=name, limit=room, lease_seconds=settings().job_lease_seconds, **options
+                )
+            self._start(claim.leases, claimed_at, alone=options.get("quarantined", False))
+        finally:
+            self._claiming = False
         if not claim.more:
             self._backlog -= {name}
-        self._start(claim.leases, claimed_at, alone=options.get("quarantined", False))
         if claim.more and any(self._free_slots().values()):
             self._wakeup.set()
         return claim.leases
@@ -308,14 +313,18 @@ class Runner:
             first = self._outcomes.get()
             if first is None:
                 return
-            group = [first, *self._that_follow()]
+            group = [first]
+            if first.lease.queue != Queue.INTERACTIVE:  # somebody waits for that one
+                self._add_those_that_follow(group)
             self._record([(ended.lease, ended.outcome) for ended in group])
             self._forget([ended.lease for ended in group if ended.frees_slot])
 
-    def _that_follow(self) -> Iterator[_Ended]:
-        """The outcomes that end close to the first: committed with it they cost a fraction."""
+    def _add_those_that_follow(self, group: list[_Ended]) -> None:
+        """The outcomes that end close to the first, while there are others to come: committed with it they cost
+        a fraction.
+        """
         until = time.monotonic() + LINGER_SECONDS
-        for _ in range(min(RECORD_AT_MOST, self._in_flight()) - 1):
+        while len(group) < RECORD_AT_MOST and (len(group) < self._in_flight() or self._claiming):
             try:
                 ended = self._outcomes.get(timeout=max(0.0, min(GAP_SECONDS, until - time.monotonic())))
             except queue.Empty:
@@ -323,7 +332,7 @@ class Runner:
             if ended is None:
                 self._outcomes.put(None)
                 return
-            yield ended
+            group.append(ended)
 
     def _record(self, group: Sequence[tuple[Lease, Any]]) -> None:
         """Commit the group; one by one when it fails together, so that a bad answer fails alone.
