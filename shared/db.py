@@ -65,8 +65,7 @@ def open_engine(url: str) -> Engine:
     return sa.create_engine(
         url,
         json_serializer=dump_json,
-        pool_size=16,
-        max_overflow=16,
+        **_pool(),
         pool_pre_ping=True,
         connect_args={
             "connect_timeout": 5,
@@ -312,13 +311,18 @@ def _shared_defaults(session: Session, columns: Sequence[Any]) -> list[str | Non
     return [None if value is None else str(value) for value in values]
 
 
+def _pool() -> dict[str, int]:
+    """A connection for each request thread of the API, and some. A worker needs six, whatever its concurrency:
+    its slots touch no database, but for one that reads what a claimed group needs.
+    """
+    return {"pool_size": 16, "max_overflow": settings().web_threads}
+
+
 def _open_sqlite(url: str) -> Engine:
     path = make_url(url).database
     if not path or path == ":memory:":
         raise ValueError("Promptmill needs a SQLite file: several processes share it")
-    opened = sa.create_engine(
-        url, json_serializer=dump_json, pool_size=16, max_overflow=16, connect_args={"timeout": 10}
-    )
+    opened = sa.create_engine(url, json_serializer=dump_json, **_pool(), connect_args={"timeout": 10})
 
     @event.listens_for(opened, "connect")
     def prepare(connection: sqlite3.Connection, record: Any) -> None:
