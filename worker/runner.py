@@ -313,26 +313,30 @@ class Runner:
             first = self._outcomes.get()
             if first is None:
                 return
-            group = [first]
-            if first.lease.queue != Queue.INTERACTIVE:  # somebody waits for that one
-                self._add_those_that_follow(group)
+            group = self._group_of(first)
             self._record([(ended.lease, ended.outcome) for ended in group])
             self._forget([ended.lease for ended in group if ended.frees_slot])
 
-    def _add_those_that_follow(self, group: list[_Ended]) -> None:
-        """The outcomes that end close to the first, while there are others to come: committed with it they cost
-        a fraction.
+    def _group_of(self, first: _Ended) -> list[_Ended]:
+        """With the outcomes that end close to the first, while there are others to come: committed with it they
+        cost a fraction. But where somebody waits for an answer, it waits for nobody.
         """
+        group = [first]
         until = time.monotonic() + LINGER_SECONDS
-        while len(group) < RECORD_AT_MOST and (len(group) < self._in_flight() or self._claiming):
+        while (
+            group[-1].lease.queue != Queue.INTERACTIVE
+            and len(group) < RECORD_AT_MOST
+            and (len(group) < self._in_flight() or self._claiming)
+        ):
             try:
                 ended = self._outcomes.get(timeout=max(0.0, min(GAP_SECONDS, until - time.monotonic())))
             except queue.Empty:
-                return
+                break
             if ended is None:
                 self._outcomes.put(None)
-                return
+                break
             group.append(ended)
+        return group
 
     def _record(self, group: Sequence[tuple[Lease, Any]]) -> None:
         """Commit the group; one by one when it fails together, so that a bad answer fails alone.

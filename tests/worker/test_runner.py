@@ -18,7 +18,8 @@ from tests.servers import wait_until
 from worker import providers
 from worker import runner as runner_module
 from worker.providers import Answer, Request
-from worker.runner import Runner
+from worker.runner import Runner, _Ended
+from worker.steps import Canceled
 from worker.tasks import STEPS
 
 
@@ -250,6 +251,24 @@ def test_what_already_runs_ends_before_such_a_job_begins(admin: Caller, model: G
         wait_until(lambda: state_counts() == {"succeeded": 2}, "the other follows")
 
     assert model.most_in_flight == 1
+
+
+def test_outcomes_that_end_close_are_committed_together_and_an_awaited_one_waits_for_nobody(admin: Caller) -> None:
+    runner = Runner(STEPS, queues=(Queue.INTERACTIVE, Queue.EXECUTIONS), concurrency=8, sweep=lambda: None)
+    submit(admin, 3)
+    submit(admin, 1, queue=Queue.INTERACTIVE)
+    runner._pull()
+    ended = [_Ended(running.lease, Canceled(started=False)) for running in runner._running.values()]
+    (awaited,) = (one for one in ended if one.lease.queue == Queue.INTERACTIVE)
+    first, second, third = (one for one in ended if one is not awaited)
+    for outcome in (second, awaited, third):
+        runner._outcomes.put(outcome)
+
+    together = runner._group_of(first)
+    alone = runner._group_of(awaited)
+
+    assert together == [first, second, awaited]
+    assert alone == [awaited]
 
 
 def test_a_backlog_does_not_keep_such_a_job_waiting(admin: Caller) -> None:
