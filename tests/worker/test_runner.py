@@ -253,6 +253,17 @@ def test_what_already_runs_ends_before_such_a_job_begins(admin: Caller, model: G
     assert model.most_in_flight == 1
 
 
+def test_hundreds_of_calls_are_in_flight_at_once_in_one_process(admin: Caller, model: GatedProvider) -> None:
+    submit(admin, 400)
+
+    with running(concurrency=300, queues=(Queue.EXECUTIONS,)):
+        wait_until(lambda: model.in_flight == 300, "every slot is taken")
+        model.gate.set()
+        wait_until(lambda: state_counts() == {"succeeded": 400}, "all are done")
+
+    assert model.most_in_flight == 300
+
+
 def test_outcomes_that_end_close_are_committed_together_and_an_awaited_one_waits_for_nobody(admin: Caller) -> None:
     runner = Runner(STEPS, queues=(Queue.INTERACTIVE, Queue.EXECUTIONS), concurrency=8, sweep=lambda: None)
     submit(admin, 3)
