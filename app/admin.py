@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 from typing import Any
 
 import click
@@ -124,7 +125,11 @@ _command("drain", "takes nothing new until it is resumed")
 
 def _person() -> str:
     """Who works at the command line, as the events name him."""
-    return f"{getpass.getuser()} (app.admin)"[:128]
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number that has no name
+        name = f"uid {os.getuid()}"
+    return f"{name} (app.admin)"[:128]
 
 
 if __name__ == "__main__":

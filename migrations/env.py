@@ -15,6 +15,8 @@ def run() -> None:
     bind = db.engine().execution_options(promptmill_writes=True, promptmill_wait_ms=60_000)
     with bind.connect() as connection:
         if connection.dialect.name == "postgresql":
+            # An index of a large table takes longer than any request may.
+            connection.execute(text("SET statement_timeout = 0"))
             connection.execute(text(f"SELECT pg_advisory_lock({_LOCK})"))
             connection.commit()
         try:
@@ -31,6 +33,7 @@ def run() -> None:
             if connection.dialect.name == "postgresql":
                 connection.rollback()
                 connection.execute(text(f"SELECT pg_advisory_unlock({_LOCK})"))
+                connection.execute(text("RESET statement_timeout"))
                 connection.commit()
 
 

@@ -14,7 +14,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """Values come from `PROMPTMILL_<NAME>`; a few names that other tools share are taken as they are."""
 
-    model_config = SettingsConfigDict(env_prefix="PROMPTMILL_", extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="PROMPTMILL_", extra="ignore", populate_by_name=True, env_ignore_empty=True
+    )
 
     home: Path = Field(Path(".promptmill"), description="Where one machine keeps its state.")
     database_url: str = Field(

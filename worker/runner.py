@@ -155,9 +155,9 @@ class Runner:
     def _pull_for_ever(self) -> None:
         while not self._draining.is_set():
             try:
-                self._pull()
+                looked = self._pull()
                 self._pulled_at = time.monotonic()
-                pause = settings().poll_seconds * random.uniform(0.75, 1.25)
+                pause = settings().poll_seconds * random.uniform(0.75, 1.25) if looked else LOOK_EVERY_SECONDS
             except _DATABASE_ERRORS as error:
                 log.warning("claim_failed", error=_first_line(error))
                 pause = 1.0
@@ -167,15 +167,18 @@ class Runner:
             self._wakeup.wait(pause)
             self._wakeup.clear()
 
-    def _pull(self) -> None:
-        """Claim what messages named, then whatever is due, up to the free slots."""
+    def _pull(self) -> bool:
+        """Claim what messages named, then whatever is due, up to the free slots. False: it looked at the backlog
+        alone, and other queues are to be looked at soon.
+        """
+        with self._lock:
+            alone = any(running.alone for running in self._running.values())
+        if alone or not any(self._free_slots().values()):
+            return True  # what messages named stays named until a slot is free
         with self._lock:
             hints, self._hints = sorted(self._hints), set()
-            alone = any(running.alone for running in self._running.values())
-        free = self._free_slots()
-        if alone or not any(free.values()):
-            return
-        if hints or not self._backlog or time.monotonic() - self._looked_at > LOOK_EVERY_SECONDS:
+        looks = bool(hints) or not self._backlog or time.monotonic() - self._looked_at > LOOK_EVERY_SECONDS
+        if looks:
             self._looked_at = time.monotonic()
             with reading() as session:
                 waiting = leases.waiting(session, self._queues)
@@ -184,12 +187,13 @@ class Runner:
                 self._backlog = frozenset()
                 if not self._in_flight():
                     self._pull_quarantined()
-                return
+                return True
             self._backlog = waiting.queues
         for name in (name for name in self._queues if name in self._backlog):
             for wanted in (hints, None) if hints else (None,):
                 # One claim per transaction: two would take locks of jobs and budgets in turns.
                 self._claim(name, job_ids=wanted)
+        return looks
 
     def _claim(self, name: Queue, *, limit: int = CLAIM_AT_MOST, **options: Any) -> list[Lease]:
         """Claim up to the free slots and start what was claimed, once that has been committed."""
@@ -206,7 +210,7 @@ class Runner:
             self._start(claim.leases, claimed_at, alone=options.get("quarantined", False))
         finally:
             self._claiming = False
-        if not claim.more:
+        if options.get("job_ids") is None and not claim.more:
             self._backlog -= {name}
         if claim.more and any(self._free_slots().values()):
             self._wakeup.set()
@@ -319,15 +323,14 @@ class Runner:
 
     def _group_of(self, first: _Ended) -> list[_Ended]:
         """With the outcomes that end close to the first, while there are others to come: committed with it they
-        cost a fraction. But where somebody waits for an answer, it waits for nobody.
+        cost a fraction. Where somebody waits for one of them, only those that have ended already come along.
         """
         group = [first]
         until = time.monotonic() + LINGER_SECONDS
-        while (
-            group[-1].lease.queue != Queue.INTERACTIVE
-            and len(group) < RECORD_AT_MOST
-            and (len(group) < self._in_flight() or self._claiming)
-        ):
+        while len(group) < RECORD_AT_MOST:
+            awaited = group[-1].lease.queue == Queue.INTERACTIVE
+            if awaited or not (len(group) < self._in_flight() or self._claiming):
+                until = 0.0  # what has ended already comes along, and no more
             try:
                 ended = self._outcomes.get(timeout=max(0.0, min(GAP_SECONDS, until - time.monotonic())))
             except queue.Empty:

@@ -1,6 +1,7 @@
 """One file per noun: its schemas at the top, then views that parse, call one domain function and render."""
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import flask
@@ -65,6 +66,16 @@ class Digits(ma.fields.Integer):
         if not re.fullmatch(r"-?[0-9]{1,9}", value):
             raise self.make_error("invalid", input=value)
         return super()._validated(value)
+
+
+class Moment(ma.fields.AwareDateTime):
+    """A time with its offset, as UTC; one that no calendar holds once it is UTC is a mistake of the caller."""
+
+    def _deserialize(self, *args: Any, **kwargs: Any) -> datetime:
+        try:
+            return super()._deserialize(*args, **kwargs).astimezone(UTC)
+        except OverflowError as error:
+            raise self.make_error("invalid", input=args[0], obj_type=self.OBJ_TYPE) from error
 
 
 def project_field(**kwargs: Any) -> ma.fields.String:

@@ -7,7 +7,7 @@ import marshmallow as ma
 from sqlalchemy.orm import Session
 
 from app import replay
-from app.api import PageQuery, WholeNumber, blueprint, page_of, render_page
+from app.api import Moment, PageQuery, WholeNumber, blueprint, page_of, render_page
 from app.api.prompts import Length
 from app.auth import caller
 from shared.db import reading
@@ -68,7 +68,7 @@ class RequeueIn(ma.Schema):
     queue = ma.fields.String(validate=ma.validate.OneOf([queue.value for queue in Queue]))
     error = ma.fields.String(validate=Length(1, 64))
     kind = ma.fields.String(validate=ma.validate.OneOf([kind.value for kind in JobKind]))
-    failed_before = ma.fields.AwareDateTime(metadata={"description": "With its offset from UTC"})
+    failed_before = Moment(metadata={"description": "With its offset from UTC"})
     limit = WholeNumber(load_default=1_000, validate=ma.validate.Range(1, 1_000))
 
 

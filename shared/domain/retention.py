@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from shared.config import settings
 from shared.db import db_now
-from shared.models import OPEN_STATES, Event, Execution, Job, JobLease, State
+from shared.models import OPEN_STATES, Call, Event, Execution, Job, JobLease, State
 
 BATCH = 1_000
 DAY_SECONDS = 86_400.0
@@ -53,6 +53,13 @@ def prune_executions(session: Session, *, batch: int = BATCH) -> int:
     kept_days = settings().keep_executions_days
     if kept_days is None:
         return 0
+    # A retry goes after what it is a retry of: without it the ledger would no longer say that the call was made again.
+    own, older = aliased(Call), aliased(Call)
+    is_retry = (
+        sa.exists()
+        .where(own.execution_id == Execution.id, own.generation > 0)
+        .where(older.scope_id == own.scope_id, older.call_key == own.call_key, older.generation < own.generation)
+    )
     # While its Idempotency-Key is remembered, a run is replayed as it stands, so it must stand.
     before = _ago(session, max(kept_days, settings().idempotency_hours / 24))
     old = (
@@ -64,6 +71,7 @@ def prune_executions(session: Session, *, batch: int = BATCH) -> int:
             Execution.created_at < before,
             Execution.completed_at < before,
             Execution.state.not_in(OPEN_STATES),
+            ~is_retry,
         )
         .order_by(Execution.created_at)
         .limit(batch)

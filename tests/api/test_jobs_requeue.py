@@ -370,6 +370,7 @@ def test_a_bulk_requeue_touches_no_other_workspace_and_no_other_project(api: Api
         ({"error": ""}, "/error"),
         ({"failed_before": "yesterday"}, "/failed_before"),
         ({"failed_before": "2026-01-01T00:00:00"}, "/failed_before"),
+        ({"failed_before": "0001-01-01T00:00:00+14:00"}, "/failed_before"),
         ({"state": "failed"}, "/state"),
     ],
 )

@@ -276,10 +276,24 @@ def test_outcomes_that_end_close_are_committed_together_and_an_awaited_one_waits
         runner._outcomes.put(outcome)
 
     together = runner._group_of(first)
-    alone = runner._group_of(awaited)
 
-    assert together == [first, second, awaited]
-    assert alone == [awaited]
+    assert together == [first, second, awaited, third]
+    assert runner._group_of(awaited) == [awaited]
+
+
+def test_a_message_that_comes_while_every_slot_is_taken_is_heard_when_one_is_free(admin: Caller) -> None:
+    runner = Runner(STEPS, queues=(Queue.INTERACTIVE, Queue.EXECUTIONS), concurrency=2, sweep=lambda: None)
+    submit(admin, 9)
+    (waited_for,) = submit(admin, 1, queue=Queue.INTERACTIVE)
+    runner._pull()
+    (late,) = submit(admin, 1, queue=Queue.INTERACTIVE)
+    runner.wake([job_of(late).id])
+    runner._pull()
+
+    runner._forget([one.lease for one in list(runner._running.values()) if one.lease.subject_id == waited_for])
+    runner._pull()
+
+    assert late in {running.lease.subject_id for running in runner._running.values()}
 
 
 def test_a_backlog_does_not_keep_such_a_job_waiting(admin: Caller) -> None:
