@@ -233,8 +233,7 @@ def close(session: Session, endings: Sequence[Ending]) -> None:
         values = {"ids": ids, "new_state": state, "new_error": error, "tries": int(tried)}
         session.connection().execute(_CLOSE, values)
     for ending in endings:
-        for name, value in (("state", ending.state), ("error", ending.error), ("blocked_by", None)):
-            set_committed_value(ending.job, name, value)
+        set_committed_value(ending.job, "state", ending.state)
     ended = Counter((str(ending.job.kind), str(ending.state)) for ending in endings)
     after_commit(session, lambda: metrics.jobs_completed(ended))
     drop_leases(session, [ending.job.id for ending in endings])

@@ -38,6 +38,14 @@ def test_a_copy_of_the_example_file_sets_nothing_but_the_secrets_and_those_to_no
     assert active == dict.fromkeys(SECRETS, "")
 
 
+def test_a_setting_that_is_left_empty_is_as_if_it_were_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for field in Settings.model_fields:
+        monkeypatch.setenv(setting_name(field), "")
+
+    assert Settings().keep_executions_days is None
+    assert Settings().concurrency == 16
+
+
 @pytest.mark.parametrize("field", list(Settings.model_fields))
 def test_the_settings_page_gives_the_default_and_the_meaning_of(field: str) -> None:
     name = setting_name(field)

@@ -20,7 +20,7 @@ from shared import db
 from shared.config import settings
 from shared.domain import batches, budgets, idempotency, jobs, leases, retention, status, tenants
 from shared.domain.tenants import Caller
-from shared.models import Base, Call, Event, Execution, IdempotencyRecord, Job, Queue, Role, new_id
+from shared.models import Base, Call, Event, Execution, IdempotencyRecord, Job, JobKind, Queue, Role, new_id
 from tests.factories import claim, expire_leases, job_of, make_budget, submit, waiting_run
 from tests.servers import RedisServer
 from tests.support import OWNER
@@ -145,7 +145,7 @@ def in_transaction(work: Callable[[Session], Any]) -> Callable[[], Any]:
 def renew() -> None:
     with db.reading() as session:
         held = [
-            leases.Lease(row.job_id, row.fence, "execution", new_id(), new_id(), None, Queue.EXECUTIONS, 0, 0)  # type: ignore[arg-type]
+            leases.Lease(row.job_id, row.fence, JobKind.EXECUTION, new_id(), new_id(), None, Queue.EXECUTIONS, 0, 0)
             for row in session.execute(sa.text("SELECT job_id, fence FROM leases WHERE owner = 'worker:1'"))
         ]
     assert held

@@ -187,6 +187,24 @@ def test_a_dead_job_is_not_done_again_after_the_job_that_did_it_is_pruned(api: A
     assert api.expect(200, "POST", "/v1/jobs/requeue", {})["requeued"] == 0
 
 
+def test_a_retry_is_kept_as_long_as_what_it_retries(
+    api: Api, drain: Drain, keep_executions: Callable[[float], None]
+) -> None:
+    """Or the ledger would no longer say that the dead call was made again, and it could be paid for once more."""
+    keep_executions(5)
+    make_prompt(api)
+    batch = api.expect(202, "POST", "/v1/executions:batch", batch_body(["Ada"]))
+    (job_id,) = fail(batch["results"][0]["execution_id"])
+    new = api.expect(202, "POST", f"/v1/jobs/{job_id}/requeue")["execution_id"]
+    drain()
+    after(6)
+
+    assert prune(retention.prune_executions) == 0
+
+    assert api.expect(200, "GET", f"/v1/executions/{new}")["status"] == "succeeded"
+    assert api.expect(200, "POST", "/v1/jobs/requeue", {})["requeued"] == 0
+
+
 def test_a_run_that_takes_longer_than_jobs_are_kept_goes_on_where_it_was(api: Api, drain: Drain) -> None:
     make_triage(api, cases=12)
     run = api.expect(202, "POST", "/v1/evaluations", evaluation_body())
