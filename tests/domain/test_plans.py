@@ -48,6 +48,7 @@ def crowded(admin: Caller, broker: RedisServer, monkeypatch: pytest.MonkeyPatch)
     """Thousands of jobs that have ended, with what they leave behind, and a few of every kind that is open."""
     monkeypatch.setenv("PROMPTMILL_KEEP_EXECUTIONS_DAYS", "30")
     settings.cache_clear()
+    empty()
     # Of another workspace: a small one must not pay for a large one either.
     with db.transaction() as session:
         crowd = tenants.create_key(session, workspace="crowd", user="u", role=Role.EDITOR, key=tenants.new_key())
@@ -74,7 +75,7 @@ def crowded(admin: Caller, broker: RedisServer, monkeypatch: pytest.MonkeyPatch)
 
 
 def empty() -> None:
-    """Else the tests that follow wade through what was deleted."""
+    """So that neither this test nor the next wades through what others have deleted, in tables and indexes alike."""
     if is_postgres():
         with db.engine().begin() as connection:
             connection.execute(sa.text(f"TRUNCATE {', '.join(BIG)} CASCADE"))

@@ -513,7 +513,8 @@ def test_an_answer_that_no_database_can_hold_is_an_error_that_may_have_been_paid
         wait_until(lambda: job_of(execution_id).error == "malformed_response", "it is to be tried again")
 
     assert job_of(execution_id).state == State.QUEUED
-    assert execution(execution_id).ambiguous_attempts == 1
+    row = execution(execution_id)
+    assert row.ambiguous_attempts == row.attempts >= 1  # the second may have come at once: full jitter
 
 
 @pytest.mark.parametrize(("silent_for", "consumers"), [(0.0, 1), (runner_module.STUCK_SECONDS, 0)])
