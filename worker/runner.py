@@ -5,6 +5,7 @@ close together in one transaction. The heartbeat renews leases and hears of canc
 only when its outcome has been committed, so a killed process repeats at most `concurrency` calls (I4).
 """
 
+import math
 import os
 import queue
 import random
@@ -84,7 +85,8 @@ class Runner:
             max(1, concurrency // 8) if Queue.INTERACTIVE in self._queues and serves_batches and concurrency > 1 else 0
         )
         self._running: dict[_Key, _Running] = {}
-        self._emptying_until = 0.0  # monotonic
+        self._turn_ends = -math.inf  # monotonic, as the next: when this process ends to hold others back
+        self._empty_by = 0.0
         self._backlog: frozenset[Queue] = frozenset()  # the queues that had more than could be claimed
         self._looked_at = 0.0  # monotonic
         self._claiming = False
@@ -182,7 +184,7 @@ class Runner:
             self._looked_at = time.monotonic()
             with reading() as session:
                 waiting = leases.waiting(session, self._queues)
-            if waiting.quarantined and self._makes_room():
+            if waiting.quarantined and self._makes_room(for_others=bool(waiting.queues)):
                 # A job that killed its workers runs with nothing beside it that it could take along.
                 self._backlog = frozenset()
                 if not self._in_flight():
@@ -216,17 +218,26 @@ class Runner:
             self._wakeup.set()
         return claim.leases
 
-    def _makes_room(self) -> bool:
-        """Whether this process holds back other work until it is empty: one process at a time, and for a lease's
-        time, after which it is somebody else's turn: it may have died.
+    def _makes_room(self, *, for_others: bool) -> bool:
+        """Whether this process is there for quarantined jobs now, empty or until it is. `for_others`: other jobs are due.
+
+        One process of the fleet at a time holds other jobs back, for a lease's time (it may have died), and longer
+        only while it empties. Then it does other work for as long. Where nothing else is due, any process will do.
         """
-        if not self._in_flight() or time.monotonic() < self._emptying_until:
+        now, turn_seconds = time.monotonic(), settings().job_lease_seconds
+        is_empty, is_ours = not self._in_flight(), now < self._turn_ends
+        if is_ours and (is_empty or now > self._empty_by or self._turn_ends - now > turn_seconds / 2):
             return True
-        turn_seconds = settings().job_lease_seconds
+        if not is_ours and is_empty and not for_others:
+            return True
+        if not is_ours and now < self._turn_ends + turn_seconds:
+            return False
         with transaction() as session:
-            if not leases.take_turn(session, "quarantine", every_seconds=turn_seconds):
+            if not leases.take_turn(session, "quarantine", every_seconds=0 if is_ours else turn_seconds):
                 return False
-        self._emptying_until = time.monotonic() + turn_seconds
+        if not is_ours:  # longer than any call lasts: then one hangs, and this process will not be empty
+            self._empty_by = now + settings().provider_timeout_seconds + HUNG_AFTER_SECONDS
+        self._turn_ends = now + turn_seconds
         return True
 
     def _pull_quarantined(self) -> None:

@@ -12,7 +12,7 @@ from shared import db
 from shared.config import settings
 from shared.domain import jobs, leases, status
 from shared.domain.tenants import Caller
-from shared.models import Evaluation, Execution, Job, JobKind, Queue, State, WorkerProcess
+from shared.models import Evaluation, Execution, Job, JobKind, Queue, Schedule, State, WorkerProcess
 from tests.factories import claim, execution, expire_leases, job_of, lease_rows, submit, sweep, waiting_run
 from tests.servers import wait_until
 from worker import providers
@@ -346,6 +346,62 @@ def test_one_process_empties_itself_for_such_a_job_and_the_others_go_on(admin: C
         runner.wake()
         wait_until(lambda: model.in_flight == 2, "it takes more work")
         assert sorted(model.calls) == sorted([str(first), str(second)])
+        model.gate.set()
+
+
+def test_while_one_process_runs_such_a_job_another_does_the_rest(admin: Caller, model: GatedProvider) -> None:
+    poison, worse, *innocent = submit(admin, 5)
+    for _ in range(2):
+        claim(job_ids=[job_of(poison).id, job_of(worse).id])
+        expire_leases()
+        sweep()
+
+    with running(queues=(Queue.EXECUTIONS,)), running(queues=(Queue.EXECUTIONS,)):
+        wait_until(lambda: model.in_flight == 4, "one runs alone, three together")
+        assert set(map(str, innocent)) < set(model.calls)
+        model.gate.set()
+        wait_until(lambda: state_counts() == {"succeeded": 5}, "all are done")
+
+
+def start_turn_before(seconds: float) -> None:
+    with db.transaction() as session:
+        session.execute(sa.update(Schedule).values(started_at=db.db_now(-seconds)))
+
+
+def test_after_its_turn_with_such_jobs_a_process_does_other_work_for_as_long(admin: Caller) -> None:
+    seconds = settings().job_lease_seconds
+    runner = Runner(STEPS, queues=(Queue.EXECUTIONS,), concurrency=1, sweep=lambda: None)
+
+    assert runner._makes_room(for_others=True)
+    runner._turn_ends -= seconds
+    start_turn_before(seconds)
+    assert not runner._makes_room(for_others=True)
+    assert runner._makes_room(for_others=False), "nothing else is due"
+    runner._turn_ends -= seconds
+    assert runner._makes_room(for_others=True)
+
+
+def test_a_process_that_empties_keeps_its_turn_until_no_call_can_last_so_long(
+    admin: Caller, model: GatedProvider
+) -> None:
+    seconds = settings().job_lease_seconds
+    submit(admin)
+    with running(queues=(Queue.EXECUTIONS,)) as runner:
+        wait_until(lambda: model.in_flight == 1, "it has work in flight")
+        assert runner._makes_room(for_others=True)
+        runner._turn_ends -= 0.6 * seconds
+        start_turn_before(0.6 * seconds)
+
+        assert runner._makes_room(for_others=True)
+        with db.transaction() as session:
+            assert not leases.take_turn(session, "quarantine", every_seconds=0.5 * seconds), "it has said so"
+        runner._turn_ends -= 0.6 * seconds
+        runner._empty_by -= settings().provider_timeout_seconds + runner_module.HUNG_AFTER_SECONDS
+        start_turn_before(0.6 * seconds)
+
+        assert runner._makes_room(for_others=True)
+        with db.transaction() as session:
+            assert leases.take_turn(session, "quarantine", every_seconds=0.5 * seconds), "others may try"
         model.gate.set()
 
 
