@@ -41,6 +41,7 @@ class QueueCollector(Collector):
             gauges.oldest_due_seconds,
         )
         yield _by_queue("prompt_studio_consumers", "Live worker processes", gauges.consumers)
+        yield _by_queue("prompt_studio_queue_paused", "1 while somebody has paused it, else 0", gauges.paused)
         for name, text, value in (
             ("prompt_studio_leases_active", "Leases that have not expired: jobs that run", gauges.leases_active),
             ("prompt_studio_leases_expired", "Expired leases that no sweep has taken yet", gauges.leases_expired),

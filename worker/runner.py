@@ -184,7 +184,7 @@ class Runner:
             self._looked_at = time.monotonic()
             with reading() as session:
                 waiting = leases.waiting(session, self._queues)
-            if waiting.quarantined and self._makes_room(for_others=bool(waiting.queues)):
+            if waiting.quarantined and self._makes_room(others_are_due=bool(waiting.queues)):
                 # A job that killed its workers runs with nothing beside it that it could take along.
                 self._backlog = frozenset()
                 if not self._in_flight():
@@ -218,17 +218,17 @@ class Runner:
             self._wakeup.set()
         return claim.leases
 
-    def _makes_room(self, *, for_others: bool) -> bool:
-        """Whether this process is there for quarantined jobs now, empty or until it is. `for_others`: other jobs are due.
+    def _makes_room(self, *, others_are_due: bool) -> bool:
+        """Whether this process is there for quarantined jobs now, or will be once it is empty.
 
         One process of the fleet at a time holds other jobs back, for a lease's time (it may have died), and longer
-        only while it empties. Then it does other work for as long. Where nothing else is due, any process will do.
+        only while it empties. Then it does other work for as long. Where no other job is due, any process will do.
         """
         now, turn_seconds = time.monotonic(), settings().job_lease_seconds
         is_empty, is_ours = not self._in_flight(), now < self._turn_ends
         if is_ours and (is_empty or now > self._empty_by or self._turn_ends - now > turn_seconds / 2):
             return True
-        if not is_ours and is_empty and not for_others:
+        if not is_ours and is_empty and not others_are_due:
             return True
         if not is_ours and now < self._turn_ends + turn_seconds:
             return False

@@ -73,8 +73,9 @@ class StatusOut(ma.Schema):
 def get_status(query: dict[str, Any]) -> flask.Response:
     """Queue depth, leases, rates, consumers and warnings
 
-    Every figure about jobs is your workspace's; consumers and the sweep are the whole fleet's.
+    Every figure about jobs is of your workspace and, if your key is limited to projects, of those; consumers and
+    the sweep are the whole fleet's.
     """
     with reading() as session:
-        found = status.snapshot(session, caller().workspace_id, **query)
+        found = status.snapshot(session, caller(), **query)
         return flask.jsonify(StatusOut().dump(found))

@@ -1,6 +1,5 @@
 """How the queues and the fleet are doing, computed from the rows at the moment of asking."""
 
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,14 +34,14 @@ def problems(session: Session) -> list[str]:
     return found
 
 
-def snapshot(session: Session, workspace_id: uuid.UUID, *, warn_seconds: float) -> Mapping[str, Any]:
-    """How the jobs of a workspace are doing, and whether the fleet works.
+def snapshot(session: Session, caller: Caller, *, warn_seconds: float) -> Mapping[str, Any]:
+    """How the jobs that a caller may see are doing, and whether the fleet works.
 
-    Every figure about jobs is the workspace's own (I10). Who consumes which queue and when the sweep ran is the
-    same for all. The cost grows with what is queued, never with what has ended.
+    Every figure about jobs is of its workspace and projects (I10). Who consumes which queue and when the sweep ran
+    is the same for all. The cost grows with what is queued, never with what has ended.
     """
-    waiting = _waiting(session, workspace_id)
-    running = _running_by_kind(session, workspace_id)
+    waiting = _waiting(session, caller)
+    running = _running_by_kind(session, caller)
     found = {
         "queue_depth": {queue.value: sum(row.jobs for row in waiting if row.queue == queue) for queue in Queue},
         "queue_depth_by_kind": {kind.value: sum(row.jobs for row in waiting if row.kind == kind) for kind in JobKind},
@@ -52,8 +51,8 @@ def snapshot(session: Session, workspace_id: uuid.UUID, *, warn_seconds: float) 
         "blocked_by_budget": sum(row.jobs for row in waiting if row.is_blocked),
         "oldest_due_seconds": max((row.due_seconds for row in waiting if row.due_seconds is not None), default=None),
         "oldest_queued_seconds": max((row.age_seconds for row in waiting), default=None),
-        "leases": _leases(session, workspace_id, warn_seconds),
-        **_recent(session, workspace_id),
+        "leases": _leases(session, caller, warn_seconds),
+        **_recent(session, caller),
         "consumers": consumers(session),
         "last_sweep_seconds_ago": sweep_age_seconds(session),
     }
@@ -119,6 +118,7 @@ class FleetGauges:
     depth: Mapping[str, int]
     oldest_due_seconds: Mapping[str, float]
     consumers: Mapping[str, int]
+    paused: Mapping[str, int]
     leases_active: int
     leases_expired: int
     blocked: int
@@ -143,11 +143,13 @@ def fleet_gauges(session: Session) -> FleetGauges:
         ).select_from(JobLease)
     ).one()
     depth = {row.queue: row.jobs for row in free}
+    paused = _paused(session)
     due_for = {row.queue: max(0.0, (now - row.first).total_seconds()) for row in free}
     return FleetGauges(
         depth={queue.value: depth.get(queue.value, 0) + blocked.get(queue.value, 0) for queue in Queue},
         oldest_due_seconds={queue.value: due_for.get(queue.value, 0.0) for queue in Queue},
         consumers=consumers(session),
+        paused={queue.value: int(queue in paused) for queue in Queue},
         leases_active=active,
         leases_expired=expired,
         blocked=sum(blocked.values()),
@@ -249,7 +251,7 @@ class _Waiting:
     age_seconds: float  # since the oldest was submitted
 
 
-def _waiting(session: Session, workspace_id: uuid.UUID) -> list[_Waiting]:
+def _waiting(session: Session, caller: Caller) -> list[_Waiting]:
     now = session.scalars(sa.select(db_now())).one()
     found = []
     for is_blocked, conditions in ((False, (_QUEUED, _FREE)), (True, (_BLOCKED,))):
@@ -262,7 +264,7 @@ def _waiting(session: Session, workspace_id: uuid.UUID) -> list[_Waiting]:
                 sa.func.min(Job.run_at).label("first_due"),
                 sa.func.min(Job.created_at).label("first_created"),
             )
-            .where(Job.workspace_id == workspace_id, *conditions)
+            .where(*jobs.visible(caller), *conditions)
             .group_by(Job.queue, Job.kind)
         ).all()
         for row in rows:
@@ -273,19 +275,19 @@ def _waiting(session: Session, workspace_id: uuid.UUID) -> list[_Waiting]:
     return found
 
 
-def _running_by_kind(session: Session, workspace_id: uuid.UUID) -> dict[str, int]:
+def _running_by_kind(session: Session, caller: Caller) -> dict[str, int]:
     """From the leases, of which there are as many as slots: a lease exists exactly while a job runs."""
     return dict(
         session.execute(
             sa.select(Job.kind, sa.func.count())
             # By id and not by a join, which SQLite would begin at the wrong end.
-            .where(Job.workspace_id == workspace_id, Job.id.in_(sa.select(JobLease.job_id)))
+            .where(*jobs.visible(caller), Job.id.in_(sa.select(JobLease.job_id)))
             .group_by(Job.kind)
         ).all()
     )
 
 
-def _leases(session: Session, workspace_id: uuid.UUID, warn_seconds: float) -> dict[str, int]:
+def _leases(session: Session, caller: Caller, warn_seconds: float) -> dict[str, int]:
     row = session.execute(
         sa.select(
             sa.func.count(),
@@ -293,24 +295,25 @@ def _leases(session: Session, workspace_id: uuid.UUID, warn_seconds: float) -> d
             sa.func.count().filter(JobLease.expires_at < db_now()),
         )
         .select_from(JobLease)
-        .where(sa.exists().where(Job.id == JobLease.job_id, Job.workspace_id == workspace_id))
+        .where(sa.exists().where(Job.id == JobLease.job_id, *jobs.visible(caller)))
     ).one()
     return {"active": row[0], "expiring_soon": row[1], "stale": row[2]}
 
 
-def _recent(session: Session, workspace_id: uuid.UUID) -> dict[str, Any]:
+def _recent(session: Session, caller: Caller) -> dict[str, Any]:
     """What became of the executions that ended lately: of the newest events, those of the last hour."""
     newest = (
         sa.select(Event.type, Event.subject_id, Event.created_at)
-        .where(Event.workspace_id == workspace_id)
+        .where(Event.workspace_id == caller.workspace_id)
         .order_by(Event.id.desc())
         .limit(RECENT_EVENTS)
         .subquery()
     )
+    visible = () if caller.project_ids is None else (Execution.project_id.in_(caller.project_ids),)
     rows = session.execute(
         sa.select(newest.c.type, Execution.started_at, Execution.completed_at)
         .join(Execution, Execution.id == newest.c.subject_id)
-        .where(newest.c.type.in_(_ENDED), newest.c.created_at >= db_now(-RECENT_SECONDS))
+        .where(newest.c.type.in_(_ENDED), newest.c.created_at >= db_now(-RECENT_SECONDS), *visible)
     ).all()
     counts = {state.value: sum(_ENDED[row.type] == state for row in rows) for state in _ENDED.values()}
     seconds = [(row.completed_at - row.started_at).total_seconds() for row in rows if row.started_at]

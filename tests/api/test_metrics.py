@@ -108,6 +108,15 @@ def test_a_queue_whose_only_work_is_not_due_has_no_late_work(api: Api, admin: Ca
     assert value(samples, "oldest_due_seconds", queue="executions") == 0
 
 
+def test_a_paused_queue_is_told_apart_from_one_that_nobody_serves(api: Api) -> None:
+    api.expect(200, "POST", "/v1/queues/executions/pause")
+
+    samples = scrape(api)
+
+    assert value(samples, "queue_paused", queue="executions") == 1
+    assert value(samples, "queue_paused", queue="interactive") == 0
+
+
 def test_counters_are_served_while_the_database_is_away(api: Api, database: str, public: None) -> None:
     db.connect(f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/nothing")
     try:

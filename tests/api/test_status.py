@@ -98,6 +98,32 @@ def test_status_counts_jobs_by_kind_and_by_state(api: Api, admin: Caller) -> Non
     assert found["by_status"] == {"queued": 2, "running": 1}
 
 
+def test_a_key_that_is_limited_to_projects_is_told_of_their_jobs_only(
+    api: Api, drain: Drain, as_user: Callable[..., Api]
+) -> None:
+    api.expect(201, "POST", "/v1/projects", {"name": "atlas"})
+    make_prompt(api)
+    make_prompt(api, project="atlas")
+    for _ in range(4):
+        api.expect(202, "POST", "/v1/executions:submit", run_body())
+    drain(most=1)
+    drain.claim(limit=2)
+    limited = as_user(projects=["atlas"])
+
+    before = status_of(limited)
+    api.expect(202, "POST", "/v1/executions:submit", run_body(project="atlas"))
+    queued = status_of(limited)
+    drain.claim(limit=2)
+    running = status_of(limited)
+
+    assert {name: before[name] for name in NOTHING if name != "warnings"} == {
+        name: value for name, value in NOTHING.items() if name != "warnings"
+    }
+    assert (queued["queue_depth"]["executions"], queued["running"]) == (1, 0)
+    assert (running["queue_depth"]["executions"], running["running"], running["leases"]["active"]) == (0, 1, 1)
+    assert status_of(api)["leases"]["active"] == 4  # two, and the two that the last claim took
+
+
 def test_a_job_that_is_not_due_counts_and_has_an_age_but_is_not_late(api: Api, admin: Caller) -> None:
     (execution_id,) = submit(admin)
     set_jobs(execution_id, run_at=db.db_now(500), created_at=db.db_now(-70))

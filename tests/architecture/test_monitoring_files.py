@@ -16,7 +16,9 @@ from shared.domain import status
 from shared.metrics import REGISTRY
 from tests.architecture.deployment import read, services
 
-GAUGES = status.FleetGauges({"executions": 1}, {"executions": 1.0}, {"executions": 1}, 1, 1, 1, 1, 1, 1.0)
+GAUGES = status.FleetGauges(
+    {"executions": 1}, {"executions": 1.0}, {"executions": 1}, {"executions": 0}, 1, 1, 1, 1, 1, 1.0
+)
 
 
 def families(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, str, set[str]]]:

@@ -176,7 +176,7 @@ def verbs(caller: Caller) -> dict[str, Callable[[], Any]]:
         "prune executions": retention.prune_executions,
         "prune idempotency records": idempotency.prune,
         "ready": status.problems,
-        "status": lambda session: status.snapshot(session, caller.workspace_id, warn_seconds=30),
+        "status": lambda session: status.snapshot(session, caller, warn_seconds=30),
         "queues": lambda session: status.list_queues(session, caller),
         "dead jobs": lambda session: jobs.list_jobs(session, caller, state="failed", limit=50, cursor=None),
     }

@@ -372,13 +372,13 @@ def test_after_its_turn_with_such_jobs_a_process_does_other_work_for_as_long(adm
     seconds = settings().job_lease_seconds
     runner = Runner(STEPS, queues=(Queue.EXECUTIONS,), concurrency=1, sweep=lambda: None)
 
-    assert runner._makes_room(for_others=True)
+    assert runner._makes_room(others_are_due=True)
     runner._turn_ends -= seconds
     start_turn_before(seconds)
-    assert not runner._makes_room(for_others=True)
-    assert runner._makes_room(for_others=False), "nothing else is due"
+    assert not runner._makes_room(others_are_due=True)
+    assert runner._makes_room(others_are_due=False), "nothing else is due"
     runner._turn_ends -= seconds
-    assert runner._makes_room(for_others=True)
+    assert runner._makes_room(others_are_due=True)
 
 
 def test_a_process_that_empties_keeps_its_turn_until_no_call_can_last_so_long(
@@ -388,18 +388,18 @@ def test_a_process_that_empties_keeps_its_turn_until_no_call_can_last_so_long(
     submit(admin)
     with running(queues=(Queue.EXECUTIONS,)) as runner:
         wait_until(lambda: model.in_flight == 1, "it has work in flight")
-        assert runner._makes_room(for_others=True)
+        assert runner._makes_room(others_are_due=True)
         runner._turn_ends -= 0.6 * seconds
         start_turn_before(0.6 * seconds)
 
-        assert runner._makes_room(for_others=True)
+        assert runner._makes_room(others_are_due=True)
         with db.transaction() as session:
             assert not leases.take_turn(session, "quarantine", every_seconds=0.5 * seconds), "it has said so"
         runner._turn_ends -= 0.6 * seconds
         runner._empty_by -= settings().provider_timeout_seconds + runner_module.HUNG_AFTER_SECONDS
         start_turn_before(0.6 * seconds)
 
-        assert runner._makes_room(for_others=True)
+        assert runner._makes_room(others_are_due=True)
         with db.transaction() as session:
             assert leases.take_turn(session, "quarantine", every_seconds=0.5 * seconds), "others may try"
         model.gate.set()
