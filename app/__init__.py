@@ -11,6 +11,7 @@ from flask_swagger_ui import get_swaggerui_blueprint
 from app import bodies, metrics, problems
 from app.api import (
     batches,
+    content,
     datasets,
     evaluations,
     executions,
@@ -21,12 +22,16 @@ from app.api import (
     prompts,
     queues,
     status,
+    versions,
 )
 from app.problems import ProblemApi
 from shared import logs
 from shared.config import settings
 
-NOUNS = (projects, prompts, datasets, executions, batches, evaluations, optimizations, jobs, queues, status)
+NOUNS = (
+    *(projects, prompts, versions, content, datasets),
+    *(executions, batches, evaluations, optimizations, jobs, queues, status),
+)
 
 
 def create_app() -> flask.Flask:

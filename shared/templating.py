@@ -95,14 +95,15 @@ def variable_names(source: str) -> list[str]:
         raise InvalidTemplate(_TOO_DEEP) from error
 
 
-def render(source: str, variables: Mapping[str, Any]) -> str:
+def render(source: str, variables: Mapping[str, Any], *, deadline: float | None = None) -> str:
     """The template filled with plain JSON values.
 
     Raises `RenderFailed` (which names each missing variable) when a variable is undefined or the
-    output passes 200,000 bytes, 100,000 loop turns or one second.
+    output passes 200,000 bytes, 100,000 loop turns or one second; `deadline`, of the monotonic clock,
+    takes that second's place where several templates share one.
     """
     template = _compile(source)
-    limits = _Limits()
+    limits = _Limits(time.monotonic() + MAX_SECONDS if deadline is None else deadline)
     token = _limits.set(limits)
     try:
         return "".join(limits.capped(template.generate(dict(variables))))
@@ -144,8 +145,8 @@ class _LimitPassed(TemplateError):
 class _Limits:
     """What one rendering may still use."""
 
-    def __init__(self) -> None:
-        self.deadline = time.monotonic() + MAX_SECONDS
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
         self.iterations = 0
         self.rendered_bytes = 0
 

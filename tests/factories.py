@@ -9,6 +9,7 @@ from shared import db
 from shared.config import settings
 from shared.domain import budgets, datasets, executions, leases, prompts, providers
 from shared.domain.budgets import Limits
+from shared.domain.content import check_content
 from shared.domain.executions import NewExecution
 from shared.domain.leases import Lease
 from shared.domain.tenants import Caller
@@ -50,7 +51,7 @@ def waiting_run(caller: Caller, calls: int, *, name: str = "run") -> uuid.UUID:
     """An evaluation row whose step 2 waits for so many calls."""
     run_id = new_id()
     with db.transaction() as session:
-        content = prompts.check_content(template_source="x {{ a }}")
+        content = check_content(template_source="x {{ a }}")
         upserted = prompts.upsert(session, caller, name, content)
         dataset = datasets.create_dataset(session, caller, name=name)
         session.add(

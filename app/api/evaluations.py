@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from app import replay
 from app.api import ListQuery, PageQuery, Strict, WholeNumber, blueprint, page_of, project_field, render_page, runs
+from app.api.content import Length, Params
 from app.api.executions import ModelChoice
-from app.api.prompts import Length, Params
 from app.auth import caller
 from shared.db import reading
 from shared.domain import evaluations

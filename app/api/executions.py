@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app import replay, waiting
 from app.api import ListQuery, WholeNumber, blueprint, page_of, project_field, render_page
-from app.api.prompts import Length, Params
+from app.api.content import Length, Params
 from app.auth import caller
 from shared.config import settings
 from shared.db import reading, transaction
@@ -94,6 +94,8 @@ class ExecutionOut(ExecutionSummary):
     variables = ma.fields.Raw()
     params = ma.fields.Raw()
     messages = ma.fields.Raw(metadata={"description": "What was sent, rendered"})
+    tools = ma.fields.Raw(metadata={"description": "What was sent with it; null: none"})
+    response_schema = ma.fields.Raw(metadata={"description": "What was sent with it; null: none"})
     provider_request_id = ma.fields.String(allow_none=True)
     request_id = ma.fields.String(allow_none=True)
     attempts = ma.fields.Integer()

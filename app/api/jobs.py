@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app import replay
 from app.api import Moment, PageQuery, WholeNumber, blueprint, page_of, render_page
-from app.api.prompts import Length
+from app.api.content import Length
 from app.auth import caller
 from shared.db import reading
 from shared.domain import dead_jobs, jobs

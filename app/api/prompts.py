@@ -11,62 +11,26 @@ from app.api import (
     ListQuery,
     PageQuery,
     ProjectQuery,
-    Strict,
     WholeNumber,
     blueprint,
     page_of,
     project_field,
     render_page,
 )
+from app.api.content import ContentIn, Length, TrueOrFalse, VersionOut, take_content, version_choice
 from app.auth import caller
 from shared.db import reading, transaction
-from shared.domain import prompts, providers
+from shared.domain import prompts, versions
 from shared.domain.names import PRODUCTION, VersionChoice, check_name
 from shared.errors import NotFound, field_error
 from shared.models import Prompt, Role, Version
 
 blp = blueprint("prompts", "Prompts, their immutable versions, and the labels that point at versions.")
-Length = ma.validate.Length
 
 
-class MessageTemplate(ma.Schema):
-    role = ma.fields.String(required=True, validate=ma.validate.OneOf(prompts.ROLES))
-    content = ma.fields.String(required=True)
+class PromptFields(ma.Schema):
+    """What is said of a prompt beside its content."""
 
-
-class Params(ma.Schema):
-    """Settings of a call. What a model does not take is refused with its name, never dropped."""
-
-    temperature = Strict(validate=ma.validate.Range(0, 2))
-    top_p = Strict(validate=ma.validate.Range(0, 1, min_inclusive=False))
-    top_k = WholeNumber(validate=ma.validate.Range(1, 100_000))
-    max_new_tokens = WholeNumber(validate=ma.validate.Range(1, 1_000_000))
-    repetition_penalty = Strict(validate=ma.validate.Range(0, 10, min_inclusive=False))
-    seed = WholeNumber(validate=ma.validate.Range(-(2**31), 2**31 - 1))
-    stop = ma.fields.List(ma.fields.String(validate=Length(1, 200)), validate=Length(1, 4))
-
-
-class ModelSettings(ma.Schema):
-    provider = ma.fields.String(required=True, validate=ma.validate.OneOf(list(providers.PROVIDERS)))
-    model_name = ma.fields.String(required=True, validate=Length(1, 128))
-    params = ma.fields.Nested(Params, load_default=dict)
-
-
-class TrueOrFalse(ma.fields.Boolean):
-    """A boolean that is written as one: no "true", no 1."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
-        if not isinstance(value, bool):
-            raise self.make_error("invalid", input=value)
-        return value
-
-
-class VersionIn(ma.Schema):
-    """Content: `template_source` or `messages`. The same content never makes a second version."""
-
-    template_source = ma.fields.String(metadata={"description": "A strict subset of Jinja2"})
-    messages = ma.fields.List(ma.fields.Nested(MessageTemplate), validate=Length(1, 100))
-    model = ma.fields.Nested(ModelSettings, metadata={"description": "Default model settings of the version"})
     description = ma.fields.String(validate=Length(max=2000))
     owner_team = ma.fields.String(validate=Length(max=128))
     category = ma.fields.String(validate=Length(max=64))
@@ -77,22 +41,12 @@ class VersionIn(ma.Schema):
     project = project_field()
 
 
+class VersionIn(ContentIn, PromptFields):
+    """Content: `template_source` or `messages`. The same content never makes a second version."""
+
+
 class PromptIn(VersionIn):
     name = ma.fields.String(required=True)
-
-
-class VersionOut(ma.Schema):
-    version_id = ma.fields.UUID(attribute="id")
-    version_number = ma.fields.Integer(attribute="number")
-    template_source = ma.fields.Function(lambda version: version.content.get("template_source"))
-    messages = ma.fields.Function(lambda version: version.content.get("messages"))
-    model = ma.fields.Function(lambda version: version.content.get("model"))
-    variables = ma.fields.Raw()
-    template_hash = ma.fields.String()
-    content_hash = ma.fields.String()
-    message = ma.fields.String()
-    created_by = ma.fields.String()
-    created_at = ma.fields.DateTime()
 
 
 class LabelOut(ma.Schema):
@@ -122,6 +76,9 @@ class PromptSummary(ma.Schema):
 class PromptOut(PromptSummary):
     labels = ma.fields.List(ma.fields.Nested(LabelOut))
     active_version = ma.fields.Nested(VersionOut, allow_none=True, metadata={"description": "At `production`"})
+    forked_from_version_id = ma.fields.UUID(
+        allow_none=True, metadata={"description": "The version of another prompt that version 1 began as"}
+    )
 
 
 class UpsertedPrompt(ma.Schema):
@@ -146,6 +103,9 @@ class LabelIn(ma.Schema):
 
 class VersionsQuery(PageQuery, ProjectQuery):
     """One schema: each of two would refuse the fields of the other."""
+
+    order = ma.fields.String(load_default="asc", validate=ma.validate.OneOf(["asc", "desc"]))
+    template_hash = ma.fields.String(load_default=None, validate=ma.validate.Regexp("[0-9a-f]{64}$"))
 
 
 @blp.put("/prompts/<name>")
@@ -197,10 +157,12 @@ def get_prompt(scope: dict[str, Any], name: str) -> flask.Response:
 @blp.arguments(VersionsQuery, location="query")
 @blp.response(200, page_of(VersionOut))
 def list_versions(query: dict[str, Any], name: str) -> flask.Response:
-    """List a prompt's versions, 1 first"""
+    """List a prompt's versions, 1 first unless `order` is `desc`"""
     with reading() as session:
         prompt = prompts.get_prompt(session, caller(), name, project=query.pop("project"))
-        return flask.jsonify(render_page(VersionOut(), prompts.list_versions(session, prompt, **query)))
+        newest_first = query.pop("order") == "desc"
+        page = prompts.list_versions(session, prompt, newest_first=newest_first, **query)
+        return flask.jsonify(render_page(VersionOut(), page))
 
 
 @blp.get("/prompts/<name>/versions/<version>")
@@ -210,7 +172,7 @@ def get_version(scope: dict[str, Any], name: str, version: str) -> flask.Respons
     """Read one version: by number, by label, or `latest`"""
     with reading() as session:
         prompt = prompts.get_prompt(session, caller(), name, **scope)
-        return flask.jsonify(VersionOut().dump(prompts.get_version(session, prompt, _choice(version))))
+        return flask.jsonify(VersionOut().dump(prompts.get_version(session, prompt, version_choice(version))))
 
 
 @blp.get("/prompts/<name>/labels")
@@ -240,35 +202,13 @@ def move_label(body: dict[str, Any], scope: dict[str, Any], name: str, label: st
 def _upsert(name: str, body: dict[str, Any], *, status: int) -> flask.Response:
     author = caller(Role.EDITOR)
     check_name(name)
-    content = prompts.check_content(
-        template_source=body.pop("template_source", None),
-        messages=body.pop("messages", None),
-        model=_checked_model(body.pop("model", None)),
-    )
+    content = take_content(body)
     fields = {**body, "must_be_new": status == 201}
 
     def make(session: Session, _: Any) -> Any:
         return UpsertOut().dump(prompts.upsert(session, author, name, content, **fields))
 
     return replay.create(author, [content.content_hash, fields], status, make)
-
-
-def _checked_model(model: dict[str, Any] | None) -> dict[str, Any] | None:
-    if model is None:
-        return None
-    with reading() as session:
-        quote = providers.quote(session, model["provider"], model["model_name"])
-    providers.check_params(quote, model["params"], "/model/params")
-    return model
-
-
-def _choice(version: str) -> VersionChoice:
-    number = version.removeprefix("v")
-    if number.isascii() and number.isdigit():
-        if len(number) > 9:
-            raise NotFound("no version has so large a number")
-        return VersionChoice(number=int(number))
-    return VersionChoice(label=version)
 
 
 def _prompt(session: Session, prompt: Prompt) -> Any:
@@ -280,6 +220,7 @@ def _prompt(session: Session, prompt: Prompt) -> Any:
         **PromptSummary().dump(prompt),
         "labels": _labels(session, prompt),
         "active_version": None if active is None else VersionOut().dump(active),
+        "forked_from_version_id": versions.origin_of(session, prompt),
     }
 
 

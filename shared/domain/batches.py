@@ -130,7 +130,7 @@ def plan_batch(session: Session, caller: Caller, request: BatchRequest) -> Batch
             rejected.append(_rejection(index, item, outcome, request.shared))
             continue
         accepted.append(outcome)
-        room -= sum(len(message["content"]) for message in outcome.messages)
+        room -= outcome.size()
         if room < 0:
             raise field_error("/items", f"the rendered prompts pass {MAX_RENDERED_BYTES:,} characters; send fewer")
         if time.monotonic() > deadline:

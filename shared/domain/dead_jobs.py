@@ -25,7 +25,7 @@ REFUSED_SHOWN = 100
 # What was decided when the dead execution was made. It is not decided again: not the version, not the price.
 _DECIDED = (
     "project_id prompt_id version_id purpose environment correlation_id provider model_name params variables messages"
-    " sample budget_id estimate_tokens estimate_nano input_nano_per_mtok output_nano_per_mtok"
+    " tools response_schema sample budget_id estimate_tokens estimate_nano input_nano_per_mtok output_nano_per_mtok"
 ).split()
 
 

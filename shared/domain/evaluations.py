@@ -9,8 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.domain import budgets, datasets, events, executions, jobs, pages, projects, prompts, providers, queues
+from shared.domain import budgets, datasets, events, executions, jobs, pages, projects, providers, queues
 from shared.domain.budgets import NANO, Limits
+from shared.domain.content import render_messages
 from shared.domain.executions import RunRequest
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller, get_visible
@@ -92,7 +93,7 @@ def plan_target(
                 f"the template is too slow: {done} of {len(cases)} cases were rendered in {MAX_CHECK_SECONDS:g} s",
             )
         try:
-            prompts.render_messages(version.content, case.inputs)
+            render_messages(version.content, case.inputs)
         except PromptmillError as error:
             raise field_error("/dataset", f"case {case.ordinal} does not fit the prompt: {error.detail}") from error
         if case.expected is None and (kind := needs_expected(scorers)):

@@ -14,12 +14,13 @@ from sqlalchemy.orm import Session, aliased
 
 from shared.db import bulk_insert
 from shared.domain import events, jobs, pages, projects, prompts, providers, queues
+from shared.domain.content import render_messages
 from shared.domain.names import PRODUCTION, VersionChoice, parse_reference
 from shared.domain.pages import Page
 from shared.domain.providers import Quote
 from shared.domain.tenants import Caller, get_visible
 from shared.errors import Conflict, PromptmillError, field_error
-from shared.hashing import hash_of
+from shared.hashing import dump_json, hash_of
 from shared.models import Call, Execution, Job, JobKind, Prompt, Queue, State, Version, new_id
 
 Found = TypeVar("Found")
@@ -54,6 +55,8 @@ class NewExecution:
     model: Quote
     params: Mapping[str, Any]
     messages: Sequence[Mapping[str, str]]
+    tools: Sequence[Mapping[str, Any]] | None = None
+    response_schema: Mapping[str, Any] | None = None
     purpose: str = "run"
     mode: str = "async"
     environment: str = "dev"
@@ -75,9 +78,21 @@ class NewExecution:
     bound: tuple[int, int] = field(init=False)  # tokens and nano-dollars at most
 
     def __post_init__(self) -> None:
-        content = [self.model.provider, self.model.model_name, self.params, self.messages, self.sample]
+        content: list[Any] = [self.model.provider, self.model.model_name, self.params, self.messages, self.sample]
+        beside = self._beside()
+        if beside:  # without it the key is what it was before there was such a thing
+            content.append(beside)
         object.__setattr__(self, "call_key", hash_of(content))
-        object.__setattr__(self, "bound", providers.upper_bound(self.model, self.messages, self.params))
+        object.__setattr__(self, "bound", providers.upper_bound(self.model, self.messages, self.params, **beside))
+
+    def size(self) -> int:
+        """How many characters of it are stored and sent."""
+        beside = self._beside()
+        return sum(len(message["content"]) for message in self.messages) + (len(dump_json(beside)) if beside else 0)
+
+    def _beside(self) -> dict[str, Any]:
+        given = {"tools": self.tools, "response_schema": self.response_schema}
+        return {name: value for name, value in given.items() if value}
 
 
 def plan(session: Session, caller: Caller, request: RunRequest) -> NewExecution:
@@ -133,7 +148,7 @@ def _planned(
     providers.check_params(model, params)
     if request.budget_id is not None:  # a call without an output limit would have no upper bound
         params.setdefault("max_new_tokens", providers.DEFAULT_OUTPUT_TOKENS)
-    messages = prompts.render_messages(version.content, request.variables)
+    messages = render_messages(version.content, request.variables)
     return NewExecution(
         workspace_id=caller.workspace_id,
         project_id=prompt.project_id,
@@ -142,6 +157,8 @@ def _planned(
         model=model,
         params=params,
         messages=messages,
+        tools=version.content.get("tools"),
+        response_schema=version.content.get("response_schema"),
         environment=request.environment,
         variables=request.variables,
         budget_id=request.budget_id,
@@ -338,6 +355,8 @@ def _row(execution_id: uuid.UUID, new: NewExecution) -> dict[str, Any]:
         "params": new.params,
         "variables": new.variables,
         "messages": new.messages,
+        "tools": new.tools,
+        "response_schema": new.response_schema,
         "sample": new.sample,
         "budget_id": new.budget_id,
         "estimate_tokens": tokens,

@@ -1,35 +1,21 @@
 """Prompts, versions and labels. A version is its content: the same content is the same version."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared import templating
 from shared.db import db_now, insert_if_absent
 from shared.domain import events, pages, projects
+from shared.domain.content import Content
 from shared.domain.events import Change
 from shared.domain.names import LATEST, PRODUCTION, VersionChoice, check_label, check_name, is_name
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller
-from shared.errors import AlreadyExists, Conflict, FieldError, InvalidTemplate, NotFound, field_error
-from shared.hashing import hash_of, sha256
+from shared.errors import AlreadyExists, Conflict, NotFound, field_error
 from shared.models import Label, Prompt, Version, new_id
-
-ROLES = ("system", "user", "assistant")
-
-
-@dataclass(frozen=True)
-class Content:
-    """A checked version content: what it says, its hashes and the variables that it needs."""
-
-    body: Mapping[str, Any]  # {"template_source": …} or {"messages": […]}, and "model" if it has settings
-    template_hash: str
-    content_hash: str
-    variables: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -37,60 +23,6 @@ class Upserted:
     prompt: Prompt
     version: Version
     version_change: bool  # a new version was made
-
-
-def check_content(
-    *,
-    template_source: str | None = None,
-    messages: Sequence[Mapping[str, str]] | None = None,
-    model: Mapping[str, Any] | None = None,
-) -> Content:
-    """Validate a text template or chat messages, and hash them. Pure: call it before any transaction.
-
-    `template_hash` is the SHA-256 of the template's source, byte for byte; `content_hash` covers the
-    model settings too. Whitespace and case count in both.
-    """
-    if (template_source is None) == (messages is None):
-        raise field_error("/template_source", "give either template_source or messages")
-    body: dict[str, Any] = {}
-    if template_source is not None:
-        _check_template(template_source, "/template_source")
-        body["template_source"] = template_source
-        template_hash = sha256(template_source)
-    else:
-        assert messages is not None
-        body["messages"] = [_check_message(message, i) for i, message in enumerate(messages)]
-        if not body["messages"]:
-            raise field_error("/messages", "must not be empty")
-        template_hash = hash_of(body["messages"])
-    if model:
-        body["model"] = dict(model)
-    return Content(body, template_hash, hash_of(body), tuple(variables_of(body)))
-
-
-def message_templates(body: Mapping[str, Any]) -> list[Mapping[str, str]]:
-    """A content's chat messages, unrendered; a text template is one user message."""
-    if "template_source" in body:
-        return [{"role": "user", "content": body["template_source"]}]
-    return list(body["messages"])
-
-
-def variables_of(body: Mapping[str, Any]) -> list[str]:
-    names = set()
-    for message in message_templates(body):
-        names.update(templating.variable_names(message["content"]))
-    return sorted(names)
-
-
-def render_messages(body: Mapping[str, Any], variables: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The content's messages filled with the variables; `RenderFailed` names what is missing."""
-    rendered = [
-        {"role": message["role"], "content": templating.render(message["content"], variables)}
-        for message in message_templates(body)
-    ]
-    if sum(len(message["content"].encode()) for message in rendered) > templating.MAX_RENDERED_BYTES:
-        raise field_error("/variables", f"the rendered prompt passes {templating.MAX_RENDERED_BYTES} bytes")
-    return rendered
 
 
 def upsert(
@@ -108,10 +40,11 @@ def upsert(
     message: str = "",
     set_active: bool = False,
     must_be_new: bool = False,
+    forked_from: Version | None = None,
 ) -> Upserted:
     """Create the prompt or add a version, unless any earlier version already has this content.
 
-    `set_active` moves the label `production` to the version, new or old.
+    `set_active` moves the label `production` to the version, new or old. `forked_from` is kept with a new version.
     """
     home = projects.get_project(session, caller, project)
     author = created_by or caller.user_name
@@ -146,7 +79,7 @@ def upsert(
         if not created:
             changes.append(Change(prompt.workspace_id, "prompt.updated", prompt.id, given, author))
     events.record(session, changes)
-    version, is_new = _add_version(session, prompt, content, author=author, message=message)
+    version, is_new = _add_version(session, prompt, content, author=author, message=message, forked_from=forked_from)
     if set_active:
         move_label(session, caller, prompt, PRODUCTION, version)
     return Upserted(prompt, version, is_new)
@@ -166,10 +99,21 @@ def list_prompts(session: Session, caller: Caller, *, project: str | None, limit
     return pages.newest_first(session, query, Prompt, limit=limit, cursor=cursor)
 
 
-def list_versions(session: Session, prompt: Prompt, *, limit: int, cursor: str | None) -> Page:
-    """Oldest first: 1, 2, 3…"""
+def list_versions(
+    session: Session,
+    prompt: Prompt,
+    *,
+    template_hash: str | None = None,
+    newest_first: bool = False,
+    limit: int,
+    cursor: str | None,
+) -> Page:
+    """1, 2, 3… or the other way round."""
     query = sa.select(Version).where(Version.prompt_id == prompt.id)
-    return pages.ascending(session, query, Version.number, limit=limit, cursor=cursor)
+    if template_hash is not None:
+        query = query.where(Version.template_hash == template_hash)
+    order = pages.descending if newest_first else pages.ascending
+    return order(session, query, Version.number, limit=limit, cursor=cursor)
 
 
 def get_version(session: Session, prompt: Prompt, choice: VersionChoice) -> Version:
@@ -258,7 +202,7 @@ def add_version(session: Session, prompt_id: uuid.UUID, content: Content, *, aut
 
 
 def _add_version(
-    session: Session, prompt: Prompt, content: Content, *, author: str, message: str
+    session: Session, prompt: Prompt, content: Content, *, author: str, message: str, forked_from: Version | None = None
 ) -> tuple[Version, bool]:
     existing = session.scalars(
         sa.select(Version).where(Version.prompt_id == prompt.id, Version.content_hash == content.content_hash)
@@ -276,6 +220,7 @@ def _add_version(
         content_hash=content.content_hash,
         variables=list(content.variables),
         message=message,
+        forked_from_version_id=forked_from and forked_from.id,
         created_by=author,
     )
     session.add(version)
@@ -295,19 +240,3 @@ def _add_version(
         ],
     )
     return version, True
-
-
-def _check_message(message: Mapping[str, str], index: int) -> dict[str, str]:
-    if message["role"] not in ROLES:
-        raise field_error(f"/messages/{index}/role", f"must be one of {', '.join(ROLES)}")
-    _check_template(message["content"], f"/messages/{index}/content")
-    return {"role": message["role"], "content": message["content"]}
-
-
-def _check_template(source: str, pointer: str) -> None:
-    if not source.strip():
-        raise field_error(pointer, "must not be empty")
-    try:
-        templating.check(source)
-    except InvalidTemplate as error:
-        raise InvalidTemplate(error.detail, errors=[FieldError(pointer, error.detail)]) from error

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from shared.db import db_now, insert_if_absent
 from shared.errors import FieldError, Unprocessable, field_error
+from shared.hashing import dump_json
 from shared.models import Model, Price, new_id
 
 # The parameter names of the API, and what each provider takes unless a model's row says otherwise.
@@ -21,6 +22,7 @@ PROVIDERS: Mapping[str, tuple[str, ...]] = {
 DEFAULT_OUTPUT_TOKENS = 1_024  # under a ceiling, when the request names no max_new_tokens
 _MESSAGE_FRAMING_TOKENS = 8  # role and separators around one chat message, generously
 _REPLY_FRAMING_TOKENS = 8
+_SCHEMA_FRAMING_TOKENS = 32  # what stands around a tool or a response schema, generously
 _REASONING = ["max_new_tokens", "seed"]  # these models take neither temperature nor top_p nor stop
 
 # provider, model, context tokens, max output tokens, USD per million tokens in and out, accepted params
@@ -124,7 +126,14 @@ def check_params(model: Quote, params: Mapping[str, Any], pointer: str = "/param
         )
 
 
-def upper_bound(model: Quote, messages: Sequence[Mapping[str, str]], params: Mapping[str, Any]) -> tuple[int, int]:
+def upper_bound(
+    model: Quote,
+    messages: Sequence[Mapping[str, str]],
+    params: Mapping[str, Any],
+    *,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    response_schema: Mapping[str, Any] | None = None,
+) -> tuple[int, int]:
     """(tokens, nano-dollars) that one call cannot pass.
 
     No tokenizer makes more tokens than there are bytes; the reply is capped by max_new_tokens.
@@ -132,6 +141,8 @@ def upper_bound(model: Quote, messages: Sequence[Mapping[str, str]], params: Map
     input_tokens = _REPLY_FRAMING_TOKENS + sum(
         len(message["content"].encode()) + _MESSAGE_FRAMING_TOKENS for message in messages
     )
+    beside = [*(tools or ()), *([response_schema] if response_schema else ())]
+    input_tokens += sum(len(dump_json(item).encode()) + _SCHEMA_FRAMING_TOKENS for item in beside)
     output_tokens = int(params.get("max_new_tokens", DEFAULT_OUTPUT_TOKENS))
     return input_tokens + output_tokens, model.cost_nano(input_tokens, output_tokens) or 0
 

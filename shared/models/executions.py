@@ -5,7 +5,7 @@ import uuid
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from shared.models.base import Base, Identified, Json, Run, state_check
+from shared.models.base import Base, Identified, Json, JsonOrNull, Run, state_check
 
 
 class Execution(Identified, Run, Base):
@@ -53,6 +53,8 @@ class Execution(Identified, Run, Base):
     params: Mapped[Json] = mapped_column(default=dict)
     variables: Mapped[Json] = mapped_column(default=dict)
     messages: Mapped[Json]  # rendered: [{"role", "content"}]
+    tools: Mapped[JsonOrNull]  # what the version offers the model besides; null: nothing
+    response_schema: Mapped[JsonOrNull]
     sample: Mapped[int] = mapped_column(default=0)  # which of several wanted answers to the same request
 
     budget_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("budgets.id"))
@@ -77,7 +79,7 @@ class Execution(Identified, Run, Base):
 class Call(Base):
     """`(scope, call_key, generation)` → execution. Unique, so nothing is paid twice.
 
-    `call_key` = sha256(provider, model, settings, rendered content, sample number).
+    `call_key` = sha256(provider, model, settings, rendered content, sample number, tools and response schema if any).
     """
 
     __tablename__ = "calls"

@@ -39,6 +39,12 @@ class Version(Identified, Base):
     __table_args__ = (
         sa.UniqueConstraint("prompt_id", "number"),
         sa.UniqueConstraint("prompt_id", "content_hash"),
+        sa.Index(
+            "ix_versions_forked_from_version_id",
+            "forked_from_version_id",
+            postgresql_where=sa.text("forked_from_version_id IS NOT NULL"),
+            sqlite_where=sa.text("forked_from_version_id IS NOT NULL"),
+        ),
     )
 
     prompt_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("prompts.id", ondelete="CASCADE"))
@@ -48,6 +54,8 @@ class Version(Identified, Base):
     content_hash: Mapped[str] = mapped_column(sa.String(64))
     variables: Mapped[Json]  # the template's variable names, sorted
     message: Mapped[str] = mapped_column(default="")
+    # The version of another prompt that this one began as. No foreign key: a fork outlives what it was made from.
+    forked_from_version_id: Mapped[uuid.UUID | None]
     created_by: Mapped[str] = mapped_column(sa.String(128), default="")
 
 

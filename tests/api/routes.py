@@ -19,11 +19,17 @@ OF_THE_FLEET = [
     ("POST", "/v1/queues/<name>/pause"),
     ("POST", "/v1/queues/<name>/resume"),
 ]
+# They only read: what they are asked for is too large for a query.
+READ_BY_POST = [("POST", "/v1/prompts/<name>/render"), ("POST", "/v1/render")]
 WRITES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/projects"): {"name": "another"},
     ("POST", "/v1/prompts"): {"name": "another", "template_source": "Hello"},
     ("PUT", "/v1/prompts/<name>"): {"template_source": "Hello", "model": MODEL, "set_active": True},
     ("PUT", "/v1/prompts/<name>/labels/<label>"): {"version_number": 1},
+    ("POST", "/v1/prompts/<name>/rollback"): {"to": 1},
+    ("POST", "/v1/prompts/<name>/fork"): {"name": "forked"},
+    ("POST", "/v1/prompts/<name>/render"): {"variables": {"ticket": "another"}},
+    ("POST", "/v1/render"): {"template_source": "Hello"},
     ("POST", "/v1/datasets"): {"name": "another"},
     ("POST", "/v1/datasets/<name>/cases"): [{"inputs": {"ticket": "another"}}],
     ("POST", "/v1/executions:run"): run_body("triage", variables={"ticket": "another"}),

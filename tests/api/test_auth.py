@@ -13,7 +13,7 @@ from shared.domain.tenants import Caller
 from shared.errors import NotFound
 from shared.hashing import sha256
 from shared.models import ApiKey, Role
-from tests.api.routes import OF_THE_FLEET, address, reads, routes, seed, writes
+from tests.api.routes import OF_THE_FLEET, READ_BY_POST, address, reads, routes, seed, writes
 from tests.rows import everything, rows_of
 from tests.support import API_KEY, Api, Drain, make_prompt, make_triage, run_body
 
@@ -131,6 +131,7 @@ def test_every_read_works_for_a_viewer_and_every_write_is_a_403(
     }
 
     assert set(reading.values()) == {200}, reading
+    assert {route: writing.pop(route) for route in READ_BY_POST} == dict.fromkeys(READ_BY_POST, 200)
     assert set(writing.values()) == {403}, writing
     assert everything() == before
 
@@ -216,6 +217,7 @@ HIS_OWN = {
     ("POST", "/v1/prompts"),
     ("PUT", "/v1/prompts/<name>"),
     ("POST", "/v1/datasets"),
+    ("POST", "/v1/render"),  # nothing is made at all
     ("POST", "/v1/jobs/requeue"),  # what has died of his own: nothing
 }
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from shared import db
 from shared.domain import projects, prompts
+from shared.domain.content import check_content, message_templates, render_messages, variables_of
 from shared.domain.names import VersionChoice
-from shared.domain.prompts import Upserted, check_content, message_templates, render_messages, variables_of
+from shared.domain.prompts import Upserted
 from shared.domain.tenants import Caller
 from shared.errors import (
     AlreadyExists,

@@ -23,11 +23,16 @@ class Request:
     sample: int  # which of several wanted answers to the same request
     attempt: int  # how many tries have ended before this one
     timeout_seconds: float
+    tools: Sequence[Mapping[str, Any]] | None = None  # function tools, as OpenAI spells them
+    response_schema: Mapping[str, Any] | None = None  # the JSON Schema that the answer is to fit
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back. Token counts are None when the provider sent no usage."""
+    """What came back. Token counts are None when the provider sent no usage.
+
+    `text` of an answer that calls tools is JSON: {"content": text or null, "tool_calls": [...]}.
+    """
 
     text: str
     prompt_tokens: int | None

@@ -15,6 +15,7 @@ import openai
 
 from shared.config import settings
 from shared.errors import ProviderError
+from shared.hashing import dump_json
 from worker.providers import Answer, Request
 
 _RETRYABLE_STATUS = (408, 409, 425, 429)
@@ -42,6 +43,7 @@ class OpenAIProvider:
                     "X-Promptmill-Attempt": str(request.attempt),
                 },
                 **_as_openai(request.model_name, request.params),
+                **_beside(request),
             )
             return _read(response.http_response, started)
         except openai.APIStatusError as error:
@@ -82,29 +84,50 @@ def _as_openai(model_name: str, params: Mapping[str, Any]) -> dict[str, Any]:
     return {names[name]: value for name, value in params.items()}
 
 
+def _beside(request: Request) -> dict[str, Any]:
+    sent: dict[str, Any] = {}
+    if request.tools:
+        sent["tools"] = [dict(tool) for tool in request.tools]
+    if request.response_schema:
+        # Not `strict`: that takes a part of JSON Schema only, and refuses all else with a 400.
+        schema = {"name": "response", "schema": dict(request.response_schema)}
+        sent["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return sent
+
+
 def _read(response: httpx2.Response, started: float) -> Answer:
     """The first choice of a 200. The body is read by hand: whatever it is, it becomes one of our errors."""
     latency_ms = round((time.monotonic() - started) * 1000)
     try:
         body = response.json()
         choice = body["choices"][0]
-        text = choice["message"]["content"]
+        text, refused = _said(choice["message"])
         usage = body.get("usage") or {}
-        if not isinstance(text, str):
-            raise TypeError("the message has no text")
         return Answer(
             text=text,
             prompt_tokens=_count(usage.get("prompt_tokens")),
             response_tokens=_count(usage.get("completion_tokens")),
             latency_ms=latency_ms,
             provider_request_id=response.headers.get("x-request-id") or body.get("id"),
-            finish_reason=choice.get("finish_reason"),
+            finish_reason="refusal" if refused else choice.get("finish_reason"),
         )
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         # A 200 was billed, and asking again would be billed again; but an unreadable answer is useless.
         raise ProviderError(
             "malformed_response", str(error) or "unreadable answer", retryable=True, possibly_paid=True
         ) from error
+
+
+def _said(message: Mapping[str, Any]) -> tuple[str, bool]:
+    """(the text, whether it is a refusal). Neither a refusal nor a call of tools is malformed: both were asked for."""
+    if message.get("tool_calls"):
+        return dump_json({"content": message.get("content"), "tool_calls": message["tool_calls"]}), False
+    text, refusal = message["content"], message.get("refusal")
+    if isinstance(refusal, str) and not text:
+        return refusal, True
+    if not isinstance(text, str):
+        raise TypeError("the message has no text")
+    return text, False
 
 
 def _count(value: Any) -> int | None:

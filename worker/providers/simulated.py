@@ -1,4 +1,7 @@
-"""The simulated model, called in this process: for a first run without a key, and for tests."""
+"""The simulated model, called in this process: for a first run without a key, and for tests.
+
+It calls no tool and follows no response schema.
+"""
 
 import time
 

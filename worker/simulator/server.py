@@ -77,7 +77,8 @@ def _complete(environ: WSGIEnvironment, body: dict[str, Any]) -> Answer:
         int(environ.get("HTTP_X_PROMPTMILL_SAMPLE", 0)),
         int(environ.get("HTTP_X_PROMPTMILL_ATTEMPT", 0)),
     )
-    key = hash_of([call.model_name, params, list(call.messages), call.sample])
+    beside = [body[name] for name in ("tools", "response_format") if name in body]  # read by nobody here
+    key = hash_of([call.model_name, params, list(call.messages), call.sample, *beside])
     request_id = _new_request_id()
     with _lock:
         _calls[key] += 1

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from shared import scoring, stats
 from shared.db import db_now
-from shared.domain import datasets, events, prompts, providers, runs
+from shared.domain import datasets, events, providers, runs
+from shared.domain.content import render_messages
 from shared.domain.executions import NewExecution
 from shared.domain.leases import Lease
 from shared.domain.runs import Collected, Unit
@@ -107,13 +108,15 @@ def _fan_out(loaded: _Loaded) -> _FannedOut:
     assert quote is not None
     units = []
     for case in loaded.cases:
-        messages = prompts.render_messages(version.content, case.inputs)
+        messages = render_messages(version.content, case.inputs)
         for repeat in range(evaluation.repeats):
             call = NewExecution(
                 workspace_id=evaluation.workspace_id,
                 model=quote,
                 params=evaluation.model["params"],
                 messages=messages,
+                tools=version.content.get("tools"),
+                response_schema=version.content.get("response_schema"),
                 purpose="evaluation",
                 environment="evaluation",
                 project_id=evaluation.project_id,

@@ -37,6 +37,8 @@ _REQUESTS = sa.select(
     Execution.provider,
     Execution.model_name,
     Execution.messages,
+    Execution.tools,
+    Execution.response_schema,
     Execution.params,
     Execution.sample,
 ).where(Execution.id.in_(IDS))
@@ -63,6 +65,8 @@ def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
                 execution_id=str(row.id),
                 model_name=row.model_name,
                 messages=row.messages,
+                tools=row.tools,
+                response_schema=row.response_schema,
                 params=row.params,
                 sample=row.sample,
                 attempt=by_subject[row.id].attempts,

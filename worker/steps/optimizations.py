@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from shared import scoring, stats
 from shared.db import db_now
 from shared.domain import datasets, events, prompts, providers, runs
+from shared.domain.content import check_content, is_placeholder, render_messages
 from shared.domain.events import Change
 from shared.domain.executions import NewExecution
 from shared.domain.leases import Lease
@@ -117,7 +118,11 @@ def components_of(content: Mapping[str, Any]) -> dict[str, str]:
     """The texts that a search may change, by a name that says which message they are."""
     if "template_source" in content:
         return {"template": content["template_source"]}
-    return {f"{i}_{message['role']}": message["content"] for i, message in enumerate(content["messages"])}
+    return {
+        f"{i}_{message['role']}": message["content"]
+        for i, message in enumerate(content["messages"])
+        if not is_placeholder(message)
+    }
 
 
 def content_from(content: Mapping[str, Any], components: Mapping[str, str]) -> dict[str, Any]:
@@ -125,7 +130,9 @@ def content_from(content: Mapping[str, Any], components: Mapping[str, str]) -> d
     if "template_source" in content:
         return {**content, "template_source": components["template"]}
     messages = [
-        {"role": message["role"], "content": components[f"{i}_{message['role']}"]}
+        message
+        if is_placeholder(message)
+        else {"role": message["role"], "content": components[f"{i}_{message['role']}"]}
         for i, message in enumerate(content["messages"])
     ]
     return {**content, "messages": messages}
@@ -139,6 +146,8 @@ class _Calls:
         self._cases = {case.ordinal: case for case in loaded.cases}
         self._variables = set(loaded.version.variables)
         self._content = loaded.version.content
+        # What a candidate offers the model besides its messages is what the seed offers.
+        self._beside = {name: self._content.get(name) for name in ("tools", "response_schema")}
         self._render = lru_cache(maxsize=None)(self._rendered)
 
     def price(self, components: Mapping[str, str], work: Work) -> tuple[int, int]:
@@ -148,14 +157,12 @@ class _Calls:
         messages = self._render(tuple(sorted(components.items())), work.case)
         if isinstance(messages, str):
             return 0, 0
-        return providers.upper_bound(self._loaded.task, messages, spec["model"]["params"])
+        return providers.upper_bound(self._loaded.task, messages, spec["model"]["params"], **self._beside)
 
     def problem_with(self, components: Mapping[str, str]) -> str | None:
         content = content_from(self._content, components)
         try:
-            checked = prompts.check_content(
-                template_source=content.get("template_source"), messages=content.get("messages")
-            )
+            checked = check_content(template_source=content.get("template_source"), messages=content.get("messages"))
         except PromptmillError as error:
             return f"not a valid template: {error.detail}"[:200]
         if set(checked.variables) != self._variables:
@@ -175,13 +182,14 @@ class _Calls:
         """The messages, or why this candidate cannot be rendered for this case."""
         try:
             content = content_from(self._content, dict(components))
-            return prompts.render_messages(content, self._cases[ordinal].inputs)
+            return render_messages(content, self._cases[ordinal].inputs)
         except PromptmillError as error:
             return f"cannot be rendered: {error.detail}"[:500]
 
     def _evaluation(self, work: Evaluate, case: TestCase, messages: Sequence[Mapping[str, str]]) -> NewExecution:
         spec = self._loaded.optimization.spec
-        return self._call(self._loaded.task, spec["model"]["params"], messages, "evaluation", work.repeat, case.inputs)
+        params = spec["model"]["params"]
+        return self._call(self._loaded.task, params, messages, "evaluation", work.repeat, case.inputs, **self._beside)
 
     def _proposal(self, work: Propose) -> NewExecution:
         spec = self._loaded.optimization.spec
@@ -195,6 +203,7 @@ class _Calls:
         purpose: str,
         sample: int,
         variables: Mapping[str, Any],
+        **beside: Any,
     ) -> NewExecution:
         optimization = self._loaded.optimization
         return NewExecution(
@@ -202,6 +211,7 @@ class _Calls:
             model=model,
             params=params,
             messages=messages,
+            **beside,
             purpose=purpose,
             environment="optimization",
             project_id=optimization.project_id,
@@ -291,11 +301,7 @@ def _ending(session: Session, optimization: Optimization, state: Mapping[str, An
     if best["operator"] != "seed":
         seed = session.get_one(Version, optimization.version_id)
         body = content_from(seed.content, best["components"])
-        content = prompts.check_content(
-            template_source=body.get("template_source"),
-            messages=body.get("messages"),
-            model=body.get("model"),
-        )
+        content = check_content(**body)
         version_id = prompts.add_version(
             session,
             optimization.prompt_id,

@@ -1,0 +1,154 @@
+"""What is done with whole versions: roll back to one, fork one into a prompt of its own, and where forks came from.
+
+Content is the version, so no verb here copies a version within its prompt: going back is moving a label.
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.domain import events, pages, prompts
+from shared.domain.content import Content
+from shared.domain.events import Change
+from shared.domain.names import PRODUCTION
+from shared.domain.prompts import Upserted
+from shared.domain.tenants import Caller
+from shared.models import Label, Prompt, Version
+
+MAX_ANCESTORS = 100
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    from_number: int | None  # where production pointed; None: nowhere
+    moved: bool
+
+
+@dataclass(frozen=True)
+class Relative:
+    """A version that another one was forked from, or that was forked from another."""
+
+    prompt: Prompt
+    version: Version
+
+
+def roll_back(
+    session: Session,
+    caller: Caller,
+    prompt: Prompt,
+    version: Version,
+    *,
+    message: str = "",
+    set_active: bool = True,
+) -> RolledBack:
+    """Point `production` at an earlier (or any other) version. One event more than the move's, with from and to.
+
+    Without `set_active` nothing is changed: the older content is a version already.
+    """
+    # Locked, so that nobody moves it between what is read here and what is written. The number is read by itself:
+    # after a wait, PostgreSQL would join the label as it is now with the version of before, and find nothing.
+    label = session.scalars(
+        sa.select(Label)
+        .where(Label.prompt_id == prompt.id, Label.name == PRODUCTION)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+    before = session.scalar(sa.select(Version.number).where(Version.id == label.version_id)) if label else None
+    if not set_active or before == version.number:
+        return RolledBack(before, moved=False)
+    prompts.move_label(session, caller, prompt, PRODUCTION, version)
+    data = {"from": before, "to": version.number, "message": message}
+    events.record(session, [Change(prompt.workspace_id, "prompt.rolled_back", prompt.id, data, caller.user_name)])
+    return RolledBack(before, moved=True)
+
+
+def fork(
+    session: Session,
+    caller: Caller,
+    source: Prompt,
+    version: Version,
+    name: str,
+    *,
+    project: str | None = None,
+    message: str = "",
+    **metadata: Any,
+) -> Upserted:
+    """A new prompt whose version 1 is this version's content, and says so.
+
+    It is in the project of its source unless one is named. What is not given of `metadata` (description, owner_team,
+    category, tags; see `prompts.upsert`) is that of the source.
+    """
+    inherited = {field: getattr(source, field) for field in ("description", "owner_team", "category", "tags")}
+    made = prompts.upsert(
+        session,
+        caller,
+        name,
+        Content(version.content, version.template_hash, version.content_hash, tuple(version.variables)),
+        project=project or str(source.project_id),
+        message=message or f"forked from {source.name} version {version.number}",
+        must_be_new=True,
+        forked_from=version,
+        **{**inherited, **metadata},
+    )
+    data = {"from_prompt_id": str(source.id), "from_version_number": version.number}
+    author = made.version.created_by
+    events.record(session, [Change(made.prompt.workspace_id, "prompt.forked", made.prompt.id, data, author)])
+    return made
+
+
+def origin_of(session: Session, prompt: Prompt) -> uuid.UUID | None:
+    """The version that a prompt was forked from, if it was."""
+    return session.scalar(
+        sa.select(Version.forked_from_version_id).where(Version.prompt_id == prompt.id, Version.number == 1)
+    )
+
+
+def ancestors_of(session: Session, caller: Caller, prompt: Prompt) -> list[Relative]:
+    """What a prompt was forked from, and that from, and so on: nearest first, as far as the caller may see."""
+    found: list[Relative] = []
+    version_id = origin_of(session, prompt)
+    while version_id is not None and len(found) < MAX_ANCESTORS:
+        relatives = _relatives(session, caller, [version_id])
+        if not relatives:
+            break
+        found += relatives
+        version_id = origin_of(session, relatives[0].prompt)
+    return found
+
+
+def forks_of(
+    session: Session, caller: Caller, prompt: Prompt, *, limit: int, cursor: str | None
+) -> tuple[Sequence[tuple[Relative, int]], str | None]:
+    """One page of (fork, the number of the version that it was made from), newest first; and the next cursor."""
+    own = sa.select(Version.id).where(Version.prompt_id == prompt.id)
+    query = (
+        sa.select(Version)
+        .join(Prompt, Prompt.id == Version.prompt_id)
+        .where(Version.forked_from_version_id.in_(own), *_visible(caller))
+    )
+    page = pages.newest_first(session, query, Version, limit=limit, cursor=cursor)
+    wanted = {version.forked_from_version_id for version in page.data}
+    numbers = dict(session.execute(sa.select(Version.id, Version.number).where(Version.id.in_(wanted))).all())
+    by_id = {relative.version.id: relative for relative in _relatives(session, caller, [v.id for v in page.data])}
+    rows = [(by_id[version.id], numbers[version.forked_from_version_id]) for version in page.data]
+    return rows, page.next_cursor
+
+
+def _relatives(session: Session, caller: Caller, version_ids: Sequence[uuid.UUID]) -> list[Relative]:
+    rows = session.execute(
+        sa.select(Prompt, Version)
+        .join(Version, Version.prompt_id == Prompt.id)
+        .where(Version.id.in_(version_ids), *_visible(caller))
+    )
+    return [Relative(row[0], row[1]) for row in rows]
+
+
+def _visible(caller: Caller) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = [Prompt.workspace_id == caller.workspace_id]
+    if caller.project_ids is not None:
+        conditions.append(Prompt.project_id.in_(caller.project_ids))
+    return conditions
