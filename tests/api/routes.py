@@ -28,7 +28,7 @@ WRITES: dict[tuple[str, str], Any] = {
     ("PUT", "/v1/prompts/<name>/labels/<label>"): {"version_number": 1},
     ("POST", "/v1/prompts/<name>/rollback"): {"to": 1},
     ("POST", "/v1/prompts/<name>/fork"): {"name": "forked"},
-    ("POST", "/v1/prompts/<name>/render"): {"variables": {"ticket": "another"}},
+    ("POST", "/v1/prompts/<name>/render"): {"label": "latest", "variables": {"ticket": "another"}},
     ("POST", "/v1/render"): {"template_source": "Hello"},
     ("POST", "/v1/datasets"): {"name": "another"},
     ("POST", "/v1/datasets/<name>/cases"): [{"inputs": {"ticket": "another"}}],

@@ -18,6 +18,7 @@ from tests.rows import count, everything
 from tests.support import API_KEY, Api, Drain, evaluation_body, make_prompt, make_triage, pointers, run_body
 
 KEY = {"Idempotency-Key": "again"}
+TOOL = {"type": "function", "function": {"name": "look_up"}}
 
 
 def requeue(api: Api, job_id: int, status: int = 202, **options: Any) -> Any:
@@ -35,7 +36,7 @@ def call_of(execution_id: Any) -> Call:
 
 def dead(api: Api, count: int = 1, **fields: Any) -> list[tuple[str, int]]:
     """(execution id, job id) of so many executions of a prompt that failed."""
-    make_prompt(api)
+    make_prompt(api, tools=[TOOL], response_schema={"type": "object"})
     ids = [api.expect(202, "POST", "/v1/executions:submit", run_body(**fields))["execution_id"] for _ in range(count)]
     return list(zip(ids, fail(*ids), strict=True))
 
@@ -49,8 +50,10 @@ def test_a_requeued_execution_is_a_new_one_with_everything_that_was_decided(api:
     made = answer.get_json()
     assert (answer.status_code, answer.headers["Location"]) == (202, f"/v1/executions/{made['execution_id']}")
     old, new = (api.expect(200, "GET", f"/v1/executions/{id_}") for id_ in (old_id, made["execution_id"]))
-    same = "prompt_id version_id project_id provider model_name params variables messages environment purpose"
-    assert {name: new[name] for name in same.split()} == {name: old[name] for name in same.split()}
+    same = "prompt_id version_id project_id provider model_name params variables messages tools response_schema"
+    decided = [*same.split(), "environment", "purpose"]
+    assert {name: new[name] for name in decided} == {name: old[name] for name in decided}
+    assert new["tools"] == [TOOL]
     assert (new["status"], new["correlation_id"], new["attempts"]) == ("succeeded", "order-7", 1)
     assert new["request_id"] == answer.headers["X-Request-Id"]
     assert new["cost_usd"] > 0

@@ -280,14 +280,14 @@ def put_at_once(client: FlaskClient, bodies: list[Any]) -> list[Any]:
         return list(pool.map(one, bodies))
 
 
-def test_sixteen_different_puts_at_once_make_versions_1_to_16(api: Api, flask_client: FlaskClient) -> None:
-    sources = [f"text {number}" for number in range(16)]
+def test_32_different_puts_at_once_make_versions_1_to_32(api: Api, flask_client: FlaskClient) -> None:
+    sources = [f"text {number}" for number in range(32)]
 
     answers = put_at_once(flask_client, [{"template_source": source, "set_active": True} for source in sources])
 
     stored = api.expect(200, "GET", "/v1/prompts/greeter/versions")["data"]
     by_number = {answer["version"]["version_number"]: source for answer, source in zip(answers, sources, strict=True)}
-    assert [version["version_number"] for version in stored] == list(range(1, 17))
+    assert [version["version_number"] for version in stored] == list(range(1, 33))
     assert {version["version_number"]: version["template_source"] for version in stored} == by_number
     assert all(answer["version_change"] for answer in answers)
     assert (count(Prompt), len(event_data("prompt.created"))) == (1, 1)
@@ -296,10 +296,10 @@ def test_sixteen_different_puts_at_once_make_versions_1_to_16(api: Api, flask_cl
     assert active(api) == moves[-1]["to"]
 
 
-def test_sixteen_equal_puts_at_once_make_one_version(api: Api, flask_client: FlaskClient) -> None:
-    answers = put_at_once(flask_client, [{"template_source": "Hello", "set_active": True}] * 16)
+def test_32_equal_puts_at_once_make_one_version(api: Api, flask_client: FlaskClient) -> None:
+    answers = put_at_once(flask_client, [{"template_source": "Hello", "set_active": True}] * 32)
 
-    assert sorted(answer["version_change"] for answer in answers) == [False] * 15 + [True]
+    assert sorted(answer["version_change"] for answer in answers) == [False] * 31 + [True]
     assert {answer["version"]["version_number"] for answer in answers} == {1}
     assert (count(Version), len(event_data("prompt.label_moved"))) == (1, 1)
 

@@ -86,3 +86,31 @@ def test_text_of_any_script_comes_back_as_it_went_in(api: Api) -> None:
 
     assert version["template_source"] == prompt["description"] == source
     assert prompt["tags"] == ["世"]
+
+
+def test_versions_are_listed_from_either_end(api: Api, greeter: str) -> None:
+    def listed(query: str) -> list[int]:
+        return [version["version_number"] for version in api.expect(200, "GET", f"{greeter}/versions{query}")["data"]]
+
+    first = api.expect(200, "GET", f"{greeter}/versions?order=desc&limit=2")
+
+    assert (listed(""), listed("?order=asc"), listed("?order=desc")) == ([1, 2, 3], [1, 2, 3], [3, 2, 1])
+    assert [version["version_number"] for version in first["data"]] == [3, 2]
+    assert listed(f"?order=desc&limit=2&cursor={first['next_cursor']}") == [1]
+
+
+def test_versions_of_one_text_are_found_by_its_hash(api: Api, greeter: str) -> None:
+    tuned = {"template_source": "two", "model": {"provider": "simulated", "model_name": "simulated-small"}}
+    api.expect(200, "PUT", greeter, tuned)
+
+    found = api.expect(200, "GET", f"{greeter}/versions?template_hash={sha256('two')}")["data"]
+
+    assert [version["version_number"] for version in found] == [2, 4]
+    assert api.expect(200, "GET", f"{greeter}/versions?template_hash={sha256('four')}")["data"] == []
+
+
+@pytest.mark.parametrize("query", ["order=newest", "order=", "template_hash=abc", f"template_hash={'A' * 64}"])
+def test_an_order_or_a_hash_that_makes_no_sense_is_named(api: Api, greeter: str, query: str) -> None:
+    answer = api.get(f"{greeter}/versions?{query}")
+
+    assert (answer.status_code, pointers(answer)) == (422, [f"?{query.partition('=')[0]}"])

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from shared import errors, knobs, scoring
+from app.api.content import ContentIn
+from shared import errors, json_schemas, knobs, scoring, templating
+from shared.domain import content, diffs
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/*.md")])
@@ -53,6 +55,20 @@ def test_every_scorer_stands_in_the_reference_with_its_settings() -> None:
     for name, kind in scoring.SCORERS.items():
         (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
         assert all(f"`{setting}`" in row for setting in kind.settings)
+
+
+def test_every_field_filter_and_limit_of_content_stands_in_the_reference() -> None:
+    page = " ".join((ROOT / "docs/reference/content.md").read_text().split())
+    limits = [
+        *(templating.MAX_SOURCE_BYTES, templating.MAX_RENDERED_BYTES, templating.MAX_NODES, templating.MAX_DEPTH),
+        *(templating.MAX_ITERATIONS, templating.MAX_FILTERED, templating.MAX_ROUND_DIGITS),
+        *(content.MAX_TOOLS, content.MAX_HISTORY, diffs.MAX_ALIGNED_LINES),
+        *(json_schemas.MAX_OBJECTS, json_schemas.MAX_DEPTH, json_schemas.MAX_BYTES // 1_000),
+    ]
+
+    assert [name for name in ContentIn().fields if f"| `{name}` |" not in page] == []
+    assert f"`{' '.join(templating.FILTERS)}`" in page
+    assert [limit for limit in limits if f"{limit:,}" not in page] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

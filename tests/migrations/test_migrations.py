@@ -108,6 +108,21 @@ def test_the_oldest_workspace_of_a_database_that_is_older_than_the_fleets_operat
     }
 
 
+def test_what_was_stored_before_there_were_forks_and_tools_has_none(empty_database: str, broker: RedisServer) -> None:
+    migrations.upgrade()
+    fill()
+    migrations.downgrade("0015")
+    before = rows()
+
+    migrations.upgrade("0016")
+
+    after = rows()
+    assert {row["forked_from_version_id"] for row in after["versions"]} == {None}
+    assert {(row["tools"], row["response_schema"]) for row in after["executions"]} == {(None, None)}
+    for table in ("versions", "executions"):
+        assert only(list(before[table][0]), after[table]) == before[table]
+
+
 @pytest.mark.parametrize("empty_database", ["postgresql"], indirect=True)
 def test_an_upgrade_that_another_process_overtakes_succeeds_and_so_does_the_other(empty_database: str) -> None:
     with overtaken() as rival:
