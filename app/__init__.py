@@ -10,14 +10,17 @@ from flask_swagger_ui import get_swaggerui_blueprint
 
 from app import bodies, metrics, problems
 from app.api import (
+    analytics,
     batches,
     datasets,
     evaluations,
     executions,
     health,
     jobs,
+    modes,
     optimizations,
     projects,
+    prompt_rows,
     prompts,
     queues,
     status,
@@ -26,7 +29,21 @@ from app.problems import ProblemApi
 from shared import logs
 from shared.config import settings
 
-NOUNS = (projects, prompts, datasets, executions, batches, evaluations, optimizations, jobs, queues, status)
+NOUNS = (
+    projects,
+    prompts,
+    prompt_rows,
+    modes,
+    datasets,
+    executions,
+    batches,
+    evaluations,
+    optimizations,
+    analytics,
+    jobs,
+    queues,
+    status,
+)
 
 
 def create_app() -> flask.Flask:
