@@ -31,11 +31,10 @@ def run() -> None:
                 render_as_batch=connection.dialect.name == "sqlite",
                 transaction_per_migration=connection.dialect.name == "postgresql",
                 compare_type=_compare_type,
+                on_version_apply=_refuse_dangling,
             )
             with context.begin_transaction():
                 context.run_migrations()
-                if connection.dialect.name == "sqlite":
-                    _refuse_dangling(connection)
         finally:
             if connection.dialect.name == "sqlite":
                 connection.rollback()
@@ -52,11 +51,12 @@ def _sqlite(connection: Any, statement: str) -> None:
     connection.connection.driver_connection.execute(statement)
 
 
-def _refuse_dangling(connection: Any) -> None:
-    """What foreign keys would have refused, had they been on."""
-    dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
-    if dangling:
-        raise RuntimeError(f"rows that refer to nothing: {[tuple(row) for row in dangling[:5]]}")
+def _refuse_dangling(ctx: Any, **_: Any) -> None:
+    """At the end of each revision, in its transaction: what foreign keys would have refused, had they been on."""
+    if ctx.dialect.name == "sqlite":
+        dangling = ctx.connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+        if dangling:
+            raise RuntimeError(f"rows that refer to nothing: {[tuple(row) for row in dangling[:5]]}")
 
 
 def _compare_type(migration: Any, inspected_column: Any, column: Any, inspected: Any, wanted: Any) -> bool | None:

@@ -233,7 +233,7 @@ def test_a_protected_production_is_not_moved_and_nothing_is_stored(api: Api) -> 
         session.execute(sa.update(Label).values(protected=True))
     before = everything()
 
-    answer = api.post(PATH, {"prompts": [code("NEW"), code(source="changed")]})
+    answer = api.post(PATH, {"prompts": [code("FRESH"), code(source="changed")]})
 
     assert (answer.status_code, pointers(answer)) == (409, ["/prompts/1/name"])
     assert everything() == before
