@@ -51,7 +51,7 @@ def _sqlite(connection: Any, statement: str) -> None:
     connection.connection.driver_connection.execute(statement)
 
 
-def _refuse_dangling(ctx: Any, **_: Any) -> None:
+def _refuse_dangling(ctx: Any, step: Any, heads: Any, run_args: Any) -> None:
     """At the end of each revision, in its transaction: what foreign keys would have refused, had they been on."""
     if ctx.dialect.name == "sqlite":
         dangling = ctx.connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
