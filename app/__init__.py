@@ -10,6 +10,7 @@ from flask_swagger_ui import get_swaggerui_blueprint
 
 from app import bodies, metrics, problems
 from app.api import (
+    analytics,
     batches,
     content,
     datasets,
@@ -17,8 +18,10 @@ from app.api import (
     executions,
     health,
     jobs,
+    modes,
     optimizations,
     projects,
+    prompt_rows,
     prompts,
     queues,
     status,
@@ -29,8 +32,21 @@ from shared import logs
 from shared.config import settings
 
 NOUNS = (
-    *(projects, prompts, versions, content, datasets),
-    *(executions, batches, evaluations, optimizations, jobs, queues, status),
+    projects,
+    prompts,
+    prompt_rows,
+    modes,
+    content,
+    versions,
+    datasets,
+    executions,
+    batches,
+    evaluations,
+    optimizations,
+    analytics,
+    jobs,
+    queues,
+    status,
 )
 
 

@@ -14,6 +14,11 @@ _LOCK = 0x504D << 48 | 1  # two deploys at once: one migrates, the other waits
 def run() -> None:
     bind = db.engine().execution_options(promptmill_writes=True, promptmill_wait_ms=60_000)
     with bind.connect() as connection:
+        if connection.dialect.name == "sqlite":
+            # There a constraint is dropped by making the table anew, and to drop the old one deletes its rows: with
+            # foreign keys on, the rows that refer to them would go too, or stand in the way. Not while a transaction
+            # is open: the pragma would do nothing then.
+            _sqlite(connection, "PRAGMA foreign_keys=OFF")
         if connection.dialect.name == "postgresql":
             # An index of a large table takes longer than any request may.
             connection.execute(text("SET statement_timeout = 0"))
@@ -26,15 +31,32 @@ def run() -> None:
                 render_as_batch=connection.dialect.name == "sqlite",
                 transaction_per_migration=connection.dialect.name == "postgresql",
                 compare_type=_compare_type,
+                on_version_apply=_refuse_dangling,
             )
             with context.begin_transaction():
                 context.run_migrations()
         finally:
+            if connection.dialect.name == "sqlite":
+                connection.rollback()
+                _sqlite(connection, "PRAGMA foreign_keys=ON")
             if connection.dialect.name == "postgresql":
                 connection.rollback()
                 connection.execute(text(f"SELECT pg_advisory_unlock({_LOCK})"))
                 connection.execute(text("RESET statement_timeout"))
                 connection.commit()
+
+
+def _sqlite(connection: Any, statement: str) -> None:
+    """Past SQLAlchemy, which would begin a transaction first."""
+    connection.connection.driver_connection.execute(statement)
+
+
+def _refuse_dangling(ctx: Any, step: Any, heads: Any, run_args: Any) -> None:
+    """At the end of each revision, in its transaction: what foreign keys would have refused, had they been on."""
+    if ctx.dialect.name == "sqlite":
+        dangling = ctx.connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+        if dangling:
+            raise RuntimeError(f"rows that refer to nothing: {[tuple(row) for row in dangling[:5]]}")
 
 
 def _compare_type(migration: Any, inspected_column: Any, column: Any, inspected: Any, wanted: Any) -> bool | None:

@@ -129,6 +129,20 @@ def insert_if_absent(session: Session, model: type[Any], **values: Any) -> bool:
     return session.execute(statement).first() is not None
 
 
+def insert_all_absent(session: Session, model: type[Any], rows: Sequence[Mapping[str, Any]]) -> set[Any]:
+    """The same for many rows that all give the same columns, in one statement; the keys of those inserted.
+
+    Rows are inserted in the order given: callers that keep to one order never wait for each other in a circle.
+    """
+    if not rows:
+        return set()
+    session.flush()
+    insert = postgresql.insert if is_postgres(session) else sqlite.insert
+    primary_key = model.__table__.primary_key.columns[0]
+    statement = insert(model.__table__).on_conflict_do_nothing().returning(primary_key)
+    return set(session.connection().execute(statement, rows).scalars())
+
+
 def bulk_insert(session: Session, model: type[Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows that all give the same columns; what they leave out takes the defaults of the model.
 
@@ -156,6 +170,13 @@ def bulk_insert_numbered(session: Session, model: type[Any], rows: Sequence[Mapp
         return []
     returning = _insert_into(model.__table__).returning(key, sort_by_parameter_order=True)
     return list(session.connection().execute(returning, rows).scalars())
+
+
+def holds_item(session: Session, column: Any, item: str) -> sa.ColumnElement[bool]:
+    """Whether a JSON column's array of strings holds this one."""
+    elements = sa.func.json_array_elements_text if is_postgres(session) else sa.func.json_each
+    items = elements(column).table_valued("value")
+    return sa.exists().select_from(items).where(items.c.value == item)
 
 
 def is_postgres(session: Session) -> bool:

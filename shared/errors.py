@@ -89,6 +89,12 @@ class IdempotencyInProgress(Conflict):
     retry_after_seconds = 1
 
 
+class PreconditionFailed(PromptmillError):
+    """It has changed since it was read."""
+
+    status, code = 412, "precondition_failed"
+
+
 class BodyTooLarge(PromptmillError):
     """The request body is too large."""
 

@@ -31,7 +31,8 @@ def _refuse_unknown_parameters() -> None:
     view = flask.current_app.view_functions[flask.request.endpoint or ""]
     arguments = getattr(view, "_apidoc", {}).get("arguments", {}).get("parameters", [])
     schemas = [argument["schema"] for argument in arguments if argument["in"] == "query"]
-    check_query(flask.request, [name for schema in schemas for name in schema().fields])
+    fields = [item for schema in schemas for item in schema().fields.items()]
+    check_query(flask.request, [field.data_key or name for name, field in fields])
 
 
 class Strict(ma.fields.Float):
@@ -66,6 +67,13 @@ class Digits(ma.fields.Integer):
         if not re.fullmatch(r"-?[0-9]{1,9}", value):
             raise self.make_error("invalid", input=value)
         return super()._validated(value)
+
+
+class Flag(ma.fields.Boolean):
+    """`true` or `false` of a query."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(truthy={"true"}, falsy={"false"}, **kwargs)
 
 
 class Moment(ma.fields.AwareDateTime):

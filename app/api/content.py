@@ -154,7 +154,7 @@ def render_draft(body: dict[str, Any]) -> flask.Response:
 
 def take_content(body: dict[str, Any]) -> Content:
     """The checked content of a request; its fields are taken out of the body."""
-    given = {name: body.pop(name) for name in _FIELDS if name in body}
+    given = {name: body.pop(name) for name in CONTENT_FIELDS if name in body}
     content = check_content(**given)
     model = given.get("model")
     if model is not None:
@@ -174,7 +174,7 @@ def version_choice(text: str) -> VersionChoice:
     return VersionChoice(label=text)
 
 
-_FIELDS = tuple(ContentIn().fields)
+CONTENT_FIELDS = tuple(ContentIn().fields)
 
 
 def _rendered(content: Content, variables: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,14 @@ from shared.models import Execution, Prompt, Role, State, Version
 blp = blueprint("executions", "One execution is one logical provider call, with all that went out and came back.")
 
 
+PREFER = {
+    "in": "header",
+    "name": "Prefer",
+    "schema": {"type": "string"},
+    "description": "`wait=N`: how many seconds to wait for the answer (30 by default)",
+}
+
+
 def priority_field() -> WholeNumber:
     description = "0 is claimed first, 9 last; 5 if left out"
     return WholeNumber(validate=ma.validate.Range(0, 9), metadata={"description": description})
@@ -131,17 +139,7 @@ class ExecutionsQuery(ListQuery):
 
 
 @blp.post("/executions:run")
-@blp.doc(
-    parameters=[
-        replay.PARAMETER,
-        {
-            "in": "header",
-            "name": "Prefer",
-            "schema": {"type": "string"},
-            "description": "`wait=N`: how many seconds to wait for the answer (30 by default)",
-        },
-    ]
-)
+@blp.doc(parameters=[replay.PARAMETER, PREFER])
 @blp.arguments(RunIn)
 @blp.response(200, ExecutionOut)
 @blp.alt_response(202, schema=ExecutionOut, description="Not done yet; poll the Location")
@@ -151,7 +149,7 @@ def run(body: dict[str, Any]) -> flask.Response:
     The execution goes through the same queue as a submitted one, in the interactive lane. When the wait is
     over before the answer is there, or too many requests wait already, 202 and the execution to poll.
     """
-    seconds = _wait_seconds()
+    seconds = wait_seconds()
     execution_id, replayed = _submit(body, interactive=True)
     waiting.wait_for(execution_id, seconds)
     with reading() as session:
@@ -159,7 +157,7 @@ def run(body: dict[str, Any]) -> flask.Response:
         answer = flask.jsonify(_execution(session, execution))
     if execution.state in (State.QUEUED, State.RUNNING):
         answer.status_code = 202
-    _locate(answer, execution_id, replayed)
+    locate(answer, execution_id, replayed)
     return answer
 
 
@@ -174,7 +172,7 @@ def submit(body: dict[str, Any]) -> flask.Response:
         execution = executions.get_execution(session, caller(), execution_id)
     answer = flask.jsonify({"execution_id": str(execution_id), "status": execution.state, "mode": execution.mode})
     answer.status_code = 202
-    _locate(answer, execution_id, replayed)
+    locate(answer, execution_id, replayed)
     return answer
 
 
@@ -243,7 +241,8 @@ def _submit(body: dict[str, Any], *, interactive: bool) -> tuple[uuid.UUID, bool
     return replay.run(author, body, plan, write)
 
 
-def _wait_seconds() -> float:
+def wait_seconds() -> float:
+    """What the request prefers."""
     preference = flask.request.headers.get("Prefer", "")
     match = re.search(r"\bwait=([^,;\s]+)", preference)
     if match is None:
@@ -275,7 +274,7 @@ def _execution(session: Session, execution: Execution) -> Any:
     return rendered
 
 
-def _locate(answer: flask.Response, execution_id: uuid.UUID, replayed: bool) -> None:
+def locate(answer: flask.Response, execution_id: uuid.UUID, replayed: bool) -> None:
     answer.headers["Location"] = f"/v1/executions/{execution_id}"
     if replayed:
         answer.headers[replay.REPLAYED] = "true"

@@ -6,8 +6,9 @@ import flask
 import marshmallow as ma
 from sqlalchemy.orm import Session
 
-from app import replay
+from app import preconditions, replay
 from app.api import (
+    Flag,
     ListQuery,
     PageQuery,
     ProjectQuery,
@@ -20,7 +21,8 @@ from app.api import (
 from app.api.content import ContentIn, Length, TrueOrFalse, VersionOut, take_content, version_choice
 from app.auth import caller
 from shared.db import reading, transaction
-from shared.domain import prompts, versions
+from shared.domain import prompt_rows, prompts, versions
+from shared.domain.modes import MODES
 from shared.domain.names import PRODUCTION, VersionChoice, check_name
 from shared.errors import NotFound, field_error
 from shared.models import Prompt, Role, Version
@@ -57,6 +59,16 @@ class LabelOut(ma.Schema):
     moved_at = ma.fields.DateTime()
 
 
+class PromptsQuery(ListQuery):
+    mode = ma.fields.String(load_default=None, validate=ma.validate.OneOf(MODES))
+    category = ma.fields.String(load_default=None)
+    tag = ma.fields.String(load_default=None, metadata={"description": "One that the prompt has, written alike"})
+    owner_team = ma.fields.String(load_default=None)
+    lifecycle = ma.fields.String(load_default=None, validate=Length(1, 16))
+    name_prefix = ma.fields.String(load_default=None, validate=Length(1, 128))
+    include_deleted = Flag(load_default=False, metadata={"description": "Needs the role editor"})
+
+
 class PromptSummary(ma.Schema):
     prompt_id = ma.fields.UUID(attribute="id")
     name = ma.fields.String()
@@ -71,6 +83,8 @@ class PromptSummary(ma.Schema):
     created_by = ma.fields.String()
     created_at = ma.fields.DateTime()
     updated_at = ma.fields.DateTime()
+    deleted_at = ma.fields.DateTime(allow_none=True)
+    deleted_by = ma.fields.String(allow_none=True)
 
 
 class PromptOut(PromptSummary):
@@ -134,12 +148,13 @@ def create_prompt(body: dict[str, Any]) -> flask.Response:
 
 
 @blp.get("/prompts")
-@blp.arguments(ListQuery, location="query")
+@blp.arguments(PromptsQuery, location="query")
 @blp.response(200, page_of(PromptSummary))
 def list_prompts(query: dict[str, Any]) -> flask.Response:
     """List prompts, newest first; of every project unless one is named"""
+    reader = caller(Role.EDITOR if query["include_deleted"] else Role.VIEWER)
     with reading() as session:
-        page = prompts.list_prompts(session, caller(), **query)
+        page = prompts.list_prompts(session, reader, **query)
         return flask.jsonify(render_page(PromptSummary(), page))
 
 
@@ -150,7 +165,7 @@ def get_prompt(scope: dict[str, Any], name: str) -> flask.Response:
     """Read a prompt with its labels and its active version"""
     with reading() as session:
         prompt = prompts.get_prompt(session, caller(), name, **scope)
-        return flask.jsonify(_prompt(session, prompt))
+        return preconditions.tagged(flask.jsonify(_prompt(session, prompt)), prompt_rows.etag_of(prompt))
 
 
 @blp.get("/prompts/<name>/versions")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.db import db_now, insert_if_absent
+from shared.db import db_now, holds_item, insert_if_absent
 from shared.domain import events, pages, projects
 from shared.domain.content import Content
 from shared.domain.events import Change
@@ -62,13 +62,14 @@ def upsert(
         raise AlreadyExists(f"a prompt named {name} exists in project {home.name}")
     # The row's lock makes version numbers without gaps or races.
     prompt = session.scalars(
-        sa.select(Prompt)
+        live()
         .where(Prompt.project_id == home.id, Prompt.name == name)
-        .with_for_update()
+        .with_for_update(key_share=True)  # what merely refers to the prompt need not wait
         .execution_options(populate_existing=True)
-    ).one()
-    if prompt.mode != "full":
-        raise Conflict(f"{name} is in {prompt.mode} mode; it is changed by registering the code that holds it")
+    ).one_or_none()
+    if prompt is None:
+        raise Conflict(f"prompt {name} was deleted at this moment; repeat the request to create it anew")
+    require_full(prompt)
     changes = [Change(prompt.workspace_id, "prompt.created", prompt.id, {"name": name}, author)] if created else []
     fields = {"description": description, "owner_team": owner_team, "category": category, "tags": tags}
     given = {field: value for field, value in fields.items() if value is not None}
@@ -85,17 +86,61 @@ def upsert(
     return Upserted(prompt, version, is_new)
 
 
+def require_full(prompt: Prompt) -> None:
+    """`Conflict` for a prompt that lives in its user's code: its content is not changed from here."""
+    if prompt.mode != "full":
+        raise Conflict(
+            f"{prompt.name} is in tracking mode: it lives in code, and changes when that code is registered again"
+            f" (POST /v1/prompts/register-code). To manage it here instead, move it with"
+            f' POST /v1/prompts/{prompt.name}/mode {{"mode": "full"}}'
+        )
+
+
+def live() -> sa.Select[Prompt]:
+    """The prompts that are not deleted."""
+    return sa.select(Prompt).where(Prompt.deleted_at.is_(None))
+
+
 def get_prompt(session: Session, caller: Caller, name: str, *, project: str | None = None) -> Prompt:
     home = projects.get_project(session, caller, project)
-    query = sa.select(Prompt).where(Prompt.project_id == home.id, Prompt.name == name)
+    query = live().where(Prompt.project_id == home.id, Prompt.name == name)
     prompt = session.scalars(query).one_or_none() if is_name(name) else None
     if prompt is None:
         raise NotFound(f"no prompt {name!r} in project {home.name}", fields=["prompt_name"])
     return prompt
 
 
-def list_prompts(session: Session, caller: Caller, *, project: str | None, limit: int, cursor: str | None) -> Page:
+def list_prompts(
+    session: Session,
+    caller: Caller,
+    *,
+    project: str | None = None,
+    mode: str | None = None,
+    category: str | None = None,
+    tag: str | None = None,
+    owner_team: str | None = None,
+    lifecycle: str | None = None,
+    name_prefix: str | None = None,
+    include_deleted: bool = False,
+    limit: int,
+    cursor: str | None,
+) -> Page:
     query = projects.visible_in(session, caller, Prompt, project)
+    if not include_deleted:
+        query = query.where(Prompt.deleted_at.is_(None))
+    filters = {
+        Prompt.mode: mode,
+        Prompt.category: category,
+        Prompt.owner_team: owner_team,
+        Prompt.lifecycle: lifecycle,
+    }
+    for column, value in filters.items():
+        if value is not None:
+            query = query.where(column == value)
+    if tag is not None:
+        query = query.where(holds_item(session, Prompt.tags, tag))
+    if name_prefix is not None:  # LIKE would not tell "A" from "a" on SQLite
+        query = query.where(sa.func.substr(Prompt.name, 1, len(name_prefix)) == name_prefix)
     return pages.newest_first(session, query, Prompt, limit=limit, cursor=cursor)
 
 
@@ -134,7 +179,9 @@ def get_version(session: Session, prompt: Prompt, choice: VersionChoice) -> Vers
         hint = ""
         if choice.label == PRODUCTION:
             hint = "; name a version_number or label, or move it by putting the prompt with set_active: true"
-        own = ["version_number"] if choice.number is not None else ["label"] if choice.label is not None else []
+        own = ["label"] if choice.label is not None else []
+        if choice.number is not None:
+            own = ["version_number", "version"]
         raise NotFound(f"prompt {prompt.name!r} has no {wanted}{hint}", fields=[*own, "prompt_name"])
     if len(found) > 1:
         raise field_error("/prompt_name", "the content hash is ambiguous; give more digits")

@@ -115,6 +115,12 @@ def quote(session: Session, provider: str, model_name: str) -> Quote:
     return Quote(provider, model_name, accepted, row[1], row[2])
 
 
+def providers_of(session: Session, model_name: str) -> list[str]:
+    """The providers whose catalogue has a model of this name."""
+    query = sa.select(Model.provider).where(Model.model_name == model_name).order_by(Model.provider)
+    return list(session.scalars(query))
+
+
 def check_params(model: Quote, params: Mapping[str, Any], pointer: str = "/params") -> None:
     """Refuse, by name, every parameter that the model does not take. Nothing is dropped silently."""
     refused = [name for name in params if name not in model.accepted_params]

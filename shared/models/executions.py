@@ -16,6 +16,7 @@ class Execution(Identified, Run, Base):
         state_check(),
         sa.Index(None, "workspace_id", "created_at", "id"),
         sa.Index(None, "prompt_id", "created_at"),
+        sa.Index(None, "version_id", "purpose"),  # how often a version was run, counted in the index alone
         sa.Index(None, "correlation_id"),
         sa.Index(None, "scope_id"),
         sa.Index(

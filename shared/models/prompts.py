@@ -13,7 +13,15 @@ from shared.models.base import Base, Identified, Json
 class Prompt(Identified, Base):
     __tablename__ = "prompts"
     __table_args__ = (
-        sa.UniqueConstraint("project_id", "name"),
+        # A deleted prompt keeps its row, for what was run with it, and its name is free at once.
+        sa.Index(
+            "uq_prompts_project_id_name",
+            "project_id",
+            "name",
+            unique=True,
+            postgresql_where=sa.text("deleted_at IS NULL"),
+            sqlite_where=sa.text("deleted_at IS NULL"),
+        ),
         sa.CheckConstraint("mode IN ('full', 'tracking')", name="mode"),
         sa.Index(None, "workspace_id", "created_at", "id"),
     )
@@ -30,6 +38,8 @@ class Prompt(Identified, Base):
     updated_at: Mapped[datetime] = mapped_column(insert_default=db_now())
     # The last number handed out. Raised under the row's lock, so numbers have no gaps and no races.
     last_version_number: Mapped[int] = mapped_column(default=0)
+    deleted_at: Mapped[datetime | None]
+    deleted_by: Mapped[str | None] = mapped_column(sa.String(128))
 
 
 class Version(Identified, Base):

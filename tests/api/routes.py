@@ -12,6 +12,8 @@ from tests.support import MODEL, Api, Drain, evaluation_body, make_triage, optim
 
 # A parameter of a route, and the field of a list's item that holds it, where the names differ.
 FIELDS = {"project": "name", "version": "version_number"}
+# A route that takes only some of what the list before it has.
+QUERIES = {"/v1/prompts/<name>/execute": "?mode=tracking"}
 # They act on what all workspaces share, so no role of a workspace is enough.
 OF_THE_FLEET = [
     ("PATCH", "/v1/queues/<name>"),
@@ -30,6 +32,12 @@ WRITES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/prompts/<name>/fork"): {"name": "forked"},
     ("POST", "/v1/prompts/<name>/render"): {"label": "latest", "variables": {"ticket": "another"}},
     ("POST", "/v1/render"): {"template_source": "Hello"},
+    ("PATCH", "/v1/prompts/<name>"): {"description": "another"},
+    ("DELETE", "/v1/prompts/<name>"): None,
+    ("POST", "/v1/prompts/<uuid:prompt_id>/restore"): {},
+    ("POST", "/v1/prompts/<name>/mode"): {"mode": "full"},
+    ("POST", "/v1/prompts/<name>/execute"): {"variables": {"name": "Ada"}, "mode": "async"},
+    ("POST", "/v1/prompts/register-code"): {"prompts": [{"name": "in-code", "template_source": "Hello"}]},
     ("POST", "/v1/datasets"): {"name": "another"},
     ("POST", "/v1/datasets/<name>/cases"): [{"inputs": {"ticket": "another"}}],
     ("POST", "/v1/executions:run"): run_body("triage", variables={"ticket": "another"}),
@@ -54,6 +62,8 @@ def seed(owner: Api, drain: Drain) -> None:
     """Something of every kind: what has ended, a batch and an execution that wait. The newest project is `vault`."""
     for project in ("atlas", "vault"):
         owner.expect(201, "POST", "/v1/projects", {"name": project})
+    in_code = {"name": "in-code", "template_source": "Hello {{ name }}", "model": MODEL}
+    owner.expect(200, "POST", "/v1/prompts/register-code", {"prompts": [in_code]})
     make_triage(owner, cases=12)
     owner.expect(202, "POST", "/v1/evaluations", evaluation_body())
     owner.expect(
@@ -83,10 +93,11 @@ def reads(app: Flask) -> list[str]:
 
 
 def writes(app: Flask) -> list[tuple[str, str, Any]]:
-    """(method, rule, body) of every route that may change something."""
+    """(method, rule, body) of every route that may change something; what deletes comes last."""
     found = [route for route in routes(app) if route[0] != "GET"]
     unknown = [route for route in found if route not in WRITES]
     assert not unknown, f"give {unknown} a body that works in tests/api/routes.py"
+    found.sort(key=lambda route: route[0] == "DELETE")
     return [(method, rule, WRITES[method, rule]) for method, rule in found]
 
 
@@ -95,7 +106,7 @@ def address(owner: Api, rule: str) -> str:
     path = ""
     for part in rule.split("/")[1:]:
         parameter = re.fullmatch(r"<(?:\w+:)?(\w+)>", part)
-        path += "/" + (_first(owner, path, parameter[1]) if parameter else part)
+        path += "/" + (_first(owner, path + QUERIES.get(rule, ""), parameter[1]) if parameter else part)
     return path
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from app.metrics import QueueCollector
 from shared import db
 from shared.config import settings
-from shared.domain import batches, budgets, idempotency, jobs, leases, retention, status, tenants
+from shared.domain import batches, budgets, idempotency, jobs, leases, modes, retention, status, tenants
 from shared.domain.tenants import Caller
 from shared.models import Base, Call, Event, Execution, IdempotencyRecord, Job, JobKind, Queue, Role, new_id
 from tests.factories import claim, expire_leases, job_of, make_budget, submit, waiting_run
@@ -178,6 +178,7 @@ def verbs(caller: Caller) -> dict[str, Callable[[], Any]]:
         "ready": status.problems,
         "status": lambda session: status.snapshot(session, caller, warn_seconds=30),
         "queues": lambda session: status.list_queues(session, caller),
+        "runs of versions": lambda session: modes.count_runs(session, [new_id(), new_id()]),
         "dead jobs": lambda session: jobs.list_jobs(session, caller, state="failed", limit=50, cursor=None),
     }
     return {

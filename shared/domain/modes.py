@@ -1,0 +1,342 @@
+"""The two modes of a prompt: `full` is managed through the API, `tracking` lives in its user's code.
+
+Code is registered as a whole, when a program starts: what changed becomes a version and the current one. The current
+version of either mode is the one that the label `production` points at.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.db import bulk_insert, db_now, insert_all_absent
+from shared.domain import events, executions, pages, projects, prompts, providers
+from shared.domain.content import Content
+from shared.domain.events import Change
+from shared.domain.executions import NewExecution, RunRequest
+from shared.domain.names import PRODUCTION
+from shared.domain.pages import Page
+from shared.domain.tenants import Caller
+from shared.errors import Conflict, FieldError, field_error
+from shared.models import Execution, Label, Prompt, Version, new_id, table_of
+
+FULL, TRACKING = "full", "tracking"
+MODES = (FULL, TRACKING)
+MAX_REGISTERED = 500
+NOT_DESCRIBED: Mapping[str, Any] = {"description": "", "category": "", "tags": [], "owner_team": ""}
+
+
+@dataclass(frozen=True)
+class CodePrompt:
+    """One prompt as the code has it. Its content is checked; `fields` are the row's that are given."""
+
+    name: str
+    content: Content
+    message: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)  # of those in NOT_DESCRIBED
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What became of one. `previous_version` was current until now; None when nothing was, or nothing changed."""
+
+    name: str
+    version: int
+    version_id: uuid.UUID
+    change_detected: bool  # another version is current than before, or the first one
+    previous_version: int | None
+    mode: str = TRACKING
+
+
+@dataclass(frozen=True)
+class Current:
+    """A version that is current or becomes so; `protected` is its label."""
+
+    version_id: uuid.UUID
+    number: int
+    protected: bool = False
+
+
+def register_code(
+    session: Session,
+    caller: Caller,
+    wanted: Sequence[CodePrompt],
+    *,
+    project: str | None = None,
+    created_by: str | None = None,
+) -> list[Registered]:
+    """Make each content the current version of its prompt, new or not; all of them or none. In the order given.
+
+    The names differ. Content of an earlier version is that version again. The number of statements does not depend on
+    how many prompts there are, and nothing is written for one that is as it was.
+    """
+    home = projects.get_project(session, caller, project)
+    author = created_by or caller.user_name
+    created = _create_missing(session, caller, home.id, wanted, author)
+    found = _lock(session, home.id, [code.name for code in wanted])
+    _refuse_others(wanted, found)
+    prompt_ids = [prompt.id for prompt in found.values()]
+    changes = [
+        Change(caller.workspace_id, "prompt.created", prompt.id, {"name": prompt.name, "mode": TRACKING}, author)
+        for prompt in found.values()
+        if prompt.id in created
+    ]
+    changes += _describe(session, wanted, found, author)
+    versions, made = _add_versions(session, wanted, found, author)
+    changes += made
+    before = current_versions(session, prompt_ids, lock=True)
+    changes += _move_production(session, caller, wanted, found, before, versions)
+    events.record(session, changes)
+    return [_registered(code.name, versions[code.name], before.get(found[code.name].id)) for code in wanted]
+
+
+def change_mode(session: Session, caller: Caller, prompt: Prompt, mode: str, *, reason: str = "") -> None:
+    """Move a prompt, whose row is locked, to the other mode. Versions, labels and executions stay as they are."""
+    if prompt.mode == mode:
+        return
+    change = {"from": prompt.mode, "to": mode, "reason": reason}
+    prompt.mode = mode
+    prompt.updated_at = db_now()
+    session.flush()
+    events.record(session, [Change(prompt.workspace_id, "prompt.mode_changed", prompt.id, change, caller.user_name)])
+    session.refresh(prompt)
+
+
+def plan_execution(session: Session, caller: Caller, request: RunRequest) -> NewExecution:
+    """As `executions.plan`, of a prompt that lives in code. A model without a provider is looked up. Reads only."""
+    prompt, version = executions.resolve(session, caller, request)
+    if prompt.mode != TRACKING:
+        raise Conflict(
+            f"{prompt.name} is in full mode, and only prompts that live in code are executed here;"
+            f' run it with POST /v1/executions:run {{"prompt_name": "{prompt.name}"}}'
+        )
+    settings = version.content.get("model", {})
+    if request.model_name is None and not settings:
+        raise field_error("/model_name", f"required: version {version.number} carries no model settings")
+    if request.model_name is not None and request.provider is None:
+        request = replace(request, provider=_provider_of(session, request.model_name, settings.get("provider")))
+    return executions.plan(session, caller, request)
+
+
+def current_versions(
+    session: Session, prompt_ids: Sequence[uuid.UUID], *, lock: bool = False
+) -> dict[uuid.UUID, Current]:
+    """The version at `production` of each prompt that has one. With `lock`, nobody else moves the label meanwhile."""
+    query = (
+        sa.select(Label.prompt_id, Label.protected, Version.id, Version.number)
+        .join(Version, Version.id == Label.version_id)
+        .where(Label.prompt_id.in_(prompt_ids), Label.name == PRODUCTION)
+    )
+    if lock:
+        query = query.order_by(Label.prompt_id).with_for_update(of=Label)
+    rows = session.execute(query)
+    return {row.prompt_id: Current(row.id, row.number, row.protected) for row in rows}
+
+
+def list_history(session: Session, prompt: Prompt, *, limit: int, cursor: str | None) -> Page:
+    """Pages of versions, newest first."""
+    query = sa.select(Version).where(Version.prompt_id == prompt.id)
+    return pages.descending(session, query, Version.number, limit=limit, cursor=cursor)
+
+
+def count_runs(session: Session, version_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
+    """How often each version was run. The calls of evaluations and optimizations are counted with those."""
+    rows = session.execute(
+        sa.select(Execution.version_id, sa.func.count())
+        .where(Execution.version_id.in_(version_ids), Execution.purpose == "run")
+        .group_by(Execution.version_id)
+    )
+    return {row[0]: row[1] for row in rows if row[0] is not None}
+
+
+def _create_missing(
+    session: Session, caller: Caller, project_id: uuid.UUID, wanted: Sequence[CodePrompt], author: str
+) -> set[uuid.UUID]:
+    """The ids of the prompts that were made.
+
+    In the order of their names, and before any row is locked: so two that register the same names at once wait for
+    each other in one direction only, whatever order they were given in.
+    """
+    by_name = {code.name: code for code in wanted}
+    query = prompts.live().with_only_columns(Prompt.name)
+    present = session.scalars(query.where(Prompt.project_id == project_id, Prompt.name.in_(by_name)))
+    missing = sorted(set(by_name) - set(present))
+    rows = [
+        {
+            "id": new_id(),
+            "workspace_id": caller.workspace_id,
+            "project_id": project_id,
+            "name": name,
+            "mode": TRACKING,
+            "created_by": author,
+            **NOT_DESCRIBED,
+            **by_name[name].fields,
+        }
+        for name in missing
+    ]
+    return insert_all_absent(session, Prompt, rows)
+
+
+def _lock(session: Session, project_id: uuid.UUID, names: Sequence[str]) -> dict[str, Prompt]:
+    """The prompts by name, locked in the order of their names."""
+    rows = session.scalars(
+        prompts.live()
+        .where(Prompt.project_id == project_id, Prompt.name.in_(names))
+        .order_by(Prompt.name)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
+    return {prompt.name: prompt for prompt in rows}
+
+
+def _refuse_others(wanted: Sequence[CodePrompt], found: Mapping[str, Prompt]) -> None:
+    """`Conflict` when a prompt is managed through the API, or was deleted between the last two statements."""
+    if gone := sorted(code.name for code in wanted if code.name not in found):
+        raise Conflict(f"{', '.join(gone[:5])} was deleted at this moment; register the code again")
+    errors = [
+        FieldError(
+            f"/prompts/{index}/name",
+            f"{code.name} is in full mode: it is changed with PUT /v1/prompts/{code.name}. To keep it in code"
+            f' instead, move it with POST /v1/prompts/{code.name}/mode {{"mode": "tracking"}}',
+        )
+        for index, code in enumerate(wanted)
+        if found[code.name].mode != TRACKING
+    ]
+    if errors:
+        raise Conflict("; ".join(error.detail for error in errors[:5]), errors=errors)
+
+
+def _describe(session: Session, wanted: Sequence[CodePrompt], found: Mapping[str, Prompt], author: str) -> list[Change]:
+    """Write the given fields that differ."""
+    rows, changes = [], []
+    for code in wanted:
+        prompt = found[code.name]
+        given = {name: value for name, value in code.fields.items() if getattr(prompt, name) != value}
+        if given:
+            now = {name: getattr(prompt, name) for name in NOT_DESCRIBED} | given
+            rows.append({"of": prompt.id, **{f"new_{name}": value for name, value in now.items()}})
+            changes.append(Change(prompt.workspace_id, "prompt.updated", prompt.id, given, author))
+    if rows:
+        session.connection().execute(
+            sa.update(table_of(Prompt))
+            .where(Prompt.id == sa.bindparam("of"))
+            .values(updated_at=db_now(), **{name: sa.bindparam(f"new_{name}") for name in NOT_DESCRIBED}),
+            rows,
+        )
+    return changes
+
+
+def _add_versions(
+    session: Session, wanted: Sequence[CodePrompt], found: Mapping[str, Prompt], author: str
+) -> tuple[dict[str, Current], list[Change]]:
+    """The version of each name's content, and the events of those that are new."""
+    hashes = {code.content.content_hash for code in wanted}
+    rows = session.execute(
+        sa.select(Version.prompt_id, Version.content_hash, Version.id, Version.number).where(
+            Version.prompt_id.in_([prompt.id for prompt in found.values()]), Version.content_hash.in_(hashes)
+        )
+    )
+    known = {(row.prompt_id, row.content_hash): Current(row.id, row.number) for row in rows}
+    versions, new = {}, []
+    for code in wanted:
+        prompt = found[code.name]
+        version = known.get((prompt.id, code.content.content_hash))
+        if version is None:
+            version = Current(new_id(), prompt.last_version_number + 1)
+            new.append((code, prompt, version))
+        versions[code.name] = version
+    bulk_insert(session, Version, [_row(code, prompt, version, author) for code, prompt, version in new])
+    if new:  # the rows are locked, so these numbers are still free
+        session.execute(
+            sa.update(Prompt)
+            .where(Prompt.id.in_([prompt.id for _, prompt, _ in new]))
+            .values(last_version_number=Prompt.last_version_number + 1, updated_at=db_now())
+            .execution_options(synchronize_session=False)
+        )
+    return versions, [
+        Change(
+            prompt.workspace_id,
+            "prompt.version_created",
+            prompt.id,
+            {"version_number": version.number, "content_hash": code.content.content_hash},
+            author,
+        )
+        for code, prompt, version in new
+    ]
+
+
+def _row(code: CodePrompt, prompt: Prompt, version: Current, author: str) -> dict[str, Any]:
+    return {
+        "id": version.version_id,
+        "workspace_id": prompt.workspace_id,
+        "prompt_id": prompt.id,
+        "number": version.number,
+        "content": dict(code.content.body),
+        "template_hash": code.content.template_hash,
+        "content_hash": code.content.content_hash,
+        "variables": list(code.content.variables),
+        "message": code.message,
+        "created_by": author,
+    }
+
+
+def _move_production(
+    session: Session,
+    caller: Caller,
+    wanted: Sequence[CodePrompt],
+    found: Mapping[str, Prompt],
+    before: Mapping[uuid.UUID, Current],
+    versions: Mapping[str, Current],
+) -> list[Change]:
+    """Point `production` of each prompt at its version, as `prompts.move_label` does for one."""
+    rows, changes = [], []
+    for index, code in enumerate(wanted):
+        prompt, version = found[code.name], versions[code.name]
+        old = before.get(prompt.id)
+        if old is not None and old.version_id == version.version_id:
+            continue
+        if old is not None and old.protected:
+            detail = f"production of {code.name} is protected, and registering code does not move it"
+            raise Conflict(detail, errors=[FieldError(f"/prompts/{index}/name", detail)])
+        rows.append({"prompt_id": prompt.id, "version_id": version.version_id})
+        change = {"label": PRODUCTION, "from": old and old.number, "to": version.number}
+        changes.append(Change(prompt.workspace_id, "prompt.label_moved", prompt.id, change, caller.user_name))
+    _add_labels(session, caller, [row for row in rows if row["prompt_id"] not in before])
+    _move_labels(session, caller, [row for row in rows if row["prompt_id"] in before])
+    return changes
+
+
+def _add_labels(session: Session, caller: Caller, rows: Sequence[Mapping[str, Any]]) -> None:
+    shared = {"name": PRODUCTION, "workspace_id": caller.workspace_id, "moved_by": caller.user_name}
+    if len(insert_all_absent(session, Label, [{**row, **shared} for row in rows])) < len(rows):
+        raise Conflict("a label production was made at this moment; register the code again")
+
+
+def _move_labels(session: Session, caller: Caller, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        session.connection().execute(
+            sa.update(table_of(Label))
+            .where(Label.prompt_id == sa.bindparam("of"), Label.name == PRODUCTION)
+            .values(version_id=sa.bindparam("to"), moved_by=caller.user_name, moved_at=db_now()),
+            [{"of": row["prompt_id"], "to": row["version_id"]} for row in rows],
+        )
+
+
+def _registered(name: str, version: Current, before: Current | None) -> Registered:
+    changed = before is None or before.version_id != version.version_id
+    previous = before.number if before is not None and changed else None
+    return Registered(name, version.number, version.version_id, changed, previous)
+
+
+def _provider_of(session: Session, model_name: str, own: str | None) -> str:
+    """The provider of a model that was named without one: the version's own if it has the model, else the only one."""
+    known = providers.providers_of(session, model_name)
+    if own is not None and (own in known or not known):
+        return own
+    if len(known) == 1:
+        return known[0]
+    detail = f"several have {model_name}: {', '.join(known)}" if known else f"no model {model_name} is known"
+    raise field_error("/provider", f"required: {detail}")
