@@ -339,6 +339,30 @@ def test_a_filter_may_be_given_the_largest_size_and_nothing_larger() -> None:
         render("{{ text|lower|length }}", {"text": "x" * (MAX_FILTERED + 1)})
 
 
+def test_a_separator_is_a_hundred_characters_long_at_most() -> None:
+    assert len(render("{{ rows|join(glue) }}", {"rows": ["a", "b"], "glue": "g" * 100})) == 102
+
+    with pytest.raises(RenderFailed, match="separator is longer than 100"):
+        render("{{ rows|join(glue) }}", {"rows": ["a", "b"], "glue": "g" * 101})
+
+
+def test_what_a_replacement_could_make_is_at_most_four_times_a_prompt() -> None:
+    source = "{{ text|replace('a', new)|length }}"
+    new = "x" * MAX_RENDERED_BYTES
+
+    assert render(source, {"text": "aaa", "new": new}) == str(3 * MAX_RENDERED_BYTES)
+
+    with pytest.raises(RenderFailed, match="could be too large"):
+        render(source, {"text": "aaaa", "new": new})
+    with pytest.raises(RenderFailed, match="could be too large"):
+        render("{{ 'abc'|replace('', 'x') }}", {})
+
+
+def test_text_is_indented_by_forty_and_json_by_eight_at_most() -> None:
+    assert render("{{ text|indent(1000000000) }}", {"text": "a\nb"}) == f"a\n{' ' * 40}b"
+    assert render("{{ [1]|tojson(indent=1000000000) }}", {}) == f"[\n{' ' * 8}1\n]"
+
+
 def test_a_number_is_rounded_to_a_hundred_digits_at_most() -> None:
     assert render("{{ 1.5|round(100) }}", {}) == "1.5"
 
