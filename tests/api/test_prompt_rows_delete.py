@@ -1,14 +1,20 @@
 """DELETE /v1/prompts/{name} and its restore: the name is free at once, and what was run stays."""
 
+import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from flask.testing import FlaskClient
 
+from shared import db
 from shared.models import Execution, Label, Prompt, Role, Version
 from tests.rows import count, event_data, everything
 from tests.support import (
+    API_KEY,
     MODEL,
     Api,
     Drain,
@@ -265,3 +271,33 @@ def test_a_deleted_prompt_of_another_project_is_not_found_through_this_one(api: 
     assert delete(api).status_code == 404
     assert delete(api, prompt_id, "?project=default").status_code == 404
     assert delete(api, query="?project=atlas").status_code == 200
+
+
+def test_puts_registrations_and_deletes_at_once_never_meet_a_row_that_is_half_there(
+    api: Api, flask_client: FlaskClient
+) -> None:
+    code = {"prompts": [{"name": name, "template_source": "from code"} for name in ("greeter", "other")]}
+    start = threading.Barrier(12)
+
+    def work(number: int) -> list[int]:
+        client = Api(flask_client.application.test_client(), API_KEY)
+        start.wait(timeout=30)
+        requests = [
+            ("PUT", GREETER, {"template_source": f"text {number}"}),
+            ("DELETE", GREETER, None),
+            ("POST", "/v1/prompts/register-code", code),
+        ]
+        return [client.request(*requests[(number + turn) % 3]).status_code for turn in range(6)]
+
+    with ThreadPoolExecutor(12) as pool:
+        statuses = {status for found in pool.map(work, range(12)) for status in found}
+
+    assert statuses <= {200, 404, 409}
+    assert 200 in statuses
+    with db.reading() as session:
+        numbers = session.execute(
+            sa.select(Version.prompt_id, sa.func.count(), sa.func.max(Version.number)).group_by(Version.prompt_id)
+        )
+        lasts = dict(session.execute(sa.select(Prompt.id, Prompt.last_version_number)).all())
+        found = {row[0]: row[1:] for row in numbers}
+    assert found == {prompt_id: (last, last) for prompt_id, last in lasts.items()}
