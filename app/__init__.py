@@ -16,6 +16,8 @@ from app.api import (
     executions,
     health,
     jobs,
+    labels,
+    lifecycle,
     optimizations,
     projects,
     prompts,
@@ -26,7 +28,20 @@ from app.problems import ProblemApi
 from shared import logs
 from shared.config import settings
 
-NOUNS = (projects, prompts, datasets, executions, batches, evaluations, optimizations, jobs, queues, status)
+NOUNS = (
+    projects,
+    prompts,
+    labels,
+    lifecycle,
+    datasets,
+    executions,
+    batches,
+    evaluations,
+    optimizations,
+    jobs,
+    queues,
+    status,
+)
 
 
 def create_app() -> flask.Flask:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from alembic import context
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from shared import db
 from shared.models import Base
@@ -14,6 +14,8 @@ _LOCK = 0x504D << 48 | 1  # two deploys at once: one migrates, the other waits
 def run() -> None:
     bind = db.engine().execution_options(promptmill_writes=True, promptmill_wait_ms=60_000)
     with bind.connect() as connection:
+        if connection.dialect.name == "sqlite":
+            _enforce_foreign_keys(connection, "OFF")
         if connection.dialect.name == "postgresql":
             # An index of a large table takes longer than any request may.
             connection.execute(text("SET statement_timeout = 0"))
@@ -35,6 +37,18 @@ def run() -> None:
                 connection.execute(text(f"SELECT pg_advisory_unlock({_LOCK})"))
                 connection.execute(text("RESET statement_timeout"))
                 connection.commit()
+            else:
+                connection.rollback()
+                _enforce_foreign_keys(connection, "ON")
+
+
+def _enforce_foreign_keys(connection: Connection, setting: str) -> None:
+    """SQLite changes a constraint by copying the table and dropping the old one, which rows that refer to it would
+    forbid. The setting is that of the connection, and heard only between transactions: so past SQLAlchemy, which
+    would begin one.
+    """
+    driver: Any = connection.connection.driver_connection
+    driver.execute(f"PRAGMA foreign_keys={setting}")
 
 
 def _compare_type(migration: Any, inspected_column: Any, column: Any, inspected: Any, wanted: Any) -> bool | None:

@@ -89,6 +89,17 @@ class IdempotencyInProgress(Conflict):
     retry_after_seconds = 1
 
 
+class PreconditionFailed(PromptmillError):
+    """It is not as the request expects it to be."""
+
+    status, code = 412, "precondition_failed"
+
+    def __init__(self, detail: str = "", *, etag: str | None = None) -> None:
+        """`etag`: the current one; None when the thing does not exist."""
+        super().__init__(detail)
+        self.etag = etag
+
+
 class BodyTooLarge(PromptmillError):
     """The request body is too large."""
 

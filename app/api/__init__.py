@@ -68,6 +68,15 @@ class Digits(ma.fields.Integer):
         return super()._validated(value)
 
 
+class QueryFlag(ma.fields.Boolean):
+    """A yes or no of a query: `true` or `false`, and no other spelling."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if value not in ("true", "false"):
+            raise self.make_error("invalid", input=value)
+        return bool(value == "true")
+
+
 class Moment(ma.fields.AwareDateTime):
     """A time with its offset, as UTC; one that no calendar holds once it is UTC is a mistake of the caller."""
 
