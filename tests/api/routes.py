@@ -19,11 +19,29 @@ OF_THE_FLEET = [
     ("POST", "/v1/queues/<name>/pause"),
     ("POST", "/v1/queues/<name>/resume"),
 ]
+# They decide what editors may do.
+ABOVE_EDITORS = [
+    ("DELETE", "/v1/prompts/<name>/labels/<label>/protection"),
+    ("PUT", "/v1/prompts/<name>/labels/<label>/protection"),
+]
 WRITES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/projects"): {"name": "another"},
-    ("POST", "/v1/prompts"): {"name": "another", "template_source": "Hello"},
+    ("PATCH", "/v1/projects/<project>"): {"description": "changed"},
+    ("DELETE", "/v1/projects/<project>"): None,
+    ("POST", "/v1/projects/<project>/archive"): None,
+    ("POST", "/v1/projects/<project>/unarchive"): None,
+    ("POST", "/v1/projects/<project>/restore"): {},
+    ("POST", "/v1/prompts"): {"name": "another", "template_source": "Hello", "set_active": True},
     ("PUT", "/v1/prompts/<name>"): {"template_source": "Hello", "model": MODEL, "set_active": True},
     ("PUT", "/v1/prompts/<name>/labels/<label>"): {"version_number": 1},
+    ("DELETE", "/v1/prompts/<name>/labels/<label>"): None,
+    ("POST", "/v1/prompts/<name>/labels/<label>/undo"): {},
+    ("PUT", "/v1/prompts/<name>/labels/<label>/protection"): {"role": "operator"},
+    ("DELETE", "/v1/prompts/<name>/labels/<label>/protection"): None,
+    ("POST", "/v1/label-requests/<uuid:request_id>/approve"): {},
+    ("POST", "/v1/label-requests/<uuid:request_id>/reject"): {},
+    ("POST", "/v1/lifecycle:batch"): {"names": ["triage"], "state": "published"},
+    ("PUT", "/v1/prompts/<name>/lifecycle"): {"state": "archived"},
     ("POST", "/v1/datasets"): {"name": "another"},
     ("POST", "/v1/datasets/<name>/cases"): [{"inputs": {"ticket": "another"}}],
     ("POST", "/v1/executions:run"): run_body("triage", variables={"ticket": "another"}),
@@ -49,6 +67,8 @@ def seed(owner: Api, drain: Drain) -> None:
     for project in ("atlas", "vault"):
         owner.expect(201, "POST", "/v1/projects", {"name": project})
     make_triage(owner, cases=12)
+    owner.expect(200, "PUT", "/v1/prompts/triage/labels/staging/protection", {"approvals": 1})
+    owner.expect(202, "PUT", "/v1/prompts/triage/labels/staging", {"version_number": 1})
     owner.expect(202, "POST", "/v1/evaluations", evaluation_body())
     owner.expect(
         202,
@@ -77,8 +97,9 @@ def reads(app: Flask) -> list[str]:
 
 
 def writes(app: Flask) -> list[tuple[str, str, Any]]:
-    """(method, rule, body) of every route that may change something."""
+    """(method, rule, body) of every route that may change something; what deletes comes last."""
     found = [route for route in routes(app) if route[0] != "GET"]
+    found.sort(key=lambda route: route[0] == "DELETE")
     unknown = [route for route in found if route not in WRITES]
     assert not unknown, f"give {unknown} a body that works in tests/api/routes.py"
     return [(method, rule, WRITES[method, rule]) for method, rule in found]
