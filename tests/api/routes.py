@@ -97,9 +97,9 @@ def reads(app: Flask) -> list[str]:
 
 
 def writes(app: Flask) -> list[tuple[str, str, Any]]:
-    """(method, rule, body) of every route that may change something; what deletes comes last."""
+    """(method, rule, body) of every route that may change something; what deletes comes last, from the leaves."""
     found = [route for route in routes(app) if route[0] != "GET"]
-    found.sort(key=lambda route: route[0] == "DELETE")
+    found.sort(key=lambda route: route[1].count("/") if route[0] == "DELETE" else 99, reverse=True)
     unknown = [route for route in found if route not in WRITES]
     assert not unknown, f"give {unknown} a body that works in tests/api/routes.py"
     return [(method, rule, WRITES[method, rule]) for method, rule in found]

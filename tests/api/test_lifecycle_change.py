@@ -35,7 +35,7 @@ def state_of(api: Api, name: str = "greeter") -> str:
     return state
 
 
-@pytest.mark.parametrize(("old", "new"), itertools.permutations(Lifecycle, 2))
+@pytest.mark.parametrize(("old", "new"), list(itertools.permutations(Lifecycle, 2)))
 def test_only_the_allowed_changes_are_made(api: Api, old: Lifecycle, new: Lifecycle) -> None:
     make_prompt(api)
     change(api, *WAY[old])

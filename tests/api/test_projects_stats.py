@@ -67,7 +67,7 @@ def test_tokens_and_cost_are_those_of_the_executions(api: Api, drain: Drain, pro
                 sa.func.sum(Execution.prompt_tokens + Execution.response_tokens), sa.func.sum(Execution.cost_nano)
             )
         ).one()
-    assert (found["tokens"], found["cost_usd"]) == (tokens, pytest.approx(nano / 1e9))
+    assert (found["tokens"], found["cost_usd"]) == (tokens, pytest.approx(float(nano) / 1e9))
     assert tokens > 0
     assert nano > 0
 
