@@ -278,7 +278,7 @@ def _execution(session: Session, execution: Execution) -> Any:
 def _warn(session: Session, answer: flask.Response, execution: Execution) -> None:
     """RFC 9745: since when the prompt has been deprecated, as seconds of the epoch."""
     prompt = session.get(Prompt, execution.prompt_id) if execution.prompt_id else None
-    since = prompt and lifecycle.deprecated_at(session, prompt)
+    since = lifecycle.deprecated_at(session, prompt) if prompt else None
     if since is not None:
         answer.headers["Deprecation"] = f"@{int(since.timestamp())}"
 

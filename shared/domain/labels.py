@@ -116,7 +116,9 @@ def move_label(
     here = _lock(session, prompt, name, precondition)
     if here is not None and here.version_number == version.number:
         return here
-    return _move_or_ask(session, caller, prompt, name, here, version, reason=reason)
+    outcome = _move_or_ask(session, caller, prompt, name, here, version, reason=reason)
+    assert outcome is not None  # it points at a version
+    return outcome
 
 
 def delete_label(
@@ -150,7 +152,7 @@ def undo_move(
         raise Conflict(f"nothing stands before: the label {name!r} was made by the move to version {last.to_version}")
     version = _version(session, prompt.id, last.from_version)
     outcome = _move_or_ask(session, caller, prompt, name, here, version, reason=reason, undoes=last.id)
-    assert outcome is not None  # it points at a version
+    assert outcome is not None
     return outcome
 
 
@@ -268,7 +270,8 @@ def _move_or_ask(
     undoes: int | None = None,
 ) -> Placed | LabelRequest | None:
     """The one way to move a label, behind its protection. None: it is deleted."""
-    before, after = here and here.version_number, version and version.number
+    before = None if here is None else here.version_number
+    after = None if version is None else version.number
     if version is None and name == PRODUCTION and prompt.lifecycle == "published":
         raise Conflict(f"{prompt.name} is published, which takes a label {PRODUCTION}; deprecate or archive it first")
     protection = find_protection(session, prompt.id, name)
@@ -376,7 +379,7 @@ def _lock(session: Session, prompt: Prompt, name: str, precondition: Preconditio
     _lock_prompt(session, prompt)
     found = _placed(session, prompt, name)
     here = found[0] if found else None
-    precondition.check(here and here.etag, f"the label {name!r} of {prompt.name}")
+    precondition.check(None if here is None else here.etag, f"the label {name!r} of {prompt.name}")
     return here
 
 
@@ -403,7 +406,10 @@ def _placed(session: Session, prompt: Prompt, name: str | None = None) -> list[P
         if not is_name(name):  # what could not be one is not looked up
             return []
         query = query.where(Label.name == name)
-    return [Placed(prompt.id, *row[:5], etag=str(row[5] or 0)) for row in session.execute(query)]
+    return [
+        Placed(prompt.id, label, number, moved_by, moved_at, protection, etag=str(move_id or 0))
+        for label, number, moved_by, moved_at, protection, move_id in session.execute(query)
+    ]
 
 
 def _newest(prompt_id: uuid.UUID, name: str) -> sa.Select[LabelMove]:

@@ -14,7 +14,7 @@ from shared import db
 from shared.domain import executions
 from shared.domain.executions import RunRequest
 from shared.domain.tenants import Caller
-from shared.models import Base, Event, IdempotencyRecord, Project, Role, Version, table_of
+from shared.models import Base, Event, Execution, IdempotencyRecord, Project, Role, Version, table_of
 from tests.rows import count, event_data, everything
 from tests.support import (
     API_KEY,
@@ -294,6 +294,19 @@ def test_what_was_planned_in_a_project_that_is_then_deleted_for_good_is_not_stor
 
     assert (answer.status_code, answer.get_json()["code"]) == (409, "conflict")
     assert everything() == before
+
+
+def test_what_only_points_into_the_project_stays_and_points_nowhere(api: Api) -> None:
+    make_prompt(api)
+    run = api.expect(202, "POST", "/v1/executions:submit", run_body())["execution_id"]
+    foreign = api.expect(200, "GET", "/v1/prompts/greeter/versions/1?project=atlas")["version_id"]
+    with db.transaction() as session:
+        session.execute(sa.update(Execution).values(version_id=uuid.UUID(foreign)))
+
+    removed = api.expect(200, "DELETE", f"{ATLAS}?permanent=true")["deleted"]
+
+    assert "executions" not in removed
+    assert api.expect(200, "GET", f"/v1/executions/{run}")["version_id"] is None
 
 
 AS_MODEL = {"provider": "simulated", "model_name": "simulated-small"}
