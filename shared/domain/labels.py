@@ -5,6 +5,7 @@ and is one event. Every function that changes a label locks the prompt first; th
 """
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.db import db_now
+from shared.db import bulk_insert, db_now
 from shared.domain import events, pages, projects
 from shared.domain.events import Change
 from shared.domain.names import PRODUCTION, check_label, is_name
@@ -30,7 +31,17 @@ from shared.models import (
     Role,
     Version,
     new_id,
+    table_of,
 )
+
+
+@dataclass(frozen=True)
+class Target:
+    """The version that the label of a prompt is to point at."""
+
+    prompt: Prompt
+    version_id: uuid.UUID
+    version_number: int
 
 
 @dataclass(frozen=True)
@@ -119,6 +130,41 @@ def move_label(
     outcome = _move_or_ask(session, caller, prompt, name, here, version, reason=reason)
     assert outcome is not None  # it points at a version
     return outcome
+
+
+def move_labels(
+    session: Session, caller: Caller, name: str, targets: Sequence[Target], *, reason: str = ""
+) -> dict[uuid.UUID, LabelRequest]:
+    """The same label of many prompts, all of them or none; by prompt the requests of those that take a second person.
+
+    The number of statements does not grow with the prompts, but for these requests.
+    """
+    check_label(name)
+    ids = [target.prompt.id for target in targets]
+    lock = sa.select(Prompt.id).where(Prompt.id.in_(ids)).order_by(Prompt.id).with_for_update(key_share=True)
+    session.execute(lock)  # in one order: two who move many do not wait in a circle
+    numbers = (
+        sa.select(Label.prompt_id, Version.number)
+        .join(Version, Version.id == Label.version_id)
+        .where(Label.prompt_id.in_(ids), Label.name == name)
+    )
+    here = dict(session.execute(numbers).all())
+    found = sa.select(LabelProtection).where(LabelProtection.prompt_id.in_(ids), LabelProtection.label == name)
+    protections = {protection.prompt_id: protection for protection in session.scalars(found)}
+    asked, moves = {}, []
+    for target in targets:
+        prompt = target.prompt
+        before, protection = here.get(prompt.id), protections.get(prompt.id)
+        if before == target.version_number:
+            continue
+        if protection is not None and protection.approvals:
+            wanted = {"from_version": before, "to_version": target.version_number, "undoes": None}
+            asked[prompt.id] = _ask(session, caller, prompt, name, wanted, reason)
+            continue
+        check_role(caller, prompt, protection)
+        moves.append(_Move(prompt, target.version_id, before, target.version_number, caller.user_name, reason))
+    _write(session, name, moves, actor=caller.user_name)
+    return asked
 
 
 def delete_label(
@@ -233,21 +279,18 @@ def approve_request(session: Session, caller: Caller, request_id: uuid.UUID, *, 
         raise Forbidden("a second person approves; whoever asked can only reject, which withdraws it")
     check_role(caller, prompt, find_protection(session, prompt.id, request.label))
     _decide(session, caller, request, RequestState.APPROVED, reason)
-    _write_move(
-        session,
+    version = None if request.to_version is None else _version(session, prompt.id, request.to_version)
+    move = _Move(
         prompt,
-        LabelMove(
-            label=request.label,
-            from_version=request.from_version,
-            to_version=request.to_version,
-            undoes=request.undoes,
-            reason=request.reason,
-            moved_by=request.asked_by,
-            approved_by=caller.user_name,
-        ),
-        None if request.to_version is None else _version(session, prompt.id, request.to_version),
-        actor=caller.user_name,
+        None if version is None else version.id,
+        request.from_version,
+        request.to_version,
+        request.asked_by,
+        request.reason,
+        request.undoes,
+        approved_by=caller.user_name,
     )
+    _write(session, request.label, [move], actor=caller.user_name)
     return request
 
 
@@ -279,44 +322,87 @@ def _move_or_ask(
         wanted = {"from_version": before, "to_version": after, "undoes": undoes}
         return _ask(session, caller, prompt, name, wanted, reason)
     check_role(caller, prompt, protection)
-    move = LabelMove(
-        label=name, from_version=before, to_version=after, undoes=undoes, reason=reason, moved_by=caller.user_name
-    )
-    _write_move(session, prompt, move, version, actor=caller.user_name)
+    version_id = None if version is None else version.id
+    move = _Move(prompt, version_id, before, after, caller.user_name, reason, undoes)
+    _write(session, name, [move], actor=caller.user_name)
     return get_label(session, prompt, name) if version is not None else None
 
 
-def _write_move(session: Session, prompt: Prompt, move: LabelMove, version: Version | None, *, actor: str) -> None:
-    """The pointer, the history, the event; and what was asked for before is no longer what it was."""
-    move.workspace_id, move.prompt_id = prompt.workspace_id, prompt.id
-    move.moved_at = session.scalars(sa.select(db_now())).one()
-    session.add(move)
-    label = session.get(Label, (prompt.id, move.label), populate_existing=True)
-    if version is None:
-        session.delete(label)
-    else:
-        if label is None:
-            label = Label(prompt_id=prompt.id, name=move.label, workspace_id=prompt.workspace_id)
-            session.add(label)
-        label.version_id = version.id
-        label.moved_by, label.moved_at = move.moved_by, move.moved_at
-    session.flush()
-    data: dict[str, Any] = {"label": move.label, "from": move.from_version, "to": move.to_version}
-    given = {"reason": move.reason, "undo": move.undoes is not None, "approved_by": move.approved_by}
-    data |= {key: value for key, value in given.items() if value}
-    changes = [Change(prompt.workspace_id, "prompt.label_moved", prompt.id, data, actor)]
-    overtaken = session.scalars(
+@dataclass(frozen=True)
+class _Move:
+    prompt: Prompt
+    version_id: uuid.UUID | None  # None: the label goes
+    before: int | None
+    after: int | None
+    moved_by: str
+    reason: str = ""
+    undoes: int | None = None
+    approved_by: str | None = None
+
+    def told(self, label: str) -> dict[str, Any]:
+        data = {"label": label, "from": self.before, "to": self.after}
+        given = {"reason": self.reason, "undo": self.undoes is not None, "approved_by": self.approved_by}
+        return data | {key: value for key, value in given.items() if value}
+
+
+def _write(session: Session, label: str, moves: Sequence[_Move], *, actor: str) -> None:
+    """The pointers, the history, the events; and what was asked for before is no longer what it was.
+
+    The prompts are locked, so nobody makes, moves or deletes the label of one of them meanwhile.
+    """
+    if not moves:
+        return
+    now = session.scalars(sa.select(db_now())).one()
+    bulk_insert(session, LabelMove, [_history(label, move, now) for move in moves])
+    new = [move for move in moves if move.before is None]
+    bulk_insert(session, Label, [{**_pointer(move, now), **_key(label, move)} for move in new])
+    moved = [move for move in moves if move.before is not None and move.version_id is not None]
+    if moved:
+        table = table_of(Label)
+        change = sa.update(table).where(table.c.prompt_id == sa.bindparam("of"), table.c.name == label)
+        session.connection().execute(change, [{"of": move.prompt.id, **_pointer(move, now)} for move in moved])
+    gone = [move.prompt.id for move in moves if move.version_id is None]
+    if gone:
+        session.execute(sa.delete(Label).where(Label.prompt_id.in_(gone), Label.name == label))
+    overtaken = session.execute(
         sa.update(LabelRequest)
         .where(
-            LabelRequest.prompt_id == prompt.id,
-            LabelRequest.label == move.label,
+            LabelRequest.prompt_id.in_([move.prompt.id for move in moves]),
+            LabelRequest.label == label,
             LabelRequest.state == RequestState.PENDING,
         )
-        .values(state=RequestState.SUPERSEDED, decided_at=move.moved_at)
-        .returning(LabelRequest.id)
+        .values(state=RequestState.SUPERSEDED, decided_at=now)
+        .returning(LabelRequest.workspace_id, LabelRequest.id)
     ).all()
-    changes += [Change(prompt.workspace_id, "label_request.superseded", each, {}, actor) for each in overtaken]
+    changes = [
+        Change(move.prompt.workspace_id, "prompt.label_moved", move.prompt.id, move.told(label), actor)
+        for move in moves
+    ]
+    changes += [Change(row.workspace_id, "label_request.superseded", row.id, {}, actor) for row in overtaken]
     events.record(session, changes)
+
+
+def _history(label: str, move: _Move, now: datetime) -> dict[str, Any]:
+    return {
+        "workspace_id": move.prompt.workspace_id,
+        "prompt_id": move.prompt.id,
+        "label": label,
+        "from_version": move.before,
+        "to_version": move.after,
+        "undoes": move.undoes,
+        "reason": move.reason,
+        "moved_by": move.moved_by,
+        "approved_by": move.approved_by,
+        "moved_at": now,
+    }
+
+
+def _key(label: str, move: _Move) -> dict[str, Any]:
+    return {"prompt_id": move.prompt.id, "name": label, "workspace_id": move.prompt.workspace_id}
+
+
+def _pointer(move: _Move, now: datetime) -> dict[str, Any]:
+    return {"version_id": move.version_id, "moved_by": move.moved_by, "moved_at": now}
 
 
 def _ask(
