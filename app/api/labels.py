@@ -12,7 +12,7 @@ from app.api import ListQuery, Moment, PageQuery, ProjectQuery, WholeNumber, blu
 from app.auth import caller
 from app.preconditions import IF_MATCH, IF_NONE_MATCH
 from shared.db import reading, transaction
-from shared.domain import labels, prompts
+from shared.domain import label_protections, label_requests, labels, prompts
 from shared.domain.labels import Placed
 from shared.domain.names import PRODUCTION, VersionChoice, check_label
 from shared.domain.tenants import Caller
@@ -218,7 +218,7 @@ def get_protection(scope: dict[str, Any], name: str, label: str) -> flask.Respon
     """What a move of a label takes; both null: nothing but the role editor"""
     with reading() as session:
         prompt = prompts.get_prompt(session, caller(), name, **scope)
-        found = labels.find_protection(session, prompt.id, check_label(label))
+        found = label_protections.find_protection(session, prompt.id, check_label(label))
         return flask.jsonify(_protection(found))
 
 
@@ -249,7 +249,7 @@ def unprotect_label(scope: dict[str, Any], name: str, label: str) -> flask.Respo
 def list_requests(query: dict[str, Any]) -> flask.Response:
     """List the moves that were asked for, newest first"""
     with reading() as session:
-        page = labels.list_requests(session, caller(), **query)
+        page = label_requests.list_requests(session, caller(), **query)
         names = prompts.names_of(session, {request.prompt_id for request in page.data})
         rows = [_request(request, names[request.prompt_id]) for request in page.data]
         return flask.jsonify({"data": rows, "next_cursor": page.next_cursor})
@@ -260,7 +260,7 @@ def list_requests(query: dict[str, Any]) -> flask.Response:
 def get_request(request_id: uuid.UUID) -> flask.Response:
     """Read a move that was asked for"""
     with reading() as session:
-        return _answered(session, labels.get_request(session, caller(), request_id))
+        return _answered(session, label_requests.get_request(session, caller(), request_id))
 
 
 @blp.post("/label-requests/<uuid:request_id>/approve")
@@ -270,7 +270,7 @@ def approve_request(body: dict[str, Any], request_id: uuid.UUID) -> flask.Respon
     """Make the move, as a second person; 409 when the label was moved since it was asked for"""
     author = caller(Role.EDITOR)
     with transaction() as session:
-        return _answered(session, labels.approve_request(session, author, request_id, **body))
+        return _answered(session, label_requests.approve_request(session, author, request_id, **body))
 
 
 @blp.post("/label-requests/<uuid:request_id>/reject")
@@ -280,7 +280,7 @@ def reject_request(body: dict[str, Any], request_id: uuid.UUID) -> flask.Respons
     """Refuse the move; whoever asked for it withdraws it so"""
     author = caller(Role.EDITOR)
     with transaction() as session:
-        return _answered(session, labels.reject_request(session, author, request_id, **body))
+        return _answered(session, label_requests.reject_request(session, author, request_id, **body))
 
 
 def rendered(placed: list[Placed]) -> Any:
@@ -312,7 +312,7 @@ def _request(request: LabelRequest, prompt_name: str) -> Any:
 def _protect(author: Caller, name: str, label: str, scope: dict[str, Any], **wanted: Any) -> flask.Response:
     with transaction() as session:
         prompt = prompts.get_prompt(session, author, name, **scope, writing=True)
-        return flask.jsonify(_protection(labels.protect_label(session, author, prompt, label, **wanted)))
+        return flask.jsonify(_protection(label_protections.protect_label(session, author, prompt, label, **wanted)))
 
 
 def _protection(protection: Any) -> Any:

@@ -1,38 +1,25 @@
-"""Labels: movable pointers to versions.
+"""Labels: movable pointers to versions, behind their protection.
 
-One function writes a move, whatever asked for it: so each obeys the protection of its label, is kept in the history
-and is one event. Every function that changes a label locks the prompt first; that orders all of them.
+Every function that changes a label locks the prompt first; that orders all of them.
 """
 
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.db import bulk_insert, db_now
-from shared.domain import events, pages, projects
-from shared.domain.events import Change
+from shared.domain import label_moves, label_requests, pages, projects
+from shared.domain.label_moves import Move
+from shared.domain.label_protections import check_role, find_protection
 from shared.domain.names import PRODUCTION, check_label, is_name
 from shared.domain.pages import Page
 from shared.domain.preconditions import ANY, Precondition
-from shared.domain.tenants import Caller, visible
-from shared.errors import Conflict, Forbidden, NotFound
-from shared.models import (
-    Label,
-    LabelMove,
-    LabelProtection,
-    LabelRequest,
-    Prompt,
-    RequestState,
-    Role,
-    Version,
-    new_id,
-    table_of,
-)
+from shared.domain.tenants import Caller
+from shared.errors import Conflict, NotFound
+from shared.models import Label, LabelMove, LabelProtection, LabelRequest, Prompt, Version
 
 
 @dataclass(frozen=True)
@@ -159,11 +146,11 @@ def move_labels(
             continue
         if protection is not None and protection.approvals:
             wanted = {"from_version": before, "to_version": target.version_number, "undoes": None}
-            asked[prompt.id] = _ask(session, caller, prompt, name, wanted, reason)
+            asked[prompt.id] = label_requests.ask(session, caller, prompt, name, wanted, reason)
             continue
         check_role(caller, prompt, protection)
-        moves.append(_Move(prompt, target.version_id, before, target.version_number, caller.user_name, reason))
-    _write(session, name, moves, actor=caller.user_name)
+        moves.append(Move(prompt, target.version_id, before, target.version_number, caller.user_name, reason))
+    label_moves.write(session, name, moves, actor=caller.user_name)
     return asked
 
 
@@ -174,6 +161,7 @@ def delete_label(
     here = _lock(session, prompt, name, precondition)
     if here is None:
         raise NotFound(f"prompt {prompt.name!r} has no label {name!r}")
+    label_moves.check_deletable(prompt, name)
     outcome = _move_or_ask(session, caller, prompt, name, here, None, reason=reason)
     return outcome if isinstance(outcome, LabelRequest) else None
 
@@ -196,109 +184,10 @@ def undo_move(
         raise NotFound(f"prompt {prompt.name!r} never had a label {name!r}")
     if last.from_version is None:
         raise Conflict(f"nothing stands before: the label {name!r} was made by the move to version {last.to_version}")
-    version = _version(session, prompt.id, last.from_version)
+    version = label_moves.version_of(session, prompt.id, last.from_version)
     outcome = _move_or_ask(session, caller, prompt, name, here, version, reason=reason, undoes=last.id)
     assert outcome is not None
     return outcome
-
-
-def find_protection(session: Session, prompt_id: uuid.UUID, name: str) -> LabelProtection | None:
-    return session.get(LabelProtection, (prompt_id, name), populate_existing=True)
-
-
-def check_role(caller: Caller, prompt: Prompt, protection: LabelProtection | None) -> None:
-    """`Forbidden` when the label is protected by a higher role than the caller's."""
-    if protection is not None and protection.role and not caller.has(Role(protection.role)):
-        raise Forbidden(
-            f"the label {protection.label!r} of {prompt.name} is protected: it takes the role {protection.role};"
-            f" the key has {caller.role}"
-        )
-
-
-def protect_label(
-    session: Session,
-    caller: Caller,
-    prompt: Prompt,
-    name: str,
-    *,
-    role: Role | None = None,
-    approvals: int | None = None,
-) -> LabelProtection | None:
-    """Let a label be moved by this role or a higher one only, or with a second person's consent; neither: by all.
-
-    What takes an administrator to move takes one to protect so, and to free again; all else takes an operator.
-    """
-    check_label(name)
-    _lock_prompt(session, prompt)
-    before = find_protection(session, prompt.id, name)
-    caller.require(Role.ADMIN if Role.ADMIN in (role, before and before.role) else Role.OPERATOR)
-    if (role, approvals) == ((before.role, before.approvals) if before else (None, None)):
-        return before
-    kind = "prompt.label_protected"
-    if role is None and approvals is None:
-        session.delete(before)
-        kind, before = "prompt.label_unprotected", None
-    elif before is None:
-        before = LabelProtection(prompt_id=prompt.id, label=name, workspace_id=prompt.workspace_id)
-        session.add(before)
-    if before is not None:
-        before.role, before.approvals = role, approvals
-        before.set_by, before.set_at = caller.user_name, session.scalars(sa.select(db_now())).one()
-    session.flush()
-    data = {"label": name, "role": role, "approvals": approvals}
-    events.record(session, [Change(prompt.workspace_id, kind, prompt.id, data, caller.user_name)])
-    return before
-
-
-def get_request(session: Session, caller: Caller, request_id: uuid.UUID) -> LabelRequest:
-    request = session.scalars(visible(caller, LabelRequest).where(LabelRequest.id == request_id)).one_or_none()
-    if request is None:
-        raise NotFound(f"no label request {request_id}")
-    return request
-
-
-def list_requests(
-    session: Session,
-    caller: Caller,
-    *,
-    state: str | None = None,
-    project: str | None = None,
-    limit: int,
-    cursor: str | None,
-) -> Page:
-    query = projects.living_in(session, caller, LabelRequest, project)
-    if state is not None:
-        query = query.where(LabelRequest.state == state)
-    return pages.newest_first(session, query, LabelRequest, limit=limit, cursor=cursor)
-
-
-def approve_request(session: Session, caller: Caller, request_id: uuid.UUID, *, reason: str = "") -> LabelRequest:
-    """Make the move that was asked for. 409 once it was decided, or the label was moved meanwhile."""
-    request, prompt = _pending(session, caller, request_id)
-    if request.asked_by_id == caller.user_id:
-        raise Forbidden("a second person approves; whoever asked can only reject, which withdraws it")
-    check_role(caller, prompt, find_protection(session, prompt.id, request.label))
-    _decide(session, caller, request, RequestState.APPROVED, reason)
-    version = None if request.to_version is None else _version(session, prompt.id, request.to_version)
-    move = _Move(
-        prompt,
-        None if version is None else version.id,
-        request.from_version,
-        request.to_version,
-        request.asked_by,
-        request.reason,
-        request.undoes,
-        approved_by=caller.user_name,
-    )
-    _write(session, request.label, [move], actor=caller.user_name)
-    return request
-
-
-def reject_request(session: Session, caller: Caller, request_id: uuid.UUID, *, reason: str = "") -> LabelRequest:
-    """Say no; of one's own request: withdraw it. 409 once it was decided."""
-    request, _ = _pending(session, caller, request_id)
-    _decide(session, caller, request, RequestState.REJECTED, reason)
-    return request
 
 
 def _move_or_ask(
@@ -315,163 +204,24 @@ def _move_or_ask(
     """The one way to move a label, behind its protection. None: it is deleted."""
     before = None if here is None else here.version_number
     after = None if version is None else version.number
-    if version is None and name == PRODUCTION and prompt.lifecycle == "published":
-        raise Conflict(f"{prompt.name} is published, which takes a label {PRODUCTION}; deprecate or archive it first")
     protection = find_protection(session, prompt.id, name)
     if protection is not None and protection.approvals:
         wanted = {"from_version": before, "to_version": after, "undoes": undoes}
-        return _ask(session, caller, prompt, name, wanted, reason)
+        return label_requests.ask(session, caller, prompt, name, wanted, reason)
     check_role(caller, prompt, protection)
     version_id = None if version is None else version.id
-    move = _Move(prompt, version_id, before, after, caller.user_name, reason, undoes)
-    _write(session, name, [move], actor=caller.user_name)
+    move = Move(prompt, version_id, before, after, caller.user_name, reason, undoes)
+    label_moves.write(session, name, [move], actor=caller.user_name)
     return get_label(session, prompt, name) if version is not None else None
-
-
-@dataclass(frozen=True)
-class _Move:
-    prompt: Prompt
-    version_id: uuid.UUID | None  # None: the label goes
-    before: int | None
-    after: int | None
-    moved_by: str
-    reason: str = ""
-    undoes: int | None = None
-    approved_by: str | None = None
-
-    def told(self, label: str) -> dict[str, Any]:
-        data = {"label": label, "from": self.before, "to": self.after}
-        given = {"reason": self.reason, "undo": self.undoes is not None, "approved_by": self.approved_by}
-        return data | {key: value for key, value in given.items() if value}
-
-
-def _write(session: Session, label: str, moves: Sequence[_Move], *, actor: str) -> None:
-    """The pointers, the history, the events; and what was asked for before is no longer what it was.
-
-    The prompts are locked, so nobody makes, moves or deletes the label of one of them meanwhile.
-    """
-    if not moves:
-        return
-    now = session.scalars(sa.select(db_now())).one()
-    bulk_insert(session, LabelMove, [_history(label, move, now) for move in moves])
-    new = [move for move in moves if move.before is None]
-    bulk_insert(session, Label, [{**_pointer(move, now), **_key(label, move)} for move in new])
-    moved = [move for move in moves if move.before is not None and move.version_id is not None]
-    if moved:
-        table = table_of(Label)
-        change = sa.update(table).where(table.c.prompt_id == sa.bindparam("of"), table.c.name == label)
-        session.connection().execute(change, [{"of": move.prompt.id, **_pointer(move, now)} for move in moved])
-    gone = [move.prompt.id for move in moves if move.version_id is None]
-    if gone:
-        session.execute(sa.delete(Label).where(Label.prompt_id.in_(gone), Label.name == label))
-    overtaken = session.execute(
-        sa.update(LabelRequest)
-        .where(
-            LabelRequest.prompt_id.in_([move.prompt.id for move in moves]),
-            LabelRequest.label == label,
-            LabelRequest.state == RequestState.PENDING,
-        )
-        .values(state=RequestState.SUPERSEDED, decided_at=now)
-        .returning(LabelRequest.workspace_id, LabelRequest.id)
-    ).all()
-    changes = [
-        Change(move.prompt.workspace_id, "prompt.label_moved", move.prompt.id, move.told(label), actor)
-        for move in moves
-    ]
-    changes += [Change(row.workspace_id, "label_request.superseded", row.id, {}, actor) for row in overtaken]
-    events.record(session, changes)
-
-
-def _history(label: str, move: _Move, now: datetime) -> dict[str, Any]:
-    return {
-        "workspace_id": move.prompt.workspace_id,
-        "prompt_id": move.prompt.id,
-        "label": label,
-        "from_version": move.before,
-        "to_version": move.after,
-        "undoes": move.undoes,
-        "reason": move.reason,
-        "moved_by": move.moved_by,
-        "approved_by": move.approved_by,
-        "moved_at": now,
-    }
-
-
-def _key(label: str, move: _Move) -> dict[str, Any]:
-    return {"prompt_id": move.prompt.id, "name": label, "workspace_id": move.prompt.workspace_id}
-
-
-def _pointer(move: _Move, now: datetime) -> dict[str, Any]:
-    return {"version_id": move.version_id, "moved_by": move.moved_by, "moved_at": now}
-
-
-def _ask(
-    session: Session, caller: Caller, prompt: Prompt, name: str, wanted: dict[str, int | None], reason: str
-) -> LabelRequest:
-    """A request for the move; the one that the caller has made already, if it still waits."""
-    same = [getattr(LabelRequest, column).is_not_distinct_from(value) for column, value in wanted.items()]
-    known = session.scalars(
-        sa.select(LabelRequest).where(
-            LabelRequest.prompt_id == prompt.id,
-            LabelRequest.label == name,
-            LabelRequest.state == RequestState.PENDING,
-            LabelRequest.asked_by_id == caller.user_id,
-            *same,
-        )
-    ).first()
-    if known is not None:
-        return known
-    request = LabelRequest(
-        id=new_id(),
-        workspace_id=prompt.workspace_id,
-        project_id=prompt.project_id,
-        prompt_id=prompt.id,
-        label=name,
-        reason=reason,
-        asked_by=caller.user_name,
-        asked_by_id=caller.user_id,
-        **wanted,
-    )
-    session.add(request)
-    session.flush()
-    data = {"label": name, "from": wanted["from_version"], "to": wanted["to_version"]}
-    events.record(session, [Change(prompt.workspace_id, "label_request.created", request.id, data, caller.user_name)])
-    return request
-
-
-def _pending(session: Session, caller: Caller, request_id: uuid.UUID) -> tuple[LabelRequest, Prompt]:
-    """The request and its prompt, locked; 409 when it waits no longer."""
-    request = get_request(session, caller, request_id)
-    projects.get_project(session, caller, str(request.project_id), writing=True)
-    prompt = session.get_one(Prompt, request.prompt_id)
-    _lock_prompt(session, prompt)
-    session.refresh(request)
-    if request.state == RequestState.SUPERSEDED:
-        raise Conflict(f"the label {request.label!r} was moved since this was asked; ask again")
-    if request.state != RequestState.PENDING:
-        raise Conflict(f"the request was already {request.state}")
-    return request, prompt
-
-
-def _decide(session: Session, caller: Caller, request: LabelRequest, state: RequestState, reason: str) -> None:
-    request.state, request.decision = state, reason
-    request.decided_by, request.decided_at = caller.user_name, session.scalars(sa.select(db_now())).one()
-    session.flush()
-    events.record(session, [Change(request.workspace_id, f"label_request.{state}", request.id, {}, caller.user_name)])
 
 
 def _lock(session: Session, prompt: Prompt, name: str, precondition: Precondition) -> Placed | None:
     """Where the label points, with the prompt locked, if that is as the request expects it."""
-    _lock_prompt(session, prompt)
+    label_moves.lock_prompt(session, prompt)
     found = _placed(session, prompt, name)
     here = found[0] if found else None
     precondition.check(None if here is None else here.etag, f"the label {name!r} of {prompt.name}")
     return here
-
-
-def _lock_prompt(session: Session, prompt: Prompt) -> None:
-    # Not FOR UPDATE: an execution of the prompt that is inserted meanwhile need not wait.
-    session.refresh(prompt, with_for_update={"key_share": True})
 
 
 def _placed(session: Session, prompt: Prompt, name: str | None = None) -> list[Placed]:
@@ -506,7 +256,3 @@ def _newest(prompt_id: uuid.UUID, name: str) -> sa.Select[LabelMove]:
 def _as_moved(move: LabelMove) -> Placed:
     assert move.to_version is not None
     return Placed(move.prompt_id, move.label, move.to_version, move.moved_by, move.moved_at)
-
-
-def _version(session: Session, prompt_id: uuid.UUID, number: int) -> Version:
-    return session.scalars(sa.select(Version).where(Version.prompt_id == prompt_id, Version.number == number)).one()

@@ -9,8 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.db import db_now
-from shared.domain import events, labels, pages, projects, prompts
+from shared.domain import events, pages, projects, prompts
 from shared.domain.events import Change
+from shared.domain.label_protections import check_role, find_protection
 from shared.domain.names import PRODUCTION
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller
@@ -150,10 +151,10 @@ def _check_production_may_go(session: Session, caller: Caller, prompt: Prompt) -
     """To archive takes what `production` serves out of service, so it takes what a move of it takes."""
     if not _has_production(session, prompt):
         return
-    protection = labels.find_protection(session, prompt.id, PRODUCTION)
+    protection = find_protection(session, prompt.id, PRODUCTION)
     if protection is not None and protection.approvals:
         raise Conflict(
             f"the label {PRODUCTION} of {prompt.name} moves with a second person's approval only, and archiving would"
             " take it out of service; let it be deleted first, or lift its protection"
         )
-    labels.check_role(caller, prompt, protection)
+    check_role(caller, prompt, protection)

@@ -360,6 +360,15 @@ def test_an_approved_undo_is_one_of_the_undos_that_walk_back(api: Api, ada: Api,
 
 
 @pytest.mark.usefixtures("with_approval")
+def test_a_delete_that_was_asked_for_is_not_approved_once_the_prompt_is_published(api: Api, ada: Api, ben: Api) -> None:
+    gone = ada.expect(202, "DELETE", PRODUCTION)
+    ada.expect(200, "PUT", "/v1/prompts/greeter/lifecycle", {"state": "published"})
+
+    assert decide(ben, gone, "approve").status_code == 409
+    assert (serves(api), states(api)) == (1, ["pending"])
+
+
+@pytest.mark.usefixtures("with_approval")
 def test_set_active_makes_the_version_and_asks_for_the_move(api: Api, ada: Api, ben: Api) -> None:
     answer = ada.expect(200, "PUT", "/v1/prompts/greeter", {"template_source": "four", "set_active": True})
 

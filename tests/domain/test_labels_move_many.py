@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from shared import db
-from shared.domain import labels, prompts
+from shared.domain import label_protections, labels, prompts
 from shared.domain.labels import Target
 from shared.domain.names import VersionChoice
 from shared.domain.tenants import Caller
@@ -34,7 +34,7 @@ def three(admin: Caller) -> list[str]:
 
 def protect(admin: Caller, name: str, **how: Any) -> None:
     with db.transaction() as session:
-        labels.protect_label(session, admin, prompts.get_prompt(session, admin, name), "production", **how)
+        label_protections.protect_label(session, admin, prompts.get_prompt(session, admin, name), "production", **how)
 
 
 def move(caller: Caller, wanted: dict[str, int]) -> list[str]:
