@@ -12,7 +12,16 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, Operation
 from werkzeug.exceptions import HTTPException
 
 from shared.db import is_busy, violated_constraint
-from shared.errors import AlreadyExists, BodyTooLarge, DatabaseBusy, FieldError, NotFound, PromptmillError
+from shared.errors import (
+    AlreadyExists,
+    BodyTooLarge,
+    Conflict,
+    DatabaseBusy,
+    FieldError,
+    NotFound,
+    PreconditionFailed,
+    PromptmillError,
+)
 
 log = structlog.get_logger("api")
 BASE_TYPE = "urn:promptmill:problem:"  # docs/reference/errors.md
@@ -83,6 +92,8 @@ def respond(error: PromptmillError) -> flask.Response:
     answer = build(error.status, error.code, error.title(), error.detail or error.title(), errors)
     if error.retry_after_seconds is not None:
         answer.headers["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, PreconditionFailed) and error.etag is not None:
+        answer.set_etag(error.etag)
     if error.status == HTTPStatus.UNAUTHORIZED:
         answer.headers["WWW-Authenticate"] = "Bearer"
     return answer
@@ -147,6 +158,8 @@ def _database_error(error: DBAPIError) -> flask.Response:
         constraint = violated_constraint(error)
         if constraint.startswith(("uq_", "pk_")):
             return respond(AlreadyExists(f"that would violate {constraint}"))
+        if constraint.startswith("fk_") or "FOREIGN KEY" in str(error.orig):
+            return respond(Conflict("something that this refers to was deleted at the same moment; read it again"))
     if is_busy(error):
         return respond(DatabaseBusy())
     if isinstance(error, OperationalError | InterfaceError) or isinstance(error.orig, sqlite3.OperationalError):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from alembic import context
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from shared import db
 from shared.models import Base
@@ -15,10 +15,7 @@ def run() -> None:
     bind = db.engine().execution_options(promptmill_writes=True, promptmill_wait_ms=60_000)
     with bind.connect() as connection:
         if connection.dialect.name == "sqlite":
-            # There a constraint is dropped by making the table anew, and to drop the old one deletes its rows: with
-            # foreign keys on, the rows that refer to them would go too, or stand in the way. Not while a transaction
-            # is open: the pragma would do nothing then.
-            _sqlite(connection, "PRAGMA foreign_keys=OFF")
+            _enforce_foreign_keys(connection, "OFF")
         if connection.dialect.name == "postgresql":
             # An index of a large table takes longer than any request may.
             connection.execute(text("SET statement_timeout = 0"))
@@ -36,19 +33,23 @@ def run() -> None:
             with context.begin_transaction():
                 context.run_migrations()
         finally:
-            if connection.dialect.name == "sqlite":
-                connection.rollback()
-                _sqlite(connection, "PRAGMA foreign_keys=ON")
             if connection.dialect.name == "postgresql":
                 connection.rollback()
                 connection.execute(text(f"SELECT pg_advisory_unlock({_LOCK})"))
                 connection.execute(text("RESET statement_timeout"))
                 connection.commit()
+            else:
+                connection.rollback()
+                _enforce_foreign_keys(connection, "ON")
 
 
-def _sqlite(connection: Any, statement: str) -> None:
-    """Past SQLAlchemy, which would begin a transaction first."""
-    connection.connection.driver_connection.execute(statement)
+def _enforce_foreign_keys(connection: Connection, setting: str) -> None:
+    """SQLite changes a constraint by copying the table and dropping the old one, which rows that refer to it would
+    forbid. The setting is that of the connection, and heard only between transactions: so past SQLAlchemy, which
+    would begin one.
+    """
+    driver: Any = connection.connection.driver_connection
+    driver.execute(f"PRAGMA foreign_keys={setting}")
 
 
 def _refuse_dangling(ctx: Any, step: Any, heads: Any, run_args: Any) -> None:

@@ -90,9 +90,14 @@ class IdempotencyInProgress(Conflict):
 
 
 class PreconditionFailed(PromptmillError):
-    """It has changed since it was read."""
+    """It is not as the request expects it to be."""
 
     status, code = 412, "precondition_failed"
+
+    def __init__(self, detail: str = "", *, etag: str | None = None) -> None:
+        """`etag`: the current one; None when the thing does not exist."""
+        super().__init__(detail)
+        self.etag = etag
 
 
 class BodyTooLarge(PromptmillError):

@@ -136,7 +136,7 @@ def import_cases(scope: dict[str, Any], name: str) -> flask.Response:
     rows = _rows()
 
     def make(session: Session, _: Any) -> Any:
-        dataset = datasets.get_dataset(session, author, name, **scope)
+        dataset = datasets.get_dataset(session, author, name, **scope, writing=True)
         return ImportOut().dump(datasets.import_cases(session, author, dataset, rows))
 
     return replay.create(author, sha256(flask.request.get_data(as_text=True)), 201, make)

@@ -14,7 +14,7 @@ from app.api.content import Length, Params
 from app.auth import caller
 from shared.config import settings
 from shared.db import reading, transaction
-from shared.domain import executions, prompts, providers
+from shared.domain import executions, lifecycle, prompts, providers
 from shared.domain.executions import NewExecution, RunRequest
 from shared.errors import BadRequest, FieldError
 from shared.models import Execution, Prompt, Role, State, Version
@@ -155,6 +155,7 @@ def run(body: dict[str, Any]) -> flask.Response:
     with reading() as session:
         execution = executions.get_execution(session, caller(), execution_id)
         answer = flask.jsonify(_execution(session, execution))
+        _warn(session, answer, execution)
     if execution.state in (State.QUEUED, State.RUNNING):
         answer.status_code = 202
     locate(answer, execution_id, replayed)
@@ -170,7 +171,8 @@ def submit(body: dict[str, Any]) -> flask.Response:
     execution_id, replayed = _submit(body, interactive=False)
     with reading() as session:
         execution = executions.get_execution(session, caller(), execution_id)
-    answer = flask.jsonify({"execution_id": str(execution_id), "status": execution.state, "mode": execution.mode})
+        answer = flask.jsonify({"execution_id": str(execution_id), "status": execution.state, "mode": execution.mode})
+        _warn(session, answer, execution)
     answer.status_code = 202
     locate(answer, execution_id, replayed)
     return answer
@@ -272,6 +274,14 @@ def _execution(session: Session, execution: Execution) -> Any:
         "last_error": job.error,
     }
     return rendered
+
+
+def _warn(session: Session, answer: flask.Response, execution: Execution) -> None:
+    """RFC 9745: since when the prompt has been deprecated, as seconds of the epoch."""
+    prompt = session.get(Prompt, execution.prompt_id) if execution.prompt_id else None
+    since = lifecycle.deprecated_at(session, prompt) if prompt else None
+    if since is not None:
+        answer.headers["Deprecation"] = f"@{int(since.timestamp())}"
 
 
 def locate(answer: flask.Response, execution_id: uuid.UUID, replayed: bool) -> None:

@@ -209,7 +209,7 @@ def get_history(query: dict[str, Any], name: str) -> flask.Response:
 
 
 @blp.post("/prompts/<name>/mode")
-@blp.doc(parameters=[preconditions.PARAMETER])
+@blp.doc(parameters=[preconditions.IF_MATCH])
 @blp.arguments(ModeIn)
 @blp.arguments(ProjectQuery, location="query")
 @blp.response(200, PromptSummary)
@@ -218,7 +218,7 @@ def change_mode(body: dict[str, Any], scope: dict[str, Any], name: str) -> flask
     author = caller(Role.EDITOR)
     with transaction() as session:
         prompt = prompt_rows.lock_prompt(session, author, name, **scope)
-        preconditions.check(prompt_rows.etag_of(prompt))
+        preconditions.asked().check(prompt_rows.etag_of(prompt), f"the prompt {prompt.name}")
         modes.change_mode(session, author, prompt, body["mode"], reason=body["reason"])
         return render(prompt)
 

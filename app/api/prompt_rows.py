@@ -37,7 +37,7 @@ class RestoreIn(ma.Schema):
 
 
 @blp.patch("/prompts/<name>")
-@blp.doc(parameters=[preconditions.PARAMETER])
+@blp.doc(parameters=[preconditions.IF_MATCH])
 @blp.arguments(PromptPatch)
 @blp.arguments(ProjectQuery, location="query")
 @blp.response(200, PromptSummary)
@@ -49,13 +49,13 @@ def update_prompt(body: dict[str, Any], scope: dict[str, Any], name: str) -> fla
     author = caller(Role.EDITOR)
     with transaction() as session:
         prompt = prompt_rows.lock_prompt(session, author, name, **scope)
-        preconditions.check(prompt_rows.etag_of(prompt))
+        preconditions.asked().check(prompt_rows.etag_of(prompt), f"the prompt {prompt.name}")
         prompt_rows.update_prompt(session, author, prompt, body)
         return render(prompt)
 
 
 @blp.delete("/prompts/<name>")
-@blp.doc(parameters=[preconditions.PARAMETER])
+@blp.doc(parameters=[preconditions.IF_MATCH])
 @blp.arguments(DeleteQuery, location="query")
 @blp.response(200, PromptSummary)
 def delete_prompt(query: dict[str, Any], name: str) -> flask.Response:
@@ -68,7 +68,7 @@ def delete_prompt(query: dict[str, Any], name: str) -> flask.Response:
     author = caller(Role.ADMIN if permanent else Role.EDITOR)
     with transaction() as session:
         prompt = _named(session, author, name, query["project"])
-        preconditions.check(prompt_rows.etag_of(prompt))
+        preconditions.asked().check(prompt_rows.etag_of(prompt), f"the prompt {prompt.name}")
         answer = render(prompt)
         if permanent:
             prompt_rows.destroy_prompt(session, author, prompt)

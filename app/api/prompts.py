@@ -1,4 +1,4 @@
-"""/v1/prompts: prompts, their immutable versions, and the labels that point at versions."""
+"""/v1/prompts: prompts and their immutable versions."""
 
 from typing import Any
 
@@ -12,22 +12,22 @@ from app.api import (
     ListQuery,
     PageQuery,
     ProjectQuery,
-    WholeNumber,
     blueprint,
     page_of,
     project_field,
     render_page,
 )
 from app.api.content import ContentIn, Length, TrueOrFalse, VersionOut, take_content, version_choice
+from app.api.labels import LabelOut, rendered
 from app.auth import caller
-from shared.db import reading, transaction
-from shared.domain import prompt_rows, prompts, versions
+from shared.db import reading
+from shared.domain import labels, prompt_rows, prompts, versions
 from shared.domain.modes import MODES
 from shared.domain.names import PRODUCTION, VersionChoice, check_name
 from shared.errors import NotFound, field_error
 from shared.models import Prompt, Role, Version
 
-blp = blueprint("prompts", "Prompts, their immutable versions, and the labels that point at versions.")
+blp = blueprint("prompts", "Prompts and their immutable versions.")
 
 
 class PromptFields(ma.Schema):
@@ -49,14 +49,6 @@ class VersionIn(ContentIn, PromptFields):
 
 class PromptIn(VersionIn):
     name = ma.fields.String(required=True)
-
-
-class LabelOut(ma.Schema):
-    label = ma.fields.String()
-    version_number = ma.fields.Integer()
-    protected = ma.fields.Boolean()
-    moved_by = ma.fields.String()
-    moved_at = ma.fields.DateTime()
 
 
 class PromptsQuery(ListQuery):
@@ -109,10 +101,10 @@ class UpsertOut(ma.Schema):
     prompt = ma.fields.Nested(UpsertedPrompt)
     version = ma.fields.Nested(UpsertedVersion)
     version_change = ma.fields.Boolean(metadata={"description": "A new version was made"})
-
-
-class LabelIn(ma.Schema):
-    version_number = WholeNumber(required=True, validate=ma.validate.Range(1, 999_999_999))
+    label_request_id = ma.fields.UUID(
+        attribute="label_request.id",
+        metadata={"description": "Only if `production` is moved with a second person's approval, who was asked"},
+    )
 
 
 class VersionsQuery(PageQuery, ProjectQuery):
@@ -190,30 +182,6 @@ def get_version(scope: dict[str, Any], name: str, version: str) -> flask.Respons
         return flask.jsonify(VersionOut().dump(prompts.get_version(session, prompt, version_choice(version))))
 
 
-@blp.get("/prompts/<name>/labels")
-@blp.arguments(ProjectQuery, location="query")
-@blp.response(200, page_of(LabelOut))
-def list_labels(scope: dict[str, Any], name: str) -> flask.Response:
-    """List a prompt's labels"""
-    with reading() as session:
-        prompt = prompts.get_prompt(session, caller(), name, **scope)
-        return flask.jsonify({"data": _labels(session, prompt), "next_cursor": None})
-
-
-@blp.put("/prompts/<name>/labels/<label>")
-@blp.arguments(LabelIn)
-@blp.arguments(ProjectQuery, location="query")
-@blp.response(200, LabelOut)
-def move_label(body: dict[str, Any], scope: dict[str, Any], name: str, label: str) -> flask.Response:
-    """Point a label at a version"""
-    author = caller(Role.EDITOR)
-    with transaction() as session:
-        prompt = prompts.get_prompt(session, author, name, **scope)
-        version = prompts.get_version(session, prompt, VersionChoice(number=body["version_number"]))
-        moved = prompts.move_label(session, author, prompt, label, version)
-        return flask.jsonify(_label(moved, version.number))
-
-
 def _upsert(name: str, body: dict[str, Any], *, status: int) -> flask.Response:
     author = caller(Role.EDITOR)
     check_name(name)
@@ -233,23 +201,7 @@ def _prompt(session: Session, prompt: Prompt) -> Any:
         active = None
     return {
         **PromptSummary().dump(prompt),
-        "labels": _labels(session, prompt),
+        "labels": rendered(labels.list_labels(session, prompt)),
         "active_version": None if active is None else VersionOut().dump(active),
         "forked_from_version_id": versions.origin_of(session, prompt),
     }
-
-
-def _labels(session: Session, prompt: Prompt) -> list[Any]:
-    return [_label(label, number) for label, number in prompts.list_labels(session, prompt)]
-
-
-def _label(label: Any, number: int) -> Any:
-    return LabelOut().dump(
-        {
-            "label": label.name,
-            "version_number": number,
-            "protected": label.protected,
-            "moved_by": label.moved_by,
-            "moved_at": label.moved_at,
-        }
-    )

@@ -98,6 +98,10 @@ class RollbackOut(ma.Schema):
         allow_none=True, metadata={"description": "Where `production` pointed before; null: nowhere"}
     )
     moved = ma.fields.Boolean(metadata={"description": "`production` points elsewhere than before"})
+    label_request_id = ma.fields.UUID(
+        attribute="label_request.id",
+        metadata={"description": "Only if `production` is moved with a second person's approval, who was asked"},
+    )
 
 
 class ForkIn(PromptFields):
@@ -179,11 +183,17 @@ def roll_back(body: dict[str, Any], scope: dict[str, Any], name: str) -> flask.R
     options = {key: value for key, value in body.items() if key != "to"}
 
     def make(session: Session, _: Any) -> Any:
-        prompt = prompts.get_prompt(session, author, name, **scope)
+        prompt = prompts.get_prompt(session, author, name, **scope, writing=True)
         version = _version(session, prompt, body["to"], "to")
         done = versions.roll_back(session, author, prompt, version, **options)
         return RollbackOut().dump(
-            {"prompt": prompt, "version": version, "from_version_number": done.from_number, "moved": done.moved}
+            {
+                "prompt": prompt,
+                "version": version,
+                "from_version_number": done.from_number,
+                "moved": done.moved,
+                **({"label_request": done.label_request} if done.label_request else {}),
+            }
         )
 
     return replay.create(author, [asdict(body["to"]), options], 200, make)

@@ -58,7 +58,7 @@ class Imported:
 def create_dataset(
     session: Session, caller: Caller, *, name: str, description: str = "", project: str | None = None
 ) -> Dataset:
-    home = projects.get_project(session, caller, project)
+    home = projects.get_project(session, caller, project, writing=True)
     dataset_id = new_id()
     if not insert_if_absent(
         session,
@@ -78,8 +78,11 @@ def create_dataset(
     return session.get_one(Dataset, dataset_id)
 
 
-def get_dataset(session: Session, caller: Caller, name: str, *, project: str | None = None) -> Dataset:
-    home = projects.get_project(session, caller, project)
+def get_dataset(
+    session: Session, caller: Caller, name: str, *, project: str | None = None, writing: bool = False
+) -> Dataset:
+    """`writing`: it is to be changed, which is a 409 in an archived project."""
+    home = projects.get_project(session, caller, project, writing=writing)
     query = sa.select(Dataset).where(Dataset.project_id == home.id, Dataset.name == name)
     dataset = session.scalars(query).one_or_none() if is_name(name) else None
     if dataset is None:
@@ -88,7 +91,7 @@ def get_dataset(session: Session, caller: Caller, name: str, *, project: str | N
 
 
 def list_datasets(session: Session, caller: Caller, *, project: str | None, limit: int, cursor: str | None) -> Page:
-    query = projects.visible_in(session, caller, Dataset, project)
+    query = projects.living_in(session, caller, Dataset, project)
     return pages.newest_first(session, query, Dataset, limit=limit, cursor=cursor)
 
 

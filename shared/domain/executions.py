@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
 from shared.db import bulk_insert
-from shared.domain import events, jobs, pages, projects, prompts, providers, queues
+from shared.domain import events, jobs, lifecycle, pages, projects, prompts, providers, queues
 from shared.domain.content import render_messages
 from shared.domain.names import PRODUCTION, VersionChoice, parse_reference
 from shared.domain.pages import Page
@@ -115,7 +115,10 @@ def plan_each(
 
 
 def resolve(session: Session, caller: Caller, request: RunRequest) -> tuple[Prompt, Version]:
-    """The prompt and the version: by number, by label, by reference, else by the label `production`."""
+    """The prompt to run and the version: by number, by label, by reference, else by the label `production`.
+
+    409 when the prompt, or its project, is archived.
+    """
     name, choice = parse_reference(request.prompt_name)
     given = [request.version_number is not None, request.label is not None, choice is not None]
     if sum(given) > 1:
@@ -127,7 +130,8 @@ def resolve(session: Session, caller: Caller, request: RunRequest) -> tuple[Prom
             if request.version_number is None
             else VersionChoice(number=request.version_number)
         )
-    prompt = prompts.get_prompt(session, caller, name, project=request.project)
+    prompt = prompts.get_prompt(session, caller, name, project=request.project, writing=True)
+    lifecycle.check_runnable(prompt)
     return prompt, prompts.get_version(session, prompt, choice)
 
 

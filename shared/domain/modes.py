@@ -13,15 +13,16 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.db import bulk_insert, db_now, insert_all_absent
-from shared.domain import events, executions, pages, projects, prompts, providers
+from shared.domain import events, executions, labels, pages, projects, prompts, providers
 from shared.domain.content import Content
 from shared.domain.events import Change
 from shared.domain.executions import NewExecution, RunRequest
+from shared.domain.labels import Target
 from shared.domain.names import PRODUCTION
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller
 from shared.errors import Conflict, FieldError, field_error
-from shared.models import Execution, Label, Prompt, Version, new_id, table_of
+from shared.models import Execution, Label, LabelRequest, Prompt, Version, new_id, table_of
 
 FULL, TRACKING = "full", "tracking"
 MODES = (FULL, TRACKING)
@@ -53,11 +54,10 @@ class Registered:
 
 @dataclass(frozen=True)
 class Current:
-    """A version that is current or becomes so; `protected` is its label."""
+    """A version that is current or becomes so."""
 
     version_id: uuid.UUID
     number: int
-    protected: bool = False
 
 
 def register_code(
@@ -73,7 +73,7 @@ def register_code(
     The names differ. Content of an earlier version is that version again. The number of statements does not depend on
     how many prompts there are, and nothing is written for one that is as it was.
     """
-    home = projects.get_project(session, caller, project)
+    home = projects.get_project(session, caller, project, writing=True)
     author = created_by or caller.user_name
     created = _create_missing(session, caller, home.id, wanted, author)
     found = _lock(session, home.id, [code.name for code in wanted])
@@ -87,9 +87,11 @@ def register_code(
     changes += _describe(session, wanted, found, author)
     versions, made = _add_versions(session, wanted, found, author)
     changes += made
-    before = current_versions(session, prompt_ids, lock=True)
-    changes += _move_production(session, caller, wanted, found, before, versions)
+    before = current_versions(session, prompt_ids)
     events.record(session, changes)
+    targets = [Target(found[code.name], versions[code.name].version_id, versions[code.name].number) for code in wanted]
+    asked = labels.move_labels(session, caller, PRODUCTION, targets)
+    _refuse_protected(wanted, found, asked)
     return [_registered(code.name, versions[code.name], before.get(found[code.name].id)) for code in wanted]
 
 
@@ -121,19 +123,14 @@ def plan_execution(session: Session, caller: Caller, request: RunRequest) -> New
     return executions.plan(session, caller, request)
 
 
-def current_versions(
-    session: Session, prompt_ids: Sequence[uuid.UUID], *, lock: bool = False
-) -> dict[uuid.UUID, Current]:
-    """The version at `production` of each prompt that has one. With `lock`, nobody else moves the label meanwhile."""
-    query = (
-        sa.select(Label.prompt_id, Label.protected, Version.id, Version.number)
+def current_versions(session: Session, prompt_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Current]:
+    """The version at `production` of each prompt that has one."""
+    rows = session.execute(
+        sa.select(Label.prompt_id, Version.id, Version.number)
         .join(Version, Version.id == Label.version_id)
         .where(Label.prompt_id.in_(prompt_ids), Label.name == PRODUCTION)
     )
-    if lock:
-        query = query.order_by(Label.prompt_id).with_for_update(of=Label)
-    rows = session.execute(query)
-    return {row.prompt_id: Current(row.id, row.number, row.protected) for row in rows}
+    return {row.prompt_id: Current(row.id, row.number) for row in rows}
 
 
 def list_history(session: Session, prompt: Prompt, *, limit: int, cursor: str | None) -> Page:
@@ -283,46 +280,21 @@ def _row(code: CodePrompt, prompt: Prompt, version: Current, author: str) -> dic
     }
 
 
-def _move_production(
-    session: Session,
-    caller: Caller,
-    wanted: Sequence[CodePrompt],
-    found: Mapping[str, Prompt],
-    before: Mapping[uuid.UUID, Current],
-    versions: Mapping[str, Current],
-) -> list[Change]:
-    """Point `production` of each prompt at its version, as `prompts.move_label` does for one."""
-    rows, changes = [], []
-    for index, code in enumerate(wanted):
-        prompt, version = found[code.name], versions[code.name]
-        old = before.get(prompt.id)
-        if old is not None and old.version_id == version.version_id:
-            continue
-        if old is not None and old.protected:
-            detail = f"production of {code.name} is protected, and registering code does not move it"
-            raise Conflict(detail, errors=[FieldError(f"/prompts/{index}/name", detail)])
-        rows.append({"prompt_id": prompt.id, "version_id": version.version_id})
-        change = {"label": PRODUCTION, "from": old and old.number, "to": version.number}
-        changes.append(Change(prompt.workspace_id, "prompt.label_moved", prompt.id, change, caller.user_name))
-    _add_labels(session, caller, [row for row in rows if row["prompt_id"] not in before])
-    _move_labels(session, caller, [row for row in rows if row["prompt_id"] in before])
-    return changes
-
-
-def _add_labels(session: Session, caller: Caller, rows: Sequence[Mapping[str, Any]]) -> None:
-    shared = {"name": PRODUCTION, "workspace_id": caller.workspace_id, "moved_by": caller.user_name}
-    if len(insert_all_absent(session, Label, [{**row, **shared} for row in rows])) < len(rows):
-        raise Conflict("a label production was made at this moment; register the code again")
-
-
-def _move_labels(session: Session, caller: Caller, rows: Sequence[Mapping[str, Any]]) -> None:
-    if rows:
-        session.connection().execute(
-            sa.update(table_of(Label))
-            .where(Label.prompt_id == sa.bindparam("of"), Label.name == PRODUCTION)
-            .values(version_id=sa.bindparam("to"), moved_by=caller.user_name, moved_at=db_now()),
-            [{"of": row["prompt_id"], "to": row["version_id"]} for row in rows],
+def _refuse_protected(
+    wanted: Sequence[CodePrompt], found: Mapping[str, Prompt], asked: Mapping[uuid.UUID, LabelRequest]
+) -> None:
+    """What code is registered is what that code runs with: it cannot wait for a second person."""
+    errors = [
+        FieldError(
+            f"/prompts/{index}/name",
+            f"the label {PRODUCTION} of {code.name} moves only with a second person's approval, which code that starts"
+            " cannot wait for; take the protection away, or move the prompt to full mode",
         )
+        for index, code in enumerate(wanted)
+        if found[code.name].id in asked
+    ]
+    if errors:
+        raise Conflict("; ".join(error.detail for error in errors[:5]), errors=errors)
 
 
 def _registered(name: str, version: Current, before: Current | None) -> Registered:

@@ -36,7 +36,7 @@ def etag_of(prompt: Prompt) -> str:
 
 def lock_prompt(session: Session, caller: Caller, name: str, *, project: str | None = None) -> Prompt:
     """The prompt of this name; nobody else changes its row until the transaction ends."""
-    prompt = _lock(session, prompts.get_prompt(session, caller, name, project=project))
+    prompt = _lock(session, prompts.get_prompt(session, caller, name, project=project, writing=True))
     if prompt is None or prompt.deleted_at is not None or prompt.name != name:  # since the statement before
         raise NotFound(f"no prompt {name!r}")
     return prompt
@@ -80,6 +80,7 @@ def delete_prompt(session: Session, caller: Caller, prompt: Prompt) -> None:
 def restore_prompt(session: Session, caller: Caller, prompt_id: uuid.UUID, *, name: str | None = None) -> Prompt:
     """Bring a deleted prompt back, under another name if one is given. One that is not deleted stays as it is."""
     prompt = lock_by_id(session, caller, prompt_id)
+    projects.get_project(session, caller, str(prompt.project_id), writing=True)
     wanted = prompt.name if name is None else check_name(name)
     if prompt.deleted_at is None:
         if wanted != prompt.name:

@@ -1,21 +1,21 @@
-"""Prompts, versions and labels. A version is its content: the same content is the same version."""
+"""Prompts and versions. A version is its content: the same content is the same version."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.db import db_now, holds_item, insert_if_absent
-from shared.domain import events, pages, projects
+from shared.domain import events, labels, pages, projects
 from shared.domain.content import Content
 from shared.domain.events import Change
-from shared.domain.names import LATEST, PRODUCTION, VersionChoice, check_label, check_name, is_name
+from shared.domain.names import LATEST, PRODUCTION, VersionChoice, check_name, is_name
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller
 from shared.errors import AlreadyExists, Conflict, NotFound, field_error
-from shared.models import Label, Prompt, Version, new_id
+from shared.models import Label, LabelRequest, Prompt, Version, new_id
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Upserted:
     prompt: Prompt
     version: Version
     version_change: bool  # a new version was made
+    label_request: LabelRequest | None = None  # `production` takes a second person, who was asked
 
 
 def upsert(
@@ -46,7 +47,7 @@ def upsert(
 
     `set_active` moves the label `production` to the version, new or old. `forked_from` is kept with a new version.
     """
-    home = projects.get_project(session, caller, project)
+    home = projects.get_project(session, caller, project, writing=True)
     author = created_by or caller.user_name
     prompt_id = new_id()
     created = insert_if_absent(
@@ -81,9 +82,8 @@ def upsert(
             changes.append(Change(prompt.workspace_id, "prompt.updated", prompt.id, given, author))
     events.record(session, changes)
     version, is_new = _add_version(session, prompt, content, author=author, message=message, forked_from=forked_from)
-    if set_active:
-        move_label(session, caller, prompt, PRODUCTION, version)
-    return Upserted(prompt, version, is_new)
+    moved = labels.move_label(session, caller, prompt, PRODUCTION, version) if set_active else None
+    return Upserted(prompt, version, is_new, moved if isinstance(moved, LabelRequest) else None)
 
 
 def require_full(prompt: Prompt) -> None:
@@ -101,13 +101,20 @@ def live() -> sa.Select[Prompt]:
     return sa.select(Prompt).where(Prompt.deleted_at.is_(None))
 
 
-def get_prompt(session: Session, caller: Caller, name: str, *, project: str | None = None) -> Prompt:
-    home = projects.get_project(session, caller, project)
+def get_prompt(
+    session: Session, caller: Caller, name: str, *, project: str | None = None, writing: bool = False
+) -> Prompt:
+    """`writing`: it is to be changed or run, which is a 409 in an archived project."""
+    home = projects.get_project(session, caller, project, writing=writing)
     query = live().where(Prompt.project_id == home.id, Prompt.name == name)
     prompt = session.scalars(query).one_or_none() if is_name(name) else None
     if prompt is None:
         raise NotFound(f"no prompt {name!r} in project {home.name}", fields=["prompt_name"])
     return prompt
+
+
+def names_of(session: Session, prompt_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
+    return dict(session.execute(sa.select(Prompt.id, Prompt.name).where(Prompt.id.in_(prompt_ids))).all())
 
 
 def list_prompts(
@@ -125,7 +132,7 @@ def list_prompts(
     limit: int,
     cursor: str | None,
 ) -> Page:
-    query = projects.visible_in(session, caller, Prompt, project)
+    query = projects.living_in(session, caller, Prompt, project)
     if not include_deleted:
         query = query.where(Prompt.deleted_at.is_(None))
     filters = {
@@ -186,60 +193,6 @@ def get_version(session: Session, prompt: Prompt, choice: VersionChoice) -> Vers
     if len(found) > 1:
         raise field_error("/prompt_name", "the content hash is ambiguous; give more digits")
     return found[0]
-
-
-def list_labels(session: Session, prompt: Prompt) -> Sequence[tuple[Label, int]]:
-    """The prompt's labels with the version number that each points at, by name."""
-    rows = session.execute(
-        sa.select(Label, Version.number)
-        .join(Version, Version.id == Label.version_id)
-        .where(Label.prompt_id == prompt.id)
-        .order_by(Label.name)
-    )
-    return [(row[0], row[1]) for row in rows]
-
-
-def move_label(session: Session, caller: Caller, prompt: Prompt, name: str, version: Version) -> Label:
-    """Point a label at a version, making the label if needed. One event, with from and to."""
-    check_label(name)
-    created = insert_if_absent(
-        session,
-        Label,
-        prompt_id=prompt.id,
-        name=name,
-        workspace_id=prompt.workspace_id,
-        version_id=version.id,
-        moved_by=caller.user_name,
-    )
-    label = session.scalars(
-        sa.select(Label)
-        .where(Label.prompt_id == prompt.id, Label.name == name)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).one()
-    before = None
-    if not created:
-        if label.version_id == version.id:
-            return label
-        before = session.scalar(sa.select(Version.number).where(Version.id == label.version_id))
-    label.version_id = version.id
-    label.moved_by = caller.user_name
-    label.moved_at = db_now()
-    session.flush()
-    events.record(
-        session,
-        [
-            Change(
-                prompt.workspace_id,
-                "prompt.label_moved",
-                prompt.id,
-                {"label": name, "from": before, "to": version.number},
-                caller.user_name,
-            )
-        ],
-    )
-    session.refresh(label)
-    return label
 
 
 def add_version(session: Session, prompt_id: uuid.UUID, content: Content, *, author: str, message: str) -> Version:

@@ -156,7 +156,9 @@ def _project_ids(session: Session, workspace_id: uuid.UUID, names: list[str] | N
         return None
     found = dict(
         session.execute(
-            sa.select(Project.name, Project.id).where(Project.workspace_id == workspace_id, Project.name.in_(names))
+            sa.select(Project.name, Project.id).where(
+                Project.workspace_id == workspace_id, Project.name.in_(names), Project.deleted_at.is_(None)
+            )
         ).all()
     )
     missing = [name for name in names if name not in found]

@@ -11,13 +11,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.domain import events, pages, prompts
+from shared.domain import events, label_moves, labels, pages, prompts
 from shared.domain.content import Content
 from shared.domain.events import Change
 from shared.domain.names import PRODUCTION
 from shared.domain.prompts import Upserted
 from shared.domain.tenants import Caller
-from shared.models import Label, Prompt, Version
+from shared.models import Label, LabelRequest, Prompt, Version
 
 MAX_ANCESTORS = 100
 
@@ -26,6 +26,7 @@ MAX_ANCESTORS = 100
 class RolledBack:
     from_number: int | None  # where production pointed; None: nowhere
     moved: bool
+    label_request: LabelRequest | None = None  # a second person has to approve, and was asked
 
 
 @dataclass(frozen=True)
@@ -49,18 +50,17 @@ def roll_back(
 
     Without `set_active` nothing is changed: the older content is a version already.
     """
-    # Locked, so that nobody moves it between what is read here and what is written. The number is read by itself:
-    # after a wait, PostgreSQL would join the label as it is now with the version of before, and find nothing.
-    label = session.scalars(
-        sa.select(Label)
+    label_moves.lock_prompt(session, prompt)  # nobody moves it between what is read here and what is written
+    before = session.scalar(
+        sa.select(Version.number)
+        .join(Label, Label.version_id == Version.id)
         .where(Label.prompt_id == prompt.id, Label.name == PRODUCTION)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).one_or_none()
-    before = session.scalar(sa.select(Version.number).where(Version.id == label.version_id)) if label else None
+    )
     if not set_active or before == version.number:
         return RolledBack(before, moved=False)
-    prompts.move_label(session, caller, prompt, PRODUCTION, version)
+    moved = labels.move_label(session, caller, prompt, PRODUCTION, version, reason=message)
+    if isinstance(moved, LabelRequest):
+        return RolledBack(before, moved=False, label_request=moved)
     data = {"from": before, "to": version.number, "message": message}
     events.record(session, [Change(prompt.workspace_id, "prompt.rolled_back", prompt.id, data, caller.user_name)])
     return RolledBack(before, moved=True)

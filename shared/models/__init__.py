@@ -9,8 +9,10 @@ from shared.models.events import Event
 from shared.models.executions import Call, Execution
 from shared.models.idempotency import IdempotencyRecord
 from shared.models.jobs import Barrier, Job, JobKind, JobLease, Queue, QueueControl, Schedule, WorkerProcess
+from shared.models.labels import LabelMove, LabelProtection, LabelRequest, RequestState
+from shared.models.lifecycle import LifecycleChange
 from shared.models.optimizations import Candidate, Optimization
-from shared.models.projects import Project
+from shared.models.projects import Project, ProjectStatus
 from shared.models.prompts import Label, Prompt, Version
 from shared.models.providers import Model, Price
 from shared.models.tenants import ApiKey, Role, User, Workspace
@@ -33,13 +35,19 @@ __all__ = [
     "JobKind",
     "JobLease",
     "Label",
+    "LabelMove",
+    "LabelProtection",
+    "LabelRequest",
+    "LifecycleChange",
     "Model",
     "Optimization",
     "Price",
     "Project",
+    "ProjectStatus",
     "Prompt",
     "Queue",
     "QueueControl",
+    "RequestState",
     "Role",
     "Schedule",
     "State",

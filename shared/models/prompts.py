@@ -76,6 +76,5 @@ class Label(Base):
     name: Mapped[str] = mapped_column(sa.String(36), primary_key=True)
     workspace_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("workspaces.id"))
     version_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("versions.id"))
-    protected: Mapped[bool] = mapped_column(default=False)
     moved_by: Mapped[str] = mapped_column(sa.String(128), default="")
     moved_at: Mapped[datetime] = mapped_column(insert_default=db_now())

@@ -23,9 +23,19 @@ OF_THE_FLEET = [
 ]
 # They only read: what they are asked for is too large for a query.
 READ_BY_POST = [("POST", "/v1/prompts/<name>/render"), ("POST", "/v1/render")]
+# They decide what editors may do.
+ABOVE_EDITORS = [
+    ("DELETE", "/v1/prompts/<name>/labels/<label>/protection"),
+    ("PUT", "/v1/prompts/<name>/labels/<label>/protection"),
+]
 WRITES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/projects"): {"name": "another"},
-    ("POST", "/v1/prompts"): {"name": "another", "template_source": "Hello"},
+    ("PATCH", "/v1/projects/<project>"): {"description": "changed"},
+    ("DELETE", "/v1/projects/<project>"): None,
+    ("POST", "/v1/projects/<project>/archive"): None,
+    ("POST", "/v1/projects/<project>/unarchive"): None,
+    ("POST", "/v1/projects/<project>/restore"): {},
+    ("POST", "/v1/prompts"): {"name": "another", "template_source": "Hello", "set_active": True},
     ("PUT", "/v1/prompts/<name>"): {"template_source": "Hello", "model": MODEL, "set_active": True},
     ("PUT", "/v1/prompts/<name>/labels/<label>"): {"version_number": 1},
     ("POST", "/v1/prompts/<name>/rollback"): {"to": 1},
@@ -38,6 +48,14 @@ WRITES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/prompts/<name>/mode"): {"mode": "full"},
     ("POST", "/v1/prompts/<name>/execute"): {"variables": {"name": "Ada"}, "mode": "async"},
     ("POST", "/v1/prompts/register-code"): {"prompts": [{"name": "in-code", "template_source": "Hello"}]},
+    ("DELETE", "/v1/prompts/<name>/labels/<label>"): None,
+    ("POST", "/v1/prompts/<name>/labels/<label>/undo"): {},
+    ("PUT", "/v1/prompts/<name>/labels/<label>/protection"): {"role": "operator"},
+    ("DELETE", "/v1/prompts/<name>/labels/<label>/protection"): None,
+    ("POST", "/v1/label-requests/<uuid:request_id>/approve"): {},
+    ("POST", "/v1/label-requests/<uuid:request_id>/reject"): {},
+    ("POST", "/v1/lifecycle:batch"): {"names": ["triage"], "state": "published"},
+    ("PUT", "/v1/prompts/<name>/lifecycle"): {"state": "archived"},
     ("POST", "/v1/datasets"): {"name": "another"},
     ("POST", "/v1/datasets/<name>/cases"): [{"inputs": {"ticket": "another"}}],
     ("POST", "/v1/executions:run"): run_body("triage", variables={"ticket": "another"}),
@@ -65,6 +83,8 @@ def seed(owner: Api, drain: Drain) -> None:
     in_code = {"name": "in-code", "template_source": "Hello {{ name }}", "model": MODEL}
     owner.expect(200, "POST", "/v1/prompts/register-code", {"prompts": [in_code]})
     make_triage(owner, cases=12)
+    owner.expect(200, "PUT", "/v1/prompts/triage/labels/staging/protection", {"approvals": 1})
+    owner.expect(202, "PUT", "/v1/prompts/triage/labels/staging", {"version_number": 1})
     owner.expect(202, "POST", "/v1/evaluations", evaluation_body())
     owner.expect(
         202,
@@ -94,7 +114,9 @@ def reads(app: Flask) -> list[str]:
 
 def writes(app: Flask) -> list[tuple[str, str, Any]]:
     """(method, rule, body) of every route that may change something; what deletes comes last."""
+    """(method, rule, body) of every route that may change something; what deletes comes last, from the leaves."""
     found = [route for route in routes(app) if route[0] != "GET"]
+    found.sort(key=lambda route: route[1].count("/") if route[0] == "DELETE" else 99, reverse=True)
     unknown = [route for route in found if route not in WRITES]
     assert not unknown, f"give {unknown} a body that works in tests/api/routes.py"
     found.sort(key=lambda route: route[0] == "DELETE")

@@ -1,0 +1,111 @@
+"""The one way to move a label: the pointer, the history and the event, in one place for whatever asked for the move."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.db import bulk_insert, db_now
+from shared.domain import events
+from shared.domain.events import Change
+from shared.domain.names import PRODUCTION
+from shared.errors import Conflict
+from shared.models import Label, LabelMove, LabelRequest, Prompt, RequestState, Version, table_of
+
+
+@dataclass(frozen=True)
+class Move:
+    """A label of a prompt from one version to another. Whether that is allowed was decided before."""
+
+    prompt: Prompt
+    version_id: uuid.UUID | None  # None: the label goes
+    before: int | None
+    after: int | None
+    moved_by: str
+    reason: str = ""
+    undoes: int | None = None
+    approved_by: str | None = None
+
+    def told(self, label: str) -> dict[str, Any]:
+        data = {"label": label, "from": self.before, "to": self.after}
+        given = {"reason": self.reason, "undo": self.undoes is not None, "approved_by": self.approved_by}
+        return data | {key: value for key, value in given.items() if value}
+
+
+def lock_prompt(session: Session, prompt: Prompt) -> None:
+    """Before anything about a label of the prompt is read that decides on a change: this puts all of them in order."""
+    # Not FOR UPDATE: an execution of the prompt that is inserted meanwhile need not wait.
+    session.refresh(prompt, with_for_update={"key_share": True})
+
+
+def check_deletable(prompt: Prompt, label: str) -> None:
+    if label == PRODUCTION and prompt.lifecycle == "published":
+        raise Conflict(f"{prompt.name} is published, which takes a label {PRODUCTION}; deprecate or archive it first")
+
+
+def write(session: Session, label: str, moves: Sequence[Move], *, actor: str) -> None:
+    """The pointers, the history, the events; and what was asked for before is no longer what it was.
+
+    The prompts are locked, so nobody makes, moves or deletes the label of one of them meanwhile.
+    """
+    if not moves:
+        return
+    now = session.scalars(sa.select(db_now())).one()
+    bulk_insert(session, LabelMove, [_history(label, move, now) for move in moves])
+    new = [move for move in moves if move.before is None]
+    bulk_insert(session, Label, [{**_pointer(move, now), **_key(label, move)} for move in new])
+    moved = [move for move in moves if move.before is not None and move.version_id is not None]
+    if moved:
+        table = table_of(Label)
+        change = sa.update(table).where(table.c.prompt_id == sa.bindparam("of"), table.c.name == label)
+        session.connection().execute(change, [{"of": move.prompt.id, **_pointer(move, now)} for move in moved])
+    gone = [move.prompt.id for move in moves if move.version_id is None]
+    if gone:
+        session.execute(sa.delete(Label).where(Label.prompt_id.in_(gone), Label.name == label))
+    overtaken = session.execute(
+        sa.update(LabelRequest)
+        .where(
+            LabelRequest.prompt_id.in_([move.prompt.id for move in moves]),
+            LabelRequest.label == label,
+            LabelRequest.state == RequestState.PENDING,
+        )
+        .values(state=RequestState.SUPERSEDED, decided_at=now)
+        .returning(LabelRequest.workspace_id, LabelRequest.id)
+    ).all()
+    changes = [
+        Change(move.prompt.workspace_id, "prompt.label_moved", move.prompt.id, move.told(label), actor)
+        for move in moves
+    ]
+    changes += [Change(row.workspace_id, "label_request.superseded", row.id, {}, actor) for row in overtaken]
+    events.record(session, changes)
+
+
+def _history(label: str, move: Move, now: datetime) -> dict[str, Any]:
+    return {
+        "workspace_id": move.prompt.workspace_id,
+        "prompt_id": move.prompt.id,
+        "label": label,
+        "from_version": move.before,
+        "to_version": move.after,
+        "undoes": move.undoes,
+        "reason": move.reason,
+        "moved_by": move.moved_by,
+        "approved_by": move.approved_by,
+        "moved_at": now,
+    }
+
+
+def _key(label: str, move: Move) -> dict[str, Any]:
+    return {"prompt_id": move.prompt.id, "name": label, "workspace_id": move.prompt.workspace_id}
+
+
+def _pointer(move: Move, now: datetime) -> dict[str, Any]:
+    return {"version_id": move.version_id, "moved_by": move.moved_by, "moved_at": now}
+
+
+def version_of(session: Session, prompt_id: uuid.UUID, number: int) -> Version:
+    return session.scalars(sa.select(Version).where(Version.prompt_id == prompt_id, Version.number == number)).one()

@@ -1,0 +1,25 @@
+"""If-Match and If-None-Match of a request, held against the ETag that a row has while it is locked."""
+
+from dataclasses import dataclass
+
+from shared.errors import PreconditionFailed
+
+
+@dataclass(frozen=True)
+class Precondition:
+    """`match`: one of these ETags, or `*` for any that exists. None asks for nothing."""
+
+    match: frozenset[str] | None = None
+    must_be_new: bool = False
+
+    def check(self, etag: str | None, what: str) -> None:
+        """`PreconditionFailed` with the current ETag; `etag` is None when the thing does not exist."""
+        if self.must_be_new and etag is not None:
+            raise PreconditionFailed(f"{what} exists", etag=etag)
+        if self.match is None or (etag is not None and self.match & {etag, "*"}):
+            return
+        detail = f"{what} has changed since you read it" if etag is not None else f"{what} does not exist"
+        raise PreconditionFailed(f"{detail}; read it again", etag=etag)
+
+
+ANY = Precondition()
