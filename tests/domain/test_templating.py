@@ -294,7 +294,7 @@ def test_rendering_stops_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch, 
     ],
 )
 def test_no_chain_of_filters_fills_the_memory_or_takes_for_ever(source: str, peak_bytes: Callable[[], int]) -> None:
-    deep: Any = [1] * 20_000
+    deep: Any = [1] * 100_000
     for _ in range(45):
         deep = [deep]
     variables = {
