@@ -16,9 +16,23 @@ from sqlalchemy.orm import Session, aliased
 
 from shared.domain import events, jobs, queues
 from shared.domain.jobs import NewJob
+from shared.domain.lifecycle import Lifecycle
 from shared.domain.tenants import Caller
 from shared.errors import Conflict
-from shared.models import OPEN_STATES, Call, Evaluation, Execution, Job, JobKind, Queue, State, new_id
+from shared.models import (
+    OPEN_STATES,
+    Call,
+    Evaluation,
+    Execution,
+    Job,
+    JobKind,
+    Project,
+    ProjectStatus,
+    Prompt,
+    Queue,
+    State,
+    new_id,
+)
 
 COPIED_AT_ONCE = 50  # executions whose messages are in memory together
 REFUSED_SHOWN = 100
@@ -80,7 +94,7 @@ def requeue_many(
         sa.select(Job.id)
         .join(Execution, Execution.id == Job.subject_id)
         .join(own, own.execution_id == Execution.id)
-        .where(*_dead(caller, which), Execution.scope_id.is_(None), is_newest)
+        .where(*_dead(caller, which), Execution.scope_id.is_(None), is_newest, ~_is_closed())
         .order_by(Job.id)
         .limit(limit)
     )
@@ -106,6 +120,22 @@ def _dead(caller: Caller, which: Filter) -> list[sa.ColumnElement[bool]]:
     if which.failed_before is not None:
         conditions.append(Job.finished_at < which.failed_before)
     return conditions
+
+
+def _is_closed() -> sa.ColumnElement[bool]:
+    """Whether the prompt of an execution takes no runs now."""
+    return (
+        sa.exists()
+        .where(Prompt.id == Execution.prompt_id, Project.id == Prompt.project_id)
+        .where(
+            sa.or_(
+                Prompt.lifecycle == Lifecycle.ARCHIVED,
+                Project.status == ProjectStatus.ARCHIVED,
+                Project.deleted_at.is_not(None),
+            )
+        )
+        .correlate(Execution)
+    )
 
 
 def _requeue(
@@ -136,7 +166,12 @@ def _reasons(session: Session, dead: Sequence[Job]) -> dict[int, str]:
     scopes: dict[uuid.UUID, Any] = {
         row.id: row
         for row in session.execute(
-            sa.select(Execution.id, Execution.scope_id.label("run_id"), Call.scope_id.label("ledger_scope"))
+            sa.select(
+                Execution.id,
+                Execution.scope_id.label("run_id"),
+                Call.scope_id.label("ledger_scope"),
+                _is_closed().label("is_closed"),
+            )
             .join(Call, Call.execution_id == Execution.id)
             .where(Execution.id.in_(subjects))
         )
@@ -151,6 +186,8 @@ def _reasons(session: Session, dead: Sequence[Job]) -> dict[int, str]:
         elif row.run_id is not None:
             noun = "evaluation" if row.run_id in evaluations else "optimization"
             reasons[job_id] = f"it was a call of /v1/{noun}s/{row.run_id}, which went on without it; start a new {noun}"
+        elif row.is_closed:
+            reasons[job_id] = "its prompt or its project is archived or deleted, and takes no runs"
         else:
             for execution_id, state in lineages[row.ledger_scope].items():
                 if state in (*OPEN_STATES, State.SUCCEEDED):

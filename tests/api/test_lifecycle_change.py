@@ -9,6 +9,7 @@ import pytest
 
 from shared.domain.lifecycle import TRANSITIONS, Lifecycle
 from shared.models import Execution, LifecycleChange, Role
+from tests.factories import fail
 from tests.rows import count, event_data, everything
 from tests.support import MODEL, Api, Drain, evaluation_body, make_prompt, make_triage, pointers, run_body
 
@@ -168,6 +169,31 @@ def test_an_archived_prompt_is_not_run_and_can_be_read(api: Api) -> None:
     assert api.expect(200, "GET", "/v1/prompts/triage")["active_version"]["version_number"] == 1
     change(api, "draft", name="triage")
     api.expect(202, "POST", "/v1/executions:submit", run_body("triage", variables={"ticket": "a"}))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", LIFECYCLE, {"state": "archived"}),
+        ("POST", "/v1/projects/default/archive", None),
+        ("DELETE", "/v1/projects/atlas", None),
+    ],
+)
+def test_what_died_is_not_requeued_while_it_could_not_be_run(api: Api, method: str, path: str, body: Any) -> None:
+    api.expect(201, "POST", "/v1/projects", {"name": "atlas"})
+    project = "atlas" if "atlas" in path else "default"
+    make_prompt(api, project=project)
+    run = api.expect(202, "POST", "/v1/executions:submit", run_body(project=project))
+    [job_id] = fail(run["execution_id"])
+    api.request(method, path, body)
+    before = everything()
+
+    one = api.post(f"/v1/jobs/{job_id}/requeue")
+    many = api.expect(200, "POST", "/v1/jobs/requeue", {"queue": "executions"})
+
+    assert (one.status_code, many["requeued"]) == (409, 0)
+    assert "archived or deleted" in one.get_json()["detail"]
+    assert everything() == before
 
 
 def test_an_item_of_a_batch_that_is_archived_stops_no_other(api: Api) -> None:
