@@ -10,10 +10,13 @@ from flask_swagger_ui import get_swaggerui_blueprint
 
 from app import bodies, metrics, problems
 from app.api import (
+    analytics,
     batches,
     datasets,
+    drift,
     evaluations,
     executions,
+    feedback,
     health,
     jobs,
     optimizations,
@@ -21,12 +24,16 @@ from app.api import (
     prompts,
     queues,
     status,
+    suggestions,
 )
 from app.problems import ProblemApi
 from shared import logs
 from shared.config import settings
 
-NOUNS = (projects, prompts, datasets, executions, batches, evaluations, optimizations, jobs, queues, status)
+NOUNS = (
+    *(projects, prompts, datasets, executions, batches, evaluations, optimizations, jobs, queues, status),
+    *(feedback, analytics, drift, suggestions),
+)
 
 
 def create_app() -> flask.Flask:

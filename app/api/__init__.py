@@ -31,7 +31,10 @@ def _refuse_unknown_parameters() -> None:
     view = flask.current_app.view_functions[flask.request.endpoint or ""]
     arguments = getattr(view, "_apidoc", {}).get("arguments", {}).get("parameters", [])
     schemas = [argument["schema"] for argument in arguments if argument["in"] == "query"]
-    check_query(flask.request, [name for schema in schemas for name in schema().fields])
+    # `from` cannot be the name of an attribute, so a field of a query may have a name of its own.
+    check_query(
+        flask.request, [field.data_key or name for schema in schemas for name, field in schema().fields.items()]
+    )
 
 
 class Strict(ma.fields.Float):
@@ -66,6 +69,15 @@ class Digits(ma.fields.Integer):
         if not re.fullmatch(r"-?[0-9]{1,9}", value):
             raise self.make_error("invalid", input=value)
         return super()._validated(value)
+
+
+class YesOrNo(ma.fields.Boolean):
+    """A boolean of a query: `true` or `false`."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if value not in ("true", "false"):
+            raise self.make_error("invalid", input=value)
+        return value == "true"
 
 
 class Moment(ma.fields.AwareDateTime):
