@@ -61,9 +61,7 @@ def give_feedback(session: Session, caller: Caller, execution_id: uuid.UUID, opi
     return feedback
 
 
-def list_feedback(
-    session: Session, caller: Caller, execution_id: uuid.UUID, *, limit: int, cursor: str | None
-) -> Page:
+def list_feedback(session: Session, caller: Caller, execution_id: uuid.UUID, *, limit: int, cursor: str | None) -> Page:
     """What everybody said of an execution, newest first."""
     executions.get_execution(session, caller, execution_id)
     query = sa.select(Feedback).where(Feedback.execution_id == execution_id)
@@ -103,6 +101,4 @@ def _held(session: Session, caller: Caller, execution_id: uuid.UUID) -> Executio
 def _record(session: Session, caller: Caller, feedback: Feedback, what: str, data: Mapping[str, Any]) -> None:
     data = {"feedback_id": str(feedback.id), "end_user": feedback.end_user, **data}
     subject = feedback.execution_id
-    events.record(
-        session, [Change(caller.workspace_id, f"execution.{what}", subject, data, caller.user_name)]
-    )
+    events.record(session, [Change(caller.workspace_id, f"execution.{what}", subject, data, caller.user_name)])
