@@ -242,11 +242,10 @@ def _figures(
         sa.func.count(latency).over(partition_by=in_group or None).label("n"),
     ).subquery()
     at = [column for name, column in rows.c.items() if name.startswith("key_")]
-    ranks = []
+    ranks: list[Any] = []
     for percent in PERCENTILES:
         lower = (percent * (rows.c.n - 1)) // 100
-        for rank in (lower, lower + 1):
-            ranks.append(sa.func.max(sa.case((rows.c.rank - 1 == rank, rows.c.latency_ms))))
+        ranks += [sa.func.max(sa.case((rows.c.rank - 1 == rank, rows.c.latency_ms))) for rank in (lower, lower + 1)]
     measured = [
         sa.func.count(),
         *(_count(rows.c.state == state) for state in (State.SUCCEEDED, State.FAILED, State.CANCELED)),
@@ -310,7 +309,6 @@ def _names(session: Session, group_by: str, keys: Sequence[tuple[Any, ...]]) -> 
 def _ratings(session: Session, query: sa.Select[Any], *keys: Any) -> dict[tuple[Any, ...], Rating]:
     rows = session.execute(
         query.with_only_columns(*keys, sa.func.count(Feedback.score), sa.func.avg(Feedback.score))
-        .select_from(Execution)
         .join(Feedback, Feedback.execution_id == Execution.id)
         .where(Feedback.score.is_not(None))
         .group_by(*keys)

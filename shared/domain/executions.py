@@ -299,7 +299,7 @@ def list_executions(
 
 def matching(session: Session, caller: Caller, wanted: Filter) -> sa.Select[Any]:
     """The executions that the caller may see and asks for."""
-    query = projects.visible_in(session, caller, Execution, wanted.project)
+    query = projects.visible_in(session, caller, Execution, wanted.project).select_from(Execution)
     for name in _EQUAL:
         value = getattr(wanted, name)
         if value is not None:

@@ -1,4 +1,4 @@
-"""Feedback: what people thought of an answer. One row for each execution and author; what it said before is in events."""
+"""Feedback: what people thought of an answer. One row for each execution and author; its past is in the events."""
 
 import uuid
 from collections.abc import Mapping
