@@ -3,7 +3,7 @@
 Each signal names its test, its effect and how many executions it is of; with too few it says so and nothing else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +18,8 @@ from shared.domain.executions import Filter
 from shared.domain.names import VersionChoice
 from shared.domain.tenants import Caller
 from shared.errors import FieldError, Unprocessable
-from shared.models import Execution, Feedback, Prompt, State, Version, WorkItem
+from shared.hashing import canonical_json
+from shared.models import Evaluation, Execution, Feedback, Prompt, State, Version, WorkItem
 
 SIMILARITY = 0.7  # below it two texts are said to differ
 COMPARED_VERSIONS = 50
@@ -74,7 +75,8 @@ class Textual:
 class Side:
     span: Span
     executions: int
-    values: dict[str, list[float]]
+    values: Mapping[str, list[float]]
+    scores: Mapping[str, list[float]]  # of evaluations, by what they can be compared with
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,8 @@ def _side(session: Session, caller: Caller, prompt: Prompt, wanted: Filter, span
     if span.version_number is not None:
         version = prompts.get_version(session, prompt, VersionChoice(number=span.version_number))
         wanted = replace(wanted, version_id=version.id)
-    query = executions.matching(session, caller, wanted)
+    # Without a version are the calls of a search: they are not the prompt's own text.
+    query = executions.matching(session, caller, wanted).where(Execution.version_id.is_not(None))
     ended = session.execute(
         _newest(
             query.where(Execution.state.in_([State.SUCCEEDED, State.FAILED])),
@@ -230,17 +233,29 @@ def _side(session: Session, caller: Caller, prompt: Prompt, wanted: Filter, span
     ).all()
     answered = [row for row in ended if row.state == State.SUCCEEDED]
     rated = query.join(Feedback, Feedback.execution_id == Execution.id).where(Feedback.score.is_not(None))
-    # Evaluations ask about the same prompt in their own way, whatever the rest is limited to.
-    scored = executions.matching(session, caller, replace(wanted, purpose="evaluation"))
-    scored = scored.join(WorkItem, WorkItem.execution_id == Execution.id).where(WorkItem.score.is_not(None))
     values = {
         "latency_ms": [float(row.latency_ms) for row in answered if row.latency_ms is not None],
         "response_length": [float(row.length) for row in answered if row.length is not None],
         "error_rate": [float(row.state == State.FAILED) for row in ended],
         "feedback_score": list(session.scalars(_newest(rated, Feedback.score))),
-        "evaluation_score": list(session.scalars(_newest(scored, WorkItem.score))),
     }
-    return Side(span, len(ended), values)
+    return Side(span, len(ended), values, _scores(session, caller, wanted))
+
+
+def _scores(session: Session, caller: Caller, wanted: Filter) -> dict[str, list[float]]:
+    """Scores by what they can be compared with: the same dataset, scorers and model. A repeat is no case of its own."""
+    wanted = replace(wanted, purpose="evaluation", environment=None, provider=None, model_name=None)
+    query = (
+        executions.matching(session, caller, wanted)
+        .join(WorkItem, WorkItem.execution_id == Execution.id)
+        .join(Evaluation, Evaluation.id == WorkItem.scope_id)
+        .where(WorkItem.score.is_not(None), WorkItem.repeat == 0)
+    )
+    found: dict[str, list[float]] = {}
+    columns = (WorkItem.score, Evaluation.dataset_id, Evaluation.scorers, Evaluation.model)
+    for score, *like in session.execute(_newest(query, *columns)):
+        found.setdefault(canonical_json([str(like[0]), *like[1:]]), []).append(score)
+    return found
 
 
 def _newest(query: sa.Select[Any], *columns: Any) -> sa.Select[Any]:
@@ -248,9 +263,15 @@ def _newest(query: sa.Select[Any], *columns: Any) -> sa.Select[Any]:
 
 
 def _signals(baseline: Side, current: Side) -> list[Signal]:
+    # Of those evaluations that both sides had, the ones that say most.
+    shared = sorted(set(baseline.scores) & set(current.scores))
+    like = max(shared, key=lambda one: min(len(baseline.scores[one]), len(current.scores[one])), default="")
     found = []
     for name, (test, effect_name, minimum) in _SIGNALS.items():
-        before, now = baseline.values[name], current.values[name]
+        before, now = (
+            side.scores.get(like, []) if name == "evaluation_score" else side.values[name]
+            for side in (baseline, current)
+        )
         middle = (_middle(name, before), _middle(name, now))
         signal = Signal(name, test, effect_name, minimum, (len(before), len(now)), middle)
         if min(signal.n) >= ENOUGH:
