@@ -303,7 +303,7 @@ def _long_prompts(draft: Draft) -> Iterator[Finding]:
         yield from _whole(draft, reason, "error")
     elif context is not None and tokens > context // 2:
         yield from _whole(draft, f"about {tokens:,} tokens are more than half of what {draft.model_name} can read")
-    elif tokens > LONG_PROMPT_TOKENS:
+    elif context is None and tokens > LONG_PROMPT_TOKENS:
         reason = (
             f"about {tokens:,} tokens are paid for with every call, and what stands in the middle is followed least"
         )

@@ -12,6 +12,8 @@ from tests.support import MODEL, Api, Drain, evaluation_body, make_triage, optim
 
 # A parameter of a route, and the field of a list's item that holds it, where the names differ.
 FIELDS = {"project": "name", "version": "version_number"}
+# Where what stands in an address is listed, when not by the address before it.
+LISTS = {"/v1/analytics/prompts": "/v1/prompts"}
 # They act on what all workspaces share, so no role of a workspace is enough.
 OF_THE_FLEET = [
     ("PATCH", "/v1/queues/<name>"),
@@ -31,6 +33,9 @@ WRITES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/executions:batch"): {"prompt_name": "triage", "dataset": "tickets"},
     ("POST", "/v1/batches/<uuid:batch_id>/cancel"): None,
     ("POST", "/v1/executions/<uuid:execution_id>/cancel"): None,
+    ("POST", "/v1/executions/<uuid:execution_id>/feedback"): {"score": 0.5},
+    ("DELETE", "/v1/executions/<uuid:execution_id>/feedback"): None,
+    ("POST", "/v1/suggestions"): {"template_source": "Hello"},
     ("POST", "/v1/evaluations"): evaluation_body(),
     ("POST", "/v1/evaluations/<uuid:evaluation_id>/cancel"): None,
     ("POST", "/v1/optimizations"): optimization_body(),
@@ -94,7 +99,7 @@ def address(owner: Api, rule: str) -> str:
 
 
 def _first(owner: Api, path: str, parameter: str) -> str:
-    items = owner.expect(200, "GET", path)["data"]
+    items = owner.expect(200, "GET", LISTS.get(path, path))["data"]
     assert items, f"seed something that {path} lists"
     field = FIELDS.get(parameter, parameter)
     assert field in items[0], f"say in tests/api/routes.py which field of {path} is <{parameter}>"
