@@ -24,6 +24,7 @@ DEFAULT_DAYS = 30
 MAX_BUCKETS = 1_000
 MAX_GROUPS = 20
 MAX_VERSIONS = 100
+MAX_ERROR_TYPES = 100
 PERCENTILES = (50, 95, 99)
 # Seconds of a bucket, and of the shift that lets it begin on the hour, at midnight, on Monday: day 0 was a Thursday.
 INTERVALS: Mapping[str, tuple[int, int]] = {"hour": (3_600, 0), "day": (86_400, 0), "week": (604_800, 259_200)}
@@ -175,12 +176,9 @@ def by_version(session: Session, caller: Caller, prompt: Prompt, wanted: Filter)
     for label, _ in prompts.list_labels(session, prompt):
         labels.setdefault(label.version_id, []).append(label.name)
     errors: dict[uuid.UUID, dict[str, int]] = {}
-    for version_id, error_type, count in session.execute(
-        query.with_only_columns(Execution.version_id, Execution.error_type, sa.func.count())
-        .where(Execution.error_type.is_not(None))
-        .group_by(Execution.version_id, Execution.error_type)
-        .order_by(sa.func.count().desc(), Execution.error_type)
-    ):
+    failed: sa.Select[Any] = query.with_only_columns(Execution.version_id, Execution.error_type, sa.func.count())
+    failed = failed.where(Execution.error_type.is_not(None)).group_by(Execution.version_id, Execution.error_type)
+    for version_id, error_type, count in session.execute(failed.order_by(sa.func.count().desc(), Execution.error_type)):
         errors.setdefault(version_id, {})[error_type] = count
     found = [
         VersionFigures(
@@ -205,25 +203,19 @@ def rating(session: Session, caller: Caller, wanted: Filter) -> Rating:
 def error_classes(session: Session, caller: Caller, wanted: Filter) -> list[ErrorClass]:
     """Error types by number. `truncated` is one of them: it succeeded, and was cut."""
     query = executions.matching(session, caller, wanted)
-    rows = session.execute(
-        query.with_only_columns(
-            Execution.error_type,
-            sa.func.count(),
-            sa.func.count(sa.distinct(Execution.prompt_id)),
-            sa.func.min(Execution.created_at),
-            sa.func.max(Execution.created_at),
-        )
-        .where(Execution.error_type.is_not(None))
-        .group_by(Execution.error_type)
-        .order_by(sa.func.count().desc(), Execution.error_type)
-        .limit(100)
+    counted: sa.Select[Any] = query.with_only_columns(
+        Execution.error_type,
+        sa.func.count(),
+        sa.func.count(sa.distinct(Execution.prompt_id)),
+        sa.func.min(Execution.created_at),
+        sa.func.max(Execution.created_at),
     )
+    counted = counted.where(Execution.error_type.is_not(None)).group_by(Execution.error_type)
+    rows = session.execute(counted.order_by(sa.func.count().desc(), Execution.error_type).limit(MAX_ERROR_TYPES))
     return [ErrorClass(*row) for row in rows]
 
 
-def _figures(
-    session: Session, query: sa.Select[Any], keys: Mapping[str, sa.ColumnElement[Any]]
-) -> dict[tuple[Any, ...], Figures]:
+def _figures(session: Session, query: sa.Select[Any], keys: Mapping[str, Any]) -> dict[tuple[Any, ...], Figures]:
     """Figures by key, in one reading of the rows.
 
     The value at the fraction p of n sorted ones lies between those of the ranks floor(p(n-1)) and the next. Both are
@@ -260,7 +252,7 @@ def _figures(
     for row in counted:
         key, rest = tuple(row[: len(at)]), row[len(at) :]
         values, picked = [int(value) for value in rest[: len(measured)]], rest[len(measured) :]
-        found[key] = Figures(*values, latency_ms=_percentiles(values[-1], picked))
+        found[key] = Figures(*values[:9], _percentiles(values[-1], picked))
     return found
 
 
@@ -307,9 +299,11 @@ def _names(session: Session, group_by: str, keys: Sequence[tuple[Any, ...]]) -> 
 
 
 def _ratings(session: Session, query: sa.Select[Any], *keys: Any) -> dict[tuple[Any, ...], Rating]:
+    # The workspace too, else a small one would wait for the feedback of all to be read.
+    on_execution = sa.and_(Feedback.execution_id == Execution.id, Feedback.workspace_id == Execution.workspace_id)
     rows = session.execute(
         query.with_only_columns(*keys, sa.func.count(Feedback.score), sa.func.avg(Feedback.score))
-        .join(Feedback, Feedback.execution_id == Execution.id)
+        .join(Feedback, on_execution)
         .where(Feedback.score.is_not(None))
         .group_by(*keys)
     )
