@@ -176,7 +176,7 @@ def by_version(session: Session, caller: Caller, prompt: Prompt, wanted: Filter)
     for label, _ in prompts.list_labels(session, prompt):
         labels.setdefault(label.version_id, []).append(label.name)
     errors: dict[uuid.UUID, dict[str, int]] = {}
-    failed: sa.Select[Any] = query.with_only_columns(Execution.version_id, Execution.error_type, sa.func.count())
+    failed: Any = query.with_only_columns(Execution.version_id, Execution.error_type, sa.func.count())
     failed = failed.where(Execution.error_type.is_not(None)).group_by(Execution.version_id, Execution.error_type)
     for version_id, error_type, count in session.execute(failed.order_by(sa.func.count().desc(), Execution.error_type)):
         errors.setdefault(version_id, {})[error_type] = count
@@ -203,7 +203,7 @@ def rating(session: Session, caller: Caller, wanted: Filter) -> Rating:
 def error_classes(session: Session, caller: Caller, wanted: Filter) -> list[ErrorClass]:
     """Error types by number. `truncated` is one of them: it succeeded, and was cut."""
     query = executions.matching(session, caller, wanted)
-    counted: sa.Select[Any] = query.with_only_columns(
+    counted: Any = query.with_only_columns(
         Execution.error_type,
         sa.func.count(),
         sa.func.count(sa.distinct(Execution.prompt_id)),
@@ -238,21 +238,22 @@ def _figures(session: Session, query: sa.Select[Any], keys: Mapping[str, Any]) -
     for percent in PERCENTILES:
         lower = (percent * (rows.c.n - 1)) // 100
         ranks += [sa.func.max(sa.case((rows.c.rank - 1 == rank, rows.c.latency_ms))) for rank in (lower, lower + 1)]
-    measured = [
-        sa.func.count(),
-        *(_count(rows.c.state == state) for state in (State.SUCCEEDED, State.FAILED, State.CANCELED)),
-        _sum(rows.c.prompt_tokens),
-        _sum(rows.c.response_tokens),
-        _sum(rows.c.cost_nano),
-        _count(sa.and_(rows.c.state == State.SUCCEEDED, rows.c.cost_nano.is_(None))),
-        sa.func.coalesce(sa.func.max(rows.c.n), 0),
-    ]
-    counted = session.execute(sa.select(*at, *measured, *ranks).group_by(*at))
+    measured: dict[str, Any] = {
+        "executions": sa.func.count(),
+        "succeeded": _count(rows.c.state == State.SUCCEEDED),
+        "failed": _count(rows.c.state == State.FAILED),
+        "canceled": _count(rows.c.state == State.CANCELED),
+        "prompt_tokens": _sum(rows.c.prompt_tokens),
+        "response_tokens": _sum(rows.c.response_tokens),
+        "cost_nano": _sum(rows.c.cost_nano),
+        "without_cost": _count(sa.and_(rows.c.state == State.SUCCEEDED, rows.c.cost_nano.is_(None))),
+        "latencies": sa.func.coalesce(sa.func.max(rows.c.n), 0),
+    }
     found = {}
-    for row in counted:
-        key, rest = tuple(row[: len(at)]), row[len(at) :]
-        values, picked = [int(value) for value in rest[: len(measured)]], rest[len(measured) :]
-        found[key] = Figures(*values[:9], _percentiles(values[-1], picked))
+    for row in session.execute(sa.select(*at, *measured.values(), *ranks).group_by(*at)):
+        counted = dict(zip(measured, map(int, row[len(at) : len(at) + len(measured)]), strict=True))
+        percentiles = _percentiles(counted["latencies"], row[len(at) + len(measured) :])
+        found[tuple(row[: len(at)])] = Figures(**counted, latency_ms=percentiles)
     return found
 
 
