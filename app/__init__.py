@@ -14,12 +14,15 @@ from app.api import (
     batches,
     content,
     datasets,
+    drift,
     evaluations,
     executions,
+    feedback,
     health,
     jobs,
     labels,
     lifecycle,
+    mode_usage,
     modes,
     optimizations,
     projects,
@@ -27,6 +30,7 @@ from app.api import (
     prompts,
     queues,
     status,
+    suggestions,
     versions,
 )
 from app.problems import ProblemApi
@@ -44,13 +48,17 @@ NOUNS = (
     lifecycle,
     datasets,
     executions,
+    feedback,
     batches,
     evaluations,
     optimizations,
     analytics,
+    drift,
+    suggestions,
     jobs,
     queues,
     status,
+    mode_usage,
 )
 
 

@@ -274,6 +274,24 @@ def _sqlite_transaction_id(element: transaction_id, compiler: SQLCompiler, **kwa
     return "0"
 
 
+class epoch_seconds(sa.sql.functions.FunctionElement[int]):  # noqa: N801
+    """The whole seconds of a time since 1970 in UTC; a part of a second is cut off on both databases."""
+
+    type = sa.BigInteger()
+    inherit_cache = True
+
+
+@compiles(epoch_seconds, "postgresql")
+def _postgres_epoch(element: epoch_seconds, compiler: SQLCompiler, **kwargs: Any) -> str:
+    return f"floor(extract(epoch FROM {compiler.process(element.clauses, **kwargs)}))::bigint"
+
+
+@compiles(epoch_seconds, "sqlite")
+def _sqlite_epoch(element: epoch_seconds, compiler: SQLCompiler, **kwargs: Any) -> str:
+    # Its first 19 characters: SQLite rounds what follows, and 59.9996 s would be the next minute.
+    return f"CAST(strftime('%s', substr({compiler.process(element.clauses, **kwargs)}, 1, 19)) AS INTEGER)"
+
+
 @lru_cache
 def _insert_into(table: sa.Table) -> sa.Insert:
     return sa.insert(table)  # without the ORM, which costs more than the rows

@@ -1,5 +1,6 @@
 """Statistics that decide whether a prompt is better. Seeded, so the same scores give the same verdict."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,11 +23,24 @@ class Difference:
     p_value: float
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Two independent samples: the statistic of a test, how large the effect is, and the two-sided p-value."""
+
+    statistic: float
+    effect: float
+    p_value: float
+
+
 def mean(values: Sequence[float], weights: Sequence[float] | None = None) -> float:
     if not len(values):
         return float("nan")
     array = np.asarray(values, dtype=float)
     return _mean(array, _unequal(weights))
+
+
+def median(values: Sequence[float]) -> float:
+    return float(np.median(np.asarray(values, dtype=float)))
 
 
 def standard_error(values: Sequence[float], weights: Sequence[float] | None = None) -> float:
@@ -92,6 +106,77 @@ def compare_paired(
         as_extreme += int((np.abs((signs * shares).mean(axis=1)) >= observed - 1e-12).sum())
     p_value = (1 + as_extreme) / (RESAMPLES + 1)
     return Difference(len(deltas), _mean(a, uneven), _mean(b, uneven), difference, float(low), float(high), p_value)
+
+
+def mann_whitney(baseline: Sequence[float], current: Sequence[float]) -> Comparison:
+    """Mann and Whitney's U of the current sample (1947): are its values mostly higher, or mostly lower?
+
+    By the normal approximation with the correction for ties and for continuity. The effect is Cliff's delta
+    (1993), from -1 (all lower) to 1 (all higher).
+    """
+    n, m = len(baseline), len(current)
+    pooled = np.concatenate([np.asarray(baseline, dtype=float), np.asarray(current, dtype=float)])
+    _, place, counts = np.unique(pooled, return_inverse=True, return_counts=True)
+    middle_ranks = np.cumsum(counts) - (counts - 1) / 2
+    u = float(middle_ranks[place[n:]].sum() - m * (m + 1) / 2)
+    ties = float((counts.astype(float) ** 3 - counts).sum())
+    total = n + m
+    deviation = math.sqrt(max(0.0, n * m / 12 * (total + 1 - ties / (total * (total - 1)))))
+    beyond = abs(u - n * m / 2) - 0.5
+    p_value = min(1.0, math.erfc(beyond / deviation / math.sqrt(2))) if deviation else 1.0
+    return Comparison(u, 2 * u / (n * m) - 1, p_value)
+
+
+def kolmogorov_smirnov(baseline: Sequence[float], current: Sequence[float]) -> Comparison:
+    """The largest distance between the two distributions (Smirnov 1939), which is the effect too: 0 to 1.
+
+    The p-value is that of the limiting distribution with Stephens' correction for small samples (1970); with ties
+    it is too large rather than too small.
+    """
+    n, m = len(baseline), len(current)
+    a, b = np.sort(np.asarray(baseline, dtype=float)), np.sort(np.asarray(current, dtype=float))
+    pooled = np.concatenate([a, b])
+    apart = np.searchsorted(a, pooled, side="right") / n - np.searchsorted(b, pooled, side="right") / m
+    distance = float(np.abs(apart).max())
+    root = math.sqrt(n * m / (n + m))
+    return Comparison(distance, distance, kolmogorov_tail((root + 0.12 + 0.11 / root) * distance))
+
+
+def kolmogorov_tail(x: float) -> float:
+    """P(K > x) of Kolmogorov's distribution (1933)."""
+    if x < 0.2:  # below, it is 1 to the last bit, and the series would need many terms
+        return 1.0
+    terms = (2 * (-1) ** (k - 1) * math.exp(-2 * (k * x) ** 2) for k in range(1, 101))
+    return min(1.0, max(0.0, math.fsum(terms)))
+
+
+def fisher_exact(failures: tuple[int, int], totals: tuple[int, int]) -> Comparison:
+    """Fisher's exact test (1935) of two rates, (baseline, current). The effect is the difference of the rates."""
+    (a, b), (n, m) = failures, totals
+    together = a + b
+
+    def log_choose(among: int, chosen: int) -> float:
+        return math.lgamma(among + 1) - math.lgamma(chosen + 1) - math.lgamma(among - chosen + 1)
+
+    def probability(of_baseline: int) -> float:
+        logs = log_choose(n, of_baseline) + log_choose(m, together - of_baseline) - log_choose(n + m, together)
+        return math.exp(logs)
+
+    # As likely as what was seen, but for the last bits of a sum of logarithms.
+    limit = probability(a) * (1 + 1e-7)
+    tables = (probability(k) for k in range(max(0, together - m), min(together, n) + 1))
+    p_value = min(1.0, math.fsum(one for one in tables if one <= limit))
+    return Comparison(b / m, b / m - a / n, p_value)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values as they are when several questions are asked at once (Holm 1979), in the order given."""
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for done, place in enumerate(order):
+        highest = max(highest, min(1.0, p_values[place] * (len(p_values) - done)))
+        adjusted[place] = highest
+    return adjusted
 
 
 _Floats = np.ndarray[tuple[int], np.dtype[np.float64]]

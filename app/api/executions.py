@@ -9,14 +9,15 @@ import marshmallow as ma
 from sqlalchemy.orm import Session
 
 from app import replay, waiting
-from app.api import ListQuery, WholeNumber, blueprint, page_of, project_field, render_page
+from app.api import Digits, Flag, ListQuery, Moment, WholeNumber, blueprint, page_of, project_field
 from app.api.content import Length, Params
 from app.auth import caller
 from shared.config import settings
 from shared.db import reading, transaction
 from shared.domain import executions, lifecycle, prompts, providers
-from shared.domain.executions import NewExecution, RunRequest
-from shared.errors import BadRequest, FieldError
+from shared.domain.executions import Filter, NewExecution, RunRequest
+from shared.domain.names import VersionChoice
+from shared.errors import BadRequest, FieldError, Unprocessable
 from shared.models import Execution, Prompt, Role, State, Version
 
 blp = blueprint("executions", "One execution is one logical provider call, with all that went out and came back.")
@@ -92,18 +93,30 @@ class ExecutionSummary(ma.Schema):
         return Telemetry().dump(execution)
 
 
-class ExecutionOut(ExecutionSummary):
-    prompt_name = ma.fields.String(allow_none=True)
-    version_number = ma.fields.Integer(allow_none=True)
+class Texts(ma.Schema):
     response_text = ma.fields.String(allow_none=True)
     error_message = ma.fields.String(allow_none=True)
-    finish_reason = ma.fields.String(allow_none=True)
-    truncated = ma.fields.Boolean()
     variables = ma.fields.Raw()
     params = ma.fields.Raw()
     messages = ma.fields.Raw(metadata={"description": "What was sent, rendered"})
     tools = ma.fields.Raw(metadata={"description": "What was sent with it; null: none"})
     response_schema = ma.fields.Raw(metadata={"description": "What was sent with it; null: none"})
+
+
+class ListedExecutionOut(ExecutionSummary):
+    """`texts` only where they were asked for."""
+
+    prompt_name = ma.fields.String(allow_none=True)
+    version_number = ma.fields.Integer(allow_none=True)
+    texts = ma.fields.Nested(Texts)
+
+
+class ExecutionOut(ExecutionSummary, Texts):
+    prompt_name = ma.fields.String(allow_none=True)
+    version_number = ma.fields.Integer(allow_none=True)
+    finish_reason = ma.fields.String(allow_none=True)
+    truncated = ma.fields.Boolean(metadata={"description": "The response is the first 500,000 bytes of the answer"})
+    response_bytes = ma.fields.Integer(allow_none=True, metadata={"description": "Of the whole answer"})
     provider_request_id = ma.fields.String(allow_none=True)
     request_id = ma.fields.String(allow_none=True)
     attempts = ma.fields.Integer()
@@ -133,9 +146,25 @@ class ExecutionsQuery(ListQuery):
     )
     status = ma.fields.String(load_default=None, validate=ma.validate.OneOf([state.value for state in State]))
     environment = ma.fields.String(load_default=None)
-    purpose = ma.fields.String(load_default=None)
+    purpose = ma.fields.String(load_default=None, validate=ma.validate.OneOf(executions.PURPOSES))
     correlation_id = ma.fields.String(load_default=None)
     batch_id = ma.fields.UUID(load_default=None)
+    version_number = Digits(
+        load_default=None, validate=ma.validate.Range(1), metadata={"description": "Of the prompt that is named"}
+    )
+    provider = ma.fields.String(load_default=None)
+    model_name = ma.fields.String(load_default=None)
+    created_by = ma.fields.String(load_default=None)
+    error_type = ma.fields.String(load_default=None)
+    created_from = Moment(data_key="from", load_default=None, metadata={"description": "Submitted at or after this"})
+    created_before = Moment(data_key="to", load_default=None, metadata={"description": "Submitted before this"})
+    min_latency_ms = Digits(load_default=None, validate=ma.validate.Range(0))
+    has_feedback = Flag(load_default=None)
+    include = ma.fields.String(
+        load_default=None,
+        validate=ma.validate.OneOf(["texts"]),
+        metadata={"description": "`texts`: the messages, variables and response too"},
+    )
 
 
 @blp.post("/executions:run")
@@ -189,20 +218,19 @@ def get_execution(execution_id: uuid.UUID) -> flask.Response:
 
 @blp.get("/executions")
 @blp.arguments(ExecutionsQuery, location="query")
-@blp.response(200, page_of(ExecutionSummary))
+@blp.response(200, page_of(ListedExecutionOut))
 def list_executions(query: dict[str, Any]) -> flask.Response:
-    """List executions, newest first"""
+    """List executions, newest first
+
+    Without `include=texts` a row holds no text of a prompt or an answer, and none is read.
+    """
+    paging = {"limit": query.pop("limit"), "cursor": query.pop("cursor")}
+    texts = query.pop("include") is not None
     with reading() as session:
-        name = query.pop("prompt_name")
-        prompt = prompts.get_prompt(session, caller(), name, project=query["project"]) if name else None
-        page = executions.list_executions(
-            session,
-            caller(),
-            prompt_id=prompt.id if prompt else None,
-            state=query.pop("status"),
-            **query,
-        )
-        return flask.jsonify(render_page(ExecutionSummary(), page))
+        page = executions.list_executions(session, caller(), _filter(session, query), texts=texts, **paging)
+        names = executions.names_of(session, page.data)
+        rows = [_listed(execution, names[execution.id], texts) for execution in page.data]
+        return flask.jsonify({"data": rows, "next_cursor": page.next_cursor})
 
 
 @blp.post("/executions/<uuid:execution_id>/cancel")
@@ -253,6 +281,26 @@ def wait_seconds() -> float:
         detail = "wait=N takes whole seconds from 0 to 300"
         raise BadRequest(f"Prefer: {detail}", errors=[FieldError("Prefer", detail)])
     return float(match.group(1))
+
+
+def _filter(session: Session, query: dict[str, Any]) -> Filter:
+    name, number, state = query.pop("prompt_name"), query.pop("version_number"), query.pop("status")
+    if name is None:
+        if number is not None:
+            error = FieldError("?version_number", "needs a prompt_name")
+            raise Unprocessable(str(error), errors=[error])
+        return Filter(**query, state=state)
+    prompt = prompts.get_prompt(session, caller(), name, project=query["project"])
+    version = None if number is None else prompts.get_version(session, prompt, VersionChoice(number=number))
+    return Filter(**query, state=state, prompt_id=prompt.id, version_id=version.id if version else None)
+
+
+def _listed(execution: Execution, names: tuple[str | None, int | None], texts: bool) -> Any:
+    row = ExecutionSummary().dump(execution)
+    row["prompt_name"], row["version_number"] = names
+    if texts:
+        row["texts"] = Texts().dump(execution)
+    return row
 
 
 def _execution(session: Session, execution: Execution) -> Any:

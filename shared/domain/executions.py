@@ -4,13 +4,14 @@ The provider call itself happens in the worker, which is the only process that h
 """
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session, aliased, defer
 
 from shared.db import bulk_insert
 from shared.domain import events, jobs, lifecycle, pages, projects, prompts, providers, queues
@@ -21,9 +22,10 @@ from shared.domain.providers import Quote
 from shared.domain.tenants import Caller, get_visible
 from shared.errors import Conflict, PromptmillError, field_error
 from shared.hashing import dump_json, hash_of
-from shared.models import Call, Execution, Job, JobKind, Prompt, Queue, State, Version, new_id
+from shared.models import Call, Execution, Feedback, Job, JobKind, Prompt, Queue, State, Version, new_id
 
 Found = TypeVar("Found")
+PURPOSES = ("run", "evaluation", "proposal", "judge", "embedding", "refinement")
 
 
 @dataclass(frozen=True)
@@ -281,33 +283,81 @@ def get_execution(session: Session, caller: Caller, execution_id: uuid.UUID) -> 
     return get_visible(session, caller, Execution, execution_id)
 
 
+@dataclass(frozen=True)
+class Filter:
+    """Which executions: what is None is not asked for. Times are those of the submit: from, and before."""
+
+    project: str | None = None
+    prompt_id: uuid.UUID | None = None
+    version_id: uuid.UUID | None = None
+    state: str | None = None
+    environment: str | None = None
+    purpose: str | None = None
+    correlation_id: str | None = None
+    batch_id: uuid.UUID | None = None
+    provider: str | None = None
+    model_name: str | None = None
+    created_by: str | None = None
+    error_type: str | None = None
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+    min_latency_ms: int | None = None
+    has_feedback: bool | None = None
+
+
+MAX_ROWS_WITH_TEXTS = 20  # each may hold 700 KB
+_TEXTS = ("messages", "variables", "params", "response_text", "error_message")
+
+
 def list_executions(
-    session: Session,
-    caller: Caller,
-    *,
-    project: str | None = None,
-    prompt_id: uuid.UUID | None = None,
-    state: str | None = None,
-    environment: str | None = None,
-    purpose: str | None = None,
-    correlation_id: str | None = None,
-    batch_id: uuid.UUID | None = None,
-    limit: int,
-    cursor: str | None,
+    session: Session, caller: Caller, wanted: Filter, *, texts: bool = False, limit: int, cursor: str | None
 ) -> Page:
-    query = projects.visible_in(session, caller, Execution, project)
-    filters = {
-        Execution.prompt_id: prompt_id,
-        Execution.state: state,
-        Execution.environment: environment,
-        Execution.purpose: purpose,
-        Execution.correlation_id: correlation_id,
-        Execution.batch_id: batch_id,
-    }
-    for column, value in filters.items():
-        if value is not None:
-            query = query.where(column == value)
+    """Newest first. Without `texts` the columns that hold them are not read, and reading them raises."""
+    query = matching(session, caller, wanted)
+    if texts:
+        limit = min(limit, MAX_ROWS_WITH_TEXTS)
+    else:
+        query = query.options(*(defer(getattr(Execution, name), raiseload=True) for name in _TEXTS))
     return pages.newest_first(session, query, Execution, limit=limit, cursor=cursor)
+
+
+def matching(session: Session, caller: Caller, wanted: Filter) -> sa.Select[Any]:
+    """The executions that the caller may see and asks for."""
+    query = projects.visible_in(session, caller, Execution, wanted.project).select_from(Execution)
+    for name in _EQUAL:
+        value = getattr(wanted, name)
+        if value is not None:
+            query = query.where(getattr(Execution, name) == value)
+    if wanted.created_from is not None:
+        query = query.where(Execution.created_at >= wanted.created_from)
+    if wanted.created_before is not None:
+        query = query.where(Execution.created_at < wanted.created_before)
+    if wanted.min_latency_ms is not None:
+        query = query.where(Execution.latency_ms >= wanted.min_latency_ms)
+    if wanted.has_feedback is not None:
+        # OFFSET keeps PostgreSQL from making a join of it, which read every execution of every workspace by its id.
+        found = sa.select(Feedback.id).where(Feedback.execution_id == Execution.id).offset(0).exists()
+        query = query.where(found if wanted.has_feedback else ~found)
+    return query
+
+
+_EQUAL = (
+    "prompt_id version_id state environment purpose correlation_id batch_id provider model_name created_by error_type"
+).split()
+
+
+def names_of(session: Session, found: Sequence[Execution]) -> dict[uuid.UUID, tuple[str | None, int | None]]:
+    """(prompt name, version number) of these executions, by their ids."""
+    prompt_names = _looked_up(session, Prompt.id, Prompt.name, {execution.prompt_id for execution in found})
+    numbers = _looked_up(session, Version.id, Version.number, {execution.version_id for execution in found})
+    return {
+        execution.id: (prompt_names.get(execution.prompt_id), numbers.get(execution.version_id)) for execution in found
+    }
+
+
+def _looked_up(session: Session, key: Any, value: Any, keys: Set[uuid.UUID | None]) -> dict[uuid.UUID | None, Any]:
+    rows = session.execute(sa.select(key, value).where(key.in_([one for one in keys if one is not None])))
+    return {row[0]: row[1] for row in rows}
 
 
 def cancel_execution(session: Session, caller: Caller, execution_id: uuid.UUID) -> Execution:

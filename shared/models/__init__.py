@@ -7,6 +7,7 @@ from shared.models.datasets import Dataset, TestCase
 from shared.models.evaluations import Evaluation, WorkItem
 from shared.models.events import Event
 from shared.models.executions import Call, Execution
+from shared.models.feedback import Feedback
 from shared.models.idempotency import IdempotencyRecord
 from shared.models.jobs import Barrier, Job, JobKind, JobLease, Queue, QueueControl, Schedule, WorkerProcess
 from shared.models.labels import LabelMove, LabelProtection, LabelRequest, RequestState
@@ -30,6 +31,7 @@ __all__ = [
     "Evaluation",
     "Event",
     "Execution",
+    "Feedback",
     "IdempotencyRecord",
     "Job",
     "JobKind",

@@ -67,6 +67,7 @@ class Execution(Identified, Run, Base):
     response_text: Mapped[str | None]
     finish_reason: Mapped[str | None] = mapped_column(sa.String(32))
     truncated: Mapped[bool] = mapped_column(default=False)
+    response_bytes: Mapped[int | None]  # of the whole answer, before it was cut
     prompt_tokens: Mapped[int | None]
     response_tokens: Mapped[int | None]
     cost_nano: Mapped[int | None] = mapped_column(sa.BigInteger)  # null: no price is known

@@ -14,6 +14,8 @@ from tests.support import MODEL, Api, Drain, evaluation_body, make_triage, optim
 FIELDS = {"project": "name", "version": "version_number"}
 # A route that takes only some of what the list before it has.
 QUERIES = {"/v1/prompts/<name>/execute": "?mode=tracking"}
+# Where what stands in an address is listed, when not by the address before it.
+LISTS = {"/v1/analytics/prompts": "/v1/prompts"}
 # They act on what all workspaces share, so no role of a workspace is enough.
 OF_THE_FLEET = [
     ("PATCH", "/v1/queues/<name>"),
@@ -63,6 +65,9 @@ WRITES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/executions:batch"): {"prompt_name": "triage", "dataset": "tickets"},
     ("POST", "/v1/batches/<uuid:batch_id>/cancel"): None,
     ("POST", "/v1/executions/<uuid:execution_id>/cancel"): None,
+    ("POST", "/v1/executions/<uuid:execution_id>/feedback"): {"score": 0.5},
+    ("DELETE", "/v1/executions/<uuid:execution_id>/feedback"): None,
+    ("POST", "/v1/suggestions"): {"template_source": "Hello"},
     ("POST", "/v1/evaluations"): evaluation_body(),
     ("POST", "/v1/evaluations/<uuid:evaluation_id>/cancel"): None,
     ("POST", "/v1/optimizations"): optimization_body(),
@@ -133,7 +138,7 @@ def address(owner: Api, rule: str) -> str:
 
 
 def _first(owner: Api, path: str, parameter: str) -> str:
-    items = owner.expect(200, "GET", path)["data"]
+    items = owner.expect(200, "GET", LISTS.get(path, path))["data"]
     assert items, f"seed something that {path} lists"
     field = FIELDS.get(parameter, parameter)
     assert field in items[0], f"say in tests/api/routes.py which field of {path} is <{parameter}>"

@@ -210,6 +210,8 @@ def test_a_stranger_lists_nothing_by_naming_the_owners_project(
         assert owner.expect(200, "GET", f"{path}?project={hidden}").get("data", "no list"), path
         assert stranger.get(f"{path}?project={hidden}").status_code == 404, path
         assert not stranger.get(f"{path}?project={hidden}").get_json().get("data"), path
+        assert owner.expect(200, "GET", f"{path}?project={hidden}").get("data", "figures"), path
+        assert stranger.get(f"{path}?project={hidden}").status_code == 404, path
         assert not stranger.get(f"{path}?project=default").get_json().get("data"), path
 
 
@@ -223,6 +225,7 @@ HIS_OWN = {
     ("POST", "/v1/render"),  # nothing is made at all
     ("POST", "/v1/jobs/requeue"),  # what has died of his own: nothing
     ("POST", "/v1/lifecycle:batch"),  # his own prompts of these names: none
+    ("POST", "/v1/suggestions"),  # of a text that he sends
 }
 
 

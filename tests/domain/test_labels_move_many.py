@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from shared import db
 from shared.domain import label_protections, labels, prompts
+from shared.domain.content import check_content
 from shared.domain.labels import Target
 from shared.domain.names import VersionChoice
 from shared.domain.tenants import Caller
@@ -26,7 +27,7 @@ def three(admin: Caller) -> list[str]:
     names = ["a", "b", "c"]
     for name in names:
         for source in ("one", "two"):
-            content = prompts.check_content(template_source=source)
+            content = check_content(template_source=source)
             with db.transaction() as session:
                 prompts.upsert(session, admin, name, content, set_active=source == "one" and name != "c")
     return names

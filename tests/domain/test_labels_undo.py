@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from shared import db
 from shared.domain import labels, prompts
+from shared.domain.content import check_content
 from shared.domain.names import VersionChoice
 from shared.domain.tenants import Caller
 from shared.errors import Conflict, NotFound
@@ -23,7 +24,7 @@ def greeter(admin: Caller) -> Prompt:
     """A prompt with versions 1, 2 and 3."""
     for source in ("one", "two", "three"):
         with db.transaction() as session:
-            prompt = prompts.upsert(session, admin, "greeter", prompts.check_content(template_source=source)).prompt
+            prompt = prompts.upsert(session, admin, "greeter", check_content(template_source=source)).prompt
     return prompt
 
 

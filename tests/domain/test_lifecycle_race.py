@@ -7,6 +7,7 @@ import pytest
 
 from shared import db
 from shared.domain import lifecycle, prompts
+from shared.domain.content import check_content
 from shared.domain.lifecycle import Lifecycle
 from shared.domain.tenants import Caller
 from shared.errors import Conflict
@@ -17,7 +18,7 @@ from tests.rows import count, event_data
 @pytest.fixture
 def published(admin: Caller) -> Prompt:
     """As somebody has read it."""
-    content = prompts.check_content(template_source="Hello {{ name }}.")
+    content = check_content(template_source="Hello {{ name }}.")
     with db.transaction() as session:
         made = prompts.upsert(session, admin, "greeter", content, set_active=True).prompt
         lifecycle.change_state(session, admin, made, Lifecycle.PUBLISHED)

@@ -211,12 +211,14 @@ def _update_of(shape: Set[str]) -> sa.Update:
 
 def _success(execution: Any, answer: Answer, job: Job, salvaged: bool) -> dict[str, Any]:
     known = answer.prompt_tokens is not None and answer.response_tokens is not None
-    text, truncated = _capped(answer.text)
+    text, response_bytes = _capped(answer.text)
+    truncated = response_bytes > MAX_RESPONSE_BYTES
     return {
         "id": execution.id,
         "attempts": job.attempts + 1,
         "state": State.SUCCEEDED,
         "response_text": text,
+        "response_bytes": response_bytes,
         "truncated": truncated,
         "error_type": "truncated" if truncated else None,
         "error_message": None,
@@ -250,11 +252,12 @@ def _usage(execution: Any, answer: Answer, cost_nano: int | None) -> Usage:
     return Usage(answer.prompt_tokens + answer.response_tokens, cost_nano or 0)
 
 
-def _capped(text: str) -> tuple[str, bool]:
+def _capped(text: str) -> tuple[str, int]:
+    """The text that is kept, which ends with a whole character, and how many bytes there were."""
     encoded = text.encode()
     if len(encoded) <= MAX_RESPONSE_BYTES:
-        return text, False
-    return encoded[:MAX_RESPONSE_BYTES].decode(errors="ignore"), True
+        return text, len(encoded)
+    return encoded[:MAX_RESPONSE_BYTES].decode(errors="ignore"), len(encoded)
 
 
 def _unstorable(text: str) -> str | None:
