@@ -11,6 +11,7 @@ from flask_swagger_ui import get_swaggerui_blueprint
 from app import bodies, metrics, problems
 from app.api import (
     batches,
+    bulk,
     datasets,
     evaluations,
     executions,
@@ -26,7 +27,7 @@ from app.problems import ProblemApi
 from shared import logs
 from shared.config import settings
 
-NOUNS = (projects, prompts, datasets, executions, batches, evaluations, optimizations, jobs, queues, status)
+NOUNS = (projects, prompts, bulk, datasets, executions, batches, evaluations, optimizations, jobs, queues, status)
 
 
 def create_app() -> flask.Flask:

@@ -1,0 +1,188 @@
+"""What a bulk operation does to one item: a table of verbs, each a call of what the single request calls too.
+
+What an item means is decided here; how a prompt changes never is. So an item may do what its caller may, and it
+fails for the same reasons and with the same codes as the request for one prompt would.
+"""
+
+import inspect
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.domain import prompts, providers
+from shared.domain.names import LATEST, VersionChoice, check_label, check_name
+from shared.domain.prompts import Content
+from shared.domain.tenants import Caller, get_visible
+from shared.errors import field_error
+from shared.models import Prompt, Role
+
+MAX_TAGS = 50
+# What makes the content of a version stands in the API's body under the names that the check takes.
+CONTENT_FIELDS = tuple(inspect.signature(prompts.check_content).parameters)
+TARGET_FIELDS = ("prompt_id", "name", "project")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An item whose fields make sense, with the content that it gives, hashed."""
+
+    fields: Mapping[str, Any]
+    content: Content | None = None
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What became of an item. `changed` is false when the prompt was already as the item wants it."""
+
+    prompt: Prompt
+    version_number: int | None = None
+    changed: bool = True
+
+
+@dataclass(frozen=True)
+class Verb:
+    apply: Callable[[Session, Caller, Wanted], Applied]
+    check: Callable[[Mapping[str, Any]], None] = lambda fields: None
+    makes_prompts: bool = False  # else its items name prompts that exist, or a filter finds them
+    role: Role = Role.EDITOR
+
+
+def prepare(operation: str, fields: Mapping[str, Any]) -> Wanted:
+    """Check the fields of an item as far as no database is needed. Pure: call it before any transaction."""
+    verb = VERBS[operation]
+    if verb.makes_prompts:
+        check_name(fields["name"])
+    elif ("prompt_id" in fields) == ("name" in fields):
+        raise field_error("/prompt_id", "give either prompt_id or name")
+    elif "prompt_id" in fields and "project" in fields:
+        raise field_error("/project", "goes with a name; a prompt_id needs none")
+    verb.check(fields)
+    given = {name: fields[name] for name in CONTENT_FIELDS if fields.get(name) is not None}
+    takes_content = operation in ("create", "update")
+    needs_content = verb.makes_prompts or bool(given)
+    return Wanted(fields, prompts.check_content(**given) if takes_content and needs_content else None)
+
+
+def apply(session: Session, caller: Caller, operation: str, wanted: Wanted) -> Applied:
+    """Do it to one item, in the transaction (or savepoint) that is given."""
+    verb = VERBS[operation]
+    caller.require(verb.role)
+    return verb.apply(session, caller, wanted)
+
+
+def _create(session: Session, caller: Caller, wanted: Wanted) -> Applied:
+    assert wanted.content is not None
+    _check_model(session, wanted.content)
+    made = prompts.upsert(
+        session, caller, wanted.fields["name"], wanted.content, **_beside_content(wanted), must_be_new=True
+    )
+    return Applied(made.prompt, made.version.number)
+
+
+def _update(session: Session, caller: Caller, wanted: Wanted) -> Applied:
+    prompt = _locked(session, caller, wanted.fields)
+    if wanted.content is not None:
+        _check_model(session, wanted.content)
+    before = _state(session, prompt)
+    updated = prompts.upsert(
+        session,
+        caller,
+        prompt.name,
+        wanted.content or _newest_content(session, prompt),
+        project=str(prompt.project_id),
+        **_beside_content(wanted, without=TARGET_FIELDS),
+    )
+    changed = updated.version_change or _state(session, prompt) != before
+    return Applied(prompt, updated.version.number, changed)
+
+
+def _tag(session: Session, caller: Caller, wanted: Wanted) -> Applied:
+    prompt = _locked(session, caller, wanted.fields)
+    removed, added = set(wanted.fields.get("remove", ())), wanted.fields.get("add", ())
+    tags = list(dict.fromkeys([*(tag for tag in prompt.tags if tag not in removed), *added]))
+    if tags == list(prompt.tags):
+        return Applied(prompt, changed=False)
+    if len(tags) > MAX_TAGS:
+        raise field_error("/add", f"a prompt has at most {MAX_TAGS} tags; these would be {len(tags)}")
+    prompts.upsert(
+        session, caller, prompt.name, _newest_content(session, prompt), project=str(prompt.project_id), tags=tags
+    )
+    return Applied(prompt)
+
+
+def _label(session: Session, caller: Caller, wanted: Wanted) -> Applied:
+    prompt = _locked(session, caller, wanted.fields)
+    number = wanted.fields.get("version_number")
+    choice = VersionChoice(label=LATEST) if number is None else VersionChoice(number=number)
+    version = prompts.get_version(session, prompt, choice)
+    label = wanted.fields["label"]
+    points_at = {found.name: at for found, at in prompts.list_labels(session, prompt)}
+    prompts.move_label(session, caller, prompt, label, version)
+    return Applied(prompt, version.number, changed=points_at.get(label) != version.number)
+
+
+def _check_tags(fields: Mapping[str, Any]) -> None:
+    if not fields.get("add") and not fields.get("remove"):
+        raise field_error("/add", "give tags to add or to remove")
+    if both := sorted(set(fields.get("add", ())) & set(fields.get("remove", ()))):
+        raise field_error("/remove", f"{both[0]!r} is to be added and removed")
+
+
+def _check_label(fields: Mapping[str, Any]) -> None:
+    check_label(fields["label"])
+
+
+def _check_update(fields: Mapping[str, Any]) -> None:
+    if not set(fields) - set(TARGET_FIELDS):
+        raise field_error("", "changes nothing: give content or another field of the prompt")
+
+
+VERBS: Mapping[str, Verb] = {
+    "create": Verb(_create, makes_prompts=True),
+    "update": Verb(_update, _check_update),
+    "tag": Verb(_tag, _check_tags),
+    "label": Verb(_label, _check_label),
+}
+
+
+def _locked(session: Session, caller: Caller, fields: Mapping[str, Any]) -> Prompt:
+    """The prompt that an item names, locked: what is compared with it must not change before it is written."""
+    if "prompt_id" in fields:
+        found = get_visible(session, caller, Prompt, uuid.UUID(fields["prompt_id"]))
+        name, project = found.name, str(found.project_id)
+    else:
+        name, project = fields["name"], fields.get("project")
+    # Through the verb that reads a prompt by its name, whatever else it may ask of one.
+    prompt = prompts.get_prompt(session, caller, name, project=project)
+    session.refresh(prompt, with_for_update=True)
+    return prompt
+
+
+def _newest_content(session: Session, prompt: Prompt) -> Content:
+    """What the newest version says. Put again it makes no version, so that other fields change alone."""
+    version = prompts.get_version(session, prompt, VersionChoice(label=LATEST))
+    return Content(version.content, version.template_hash, version.content_hash, tuple(version.variables))
+
+
+def _beside_content(wanted: Wanted, *, without: Sequence[str] = ("name",)) -> dict[str, Any]:
+    return {name: value for name, value in wanted.fields.items() if name not in (*CONTENT_FIELDS, *without)}
+
+
+def _check_model(session: Session, content: Content) -> None:
+    model = content.body.get("model")
+    if model:
+        quote = providers.quote(session, model["provider"], model["model_name"])
+        providers.check_params(quote, model.get("params", {}), "/model/params")
+
+
+def _state(session: Session, prompt: Prompt) -> list[Any]:
+    """What an update may change beside the content: the row, and what its labels point at."""
+    session.flush()
+    row = session.execute(
+        sa.select(Prompt.description, Prompt.owner_team, Prompt.category, Prompt.tags).where(Prompt.id == prompt.id)
+    ).one()
+    return [*row, [(label.name, number) for label, number in prompts.list_labels(session, prompt)]]
