@@ -29,7 +29,7 @@ MAX_BULK_BYTES = 32_000_000
 OWN_FIELDS = ("operation", "items", "filter", "dry_run")
 
 
-class TargetIn(ma.Schema):
+class TargetItem(ma.Schema):
     """Which prompt: its id, or its name and project."""
 
     prompt_id = ma.fields.UUID()
@@ -37,23 +37,23 @@ class TargetIn(ma.Schema):
     project = project_field()
 
 
-class UpdateIn(VersionIn, TargetIn):
+class UpdateItem(VersionIn, TargetItem):
     """What is left out stays; content that no version has makes a new one."""
 
 
-class TagIn(TargetIn):
+class TagItem(TargetItem):
     add = ma.fields.List(ma.fields.String(validate=Length(1, 64)), validate=Length(max=50))
     remove = ma.fields.List(ma.fields.String(validate=Length(1, 64)), validate=Length(max=50))
 
 
-class LabelIn(TargetIn):
+class LabelItem(TargetItem):
     label = ma.fields.String(required=True)
     version_number = WholeNumber(
         validate=ma.validate.Range(1, 999_999_999), metadata={"description": "The newest if left out"}
     )
 
 
-class LifecycleIn(TargetIn):
+class LifecycleItem(TargetItem):
     state = ma.fields.String(required=True, validate=Length(1, 16))
     reason = ma.fields.String(validate=Length(max=500))
 
@@ -61,15 +61,15 @@ class LifecycleIn(TargetIn):
 # What an item of each verb may say; `VERBS` decides which of these verbs there are.
 SCHEMAS: Mapping[str, type[ma.Schema]] = {
     "create": PromptIn,
-    "update": UpdateIn,
-    "delete": TargetIn,
-    "tag": TagIn,
-    "label": LabelIn,
-    "lifecycle": LifecycleIn,
+    "update": UpdateItem,
+    "delete": TargetItem,
+    "tag": TagItem,
+    "label": LabelItem,
+    "lifecycle": LifecycleItem,
 }
 
 
-class ItemIn(UpdateIn, TagIn):
+class BulkItemIn(UpdateItem, TagItem):
     """The fields of all verbs. Each verb takes its own: docs/reference/bulk.md."""
 
     label = ma.fields.String()
@@ -87,11 +87,11 @@ class FilterIn(ma.Schema):
     mode = ma.fields.String(validate=ma.validate.OneOf(["full", "tracking"]))
 
 
-class BulkIn(ItemIn):
+class BulkIn(BulkItemIn):
     """`items`, or a `filter` that finds them. An item's fields given here hold for those that do not give their own."""
 
     operation = ma.fields.String(required=True, validate=ma.validate.OneOf(list(VERBS)))
-    items = ma.fields.List(ma.fields.Nested(ItemIn), validate=Length(1, MAX_ITEMS))
+    items = ma.fields.List(ma.fields.Nested(BulkItemIn), validate=Length(1, MAX_ITEMS))
     filter = ma.fields.Nested(FilterIn, metadata={"description": "Resolved at once; not for create"})
     dry_run = TrueOrFalse(load_default=False, metadata={"description": "Do each item and take it back"})
 
@@ -255,7 +255,7 @@ def _request(body: Any) -> BulkRequest:
 def _of_filter(operation: str, fields: dict[str, Any], shared: dict[str, Any]) -> BulkRequest:
     if VERBS[operation].makes_prompts:
         raise field_error("/filter", f"{operation} has no prompts to find; give items")
-    for name in TargetIn().fields:
+    for name in TargetItem().fields:
         if name in shared:
             raise field_error(f"/{name}", "goes with an item; a filter finds the prompts by itself")
     _loaded(SCHEMAS[operation](), _plain(shared))  # with what is required

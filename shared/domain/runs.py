@@ -228,7 +228,7 @@ def open_calls(session: Session, subject_id: uuid.UUID) -> tuple[int, int]:
 def cancel_run(
     session: Session, caller: Caller, run: Evaluation | Optimization | BulkOperation, *, kind: JobKind
 ) -> None:
-    """End a run at once, keeping what it has paid for (or a bulk operation, keeping what it has done). Follow it with `jobs.cancel_scope` in a new transaction.
+    """End a run at once, keeping what it has paid for or done. Follow it with `jobs.cancel_scope` in a new transaction.
 
     Compare-and-set: a run that has ended meanwhile keeps its state, and this is a 409.
     """

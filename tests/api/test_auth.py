@@ -215,6 +215,7 @@ HIS_OWN = {
     ("POST", "/v1/projects"),
     ("POST", "/v1/prompts"),
     ("PUT", "/v1/prompts/<name>"),
+    ("POST", "/v1/bulk/prompts"),
     ("POST", "/v1/datasets"),
     ("POST", "/v1/jobs/requeue"),  # what has died of his own: nothing
 }

@@ -113,7 +113,14 @@ def test_every_operation_that_reads_a_body_describes_it(document: Any) -> None:
         if method in ("post", "put", "patch") and "requestBody" not in operation
     }
 
-    assert {path.rpartition("/")[2] for _, path in without} <= {"cancel", "pause", "resume", "drain", "requeue"}
+    assert {path.rpartition("/")[2] for _, path in without} <= {
+        "cancel",
+        "retry",
+        "pause",
+        "resume",
+        "drain",
+        "requeue",
+    }
     for method, path, operation, _ in operations(document):
         for content in values(operation.get("requestBody", {}), "content"):
             assert all(media["schema"] for media in content.values()), (method, path)
