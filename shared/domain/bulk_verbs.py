@@ -153,7 +153,8 @@ def _locked(session: Session, caller: Caller, fields: Mapping[str, Any]) -> Prom
     """The prompt that an item names, locked: what is compared with it must not change before it is written."""
     if "prompt_id" in fields:
         found = get_visible(session, caller, Prompt, uuid.UUID(fields["prompt_id"]))
-        name, project = found.name, str(found.project_id)
+        name: str = found.name
+        project: str | None = str(found.project_id)
     else:
         name, project = fields["name"], fields.get("project")
     # Through the verb that reads a prompt by its name, whatever else it may ask of one.
