@@ -23,7 +23,7 @@ from shared.errors import Conflict, DatabaseBusy, FieldError, NotFound, Promptmi
 from shared.models import OPEN_STATES, BulkItem, BulkOperation, JobKind, Prompt, Queue, Role, State, new_id
 
 MAX_ITEMS = 10_000
-PAGE = 100  # items in one transaction
+PAGE = 50  # items in one transaction, which on SQLite keeps every other writer waiting
 SHOWN_ERRORS = 100
 SKIPPED = "skipped"  # the prompt was already as the item wants it
 ITEM_STATES = (State.SUCCEEDED, State.FAILED, SKIPPED, State.CANCELED, State.QUEUED)

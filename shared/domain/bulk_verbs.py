@@ -108,9 +108,7 @@ def _tag(session: Session, caller: Caller, wanted: Wanted) -> Applied:
         return Applied(prompt, changed=False)
     if len(tags) > MAX_TAGS:
         raise field_error("/add", f"a prompt has at most {MAX_TAGS} tags; these would be {len(tags)}")
-    prompts.upsert(
-        session, caller, prompt.name, _newest_content(session, prompt), project=str(prompt.project_id), tags=tags
-    )
+    _write_fields(session, caller, prompt, tags=tags)
     return Applied(prompt)
 
 
@@ -161,6 +159,12 @@ def _locked(session: Session, caller: Caller, fields: Mapping[str, Any]) -> Prom
     prompt = prompts.get_prompt(session, caller, name, project=project)
     session.refresh(prompt, with_for_update=True)
     return prompt
+
+
+def _write_fields(session: Session, caller: Caller, prompt: Prompt, **fields: Any) -> None:
+    """Change what is said of a prompt beside its content."""
+    content = _newest_content(session, prompt)
+    prompts.upsert(session, caller, prompt.name, content, project=str(prompt.project_id), **fields)
 
 
 def _newest_content(session: Session, prompt: Prompt) -> Content:

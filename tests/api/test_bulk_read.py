@@ -24,7 +24,7 @@ def test_progress_and_eta_are_there_between_two_pages(api: Api, drain: Drain) ->
     assert (during["status"], during["completed_at"]) == ("running", None)
     assert (during["progress"]["done"], during["progress"]["total"]) == (bulk.PAGE, 3 * bulk.PAGE)
     assert during["started_at"] < during["eta_at"]
-    found = results(api, operation)
+    found = results(api, operation, f"limit={bulk.PAGE}")
     assert {row["status"] for row in found} == {"succeeded"}
     queued = results(api, operation, "status=queued&limit=1")
     assert [(row["index"], row["status"]) for row in queued] == [(bulk.PAGE, "queued")]

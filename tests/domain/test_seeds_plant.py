@@ -151,8 +151,9 @@ def rows_in(caller: Caller) -> dict[str, list[Any]]:
 def test_a_large_load_that_broke_off_goes_on_and_one_that_is_done_does_nothing(
     admin: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seeds, "CHUNK", 2)
-    next(seeds.plant_many(admin, project="default", count=5, versions=2))
+    with monkeypatch.context() as smaller:
+        smaller.setattr(seeds, "CHUNK", 2)
+        next(seeds.plant_many(admin, project="default", count=5, versions=2))
     assert count(Prompt) == 2
 
     first, second = seed("--yes", "--large", "5", "--versions", "2"), seed("--yes", "--large", "5", "--versions", "2")

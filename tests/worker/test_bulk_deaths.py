@@ -2,7 +2,8 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
@@ -11,8 +12,10 @@ from sqlalchemy.orm import Session
 from shared import db
 from shared.domain import bulk, leases
 from shared.domain.bulk import BulkRequest
+from shared.domain.bulk_verbs import VERBS, Applied, Verb, Wanted
 from shared.domain.leases import Lease
 from shared.domain.tenants import Caller
+from shared.errors import Conflict
 from shared.models import BulkItem, BulkOperation, Event, Job, Prompt, Queue, State, Version
 from tests.domain.test_leases_machine import dying_after
 from tests.factories import claim, do_duties, expire_leases, lease_rows, sweep
@@ -158,6 +161,27 @@ def test_an_operation_without_an_open_job_is_started_again_by_the_sweep(admin: C
 
     assert operation_of(operation_id).state == State.SUCCEEDED
     assert len(what_was_done()) == bulk.PAGE + 1
+
+
+def test_nothing_stays_of_an_item_that_is_refused_after_it_has_written(
+    admin: Caller, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    creating = VERBS["create"]
+
+    def write_and_refuse(session: Session, caller: Caller, wanted: Wanted) -> Applied:
+        made = creating.apply(session, caller, wanted)
+        if made.prompt.name == "p0001":
+            raise Conflict("too late")
+        return made
+
+    monkeypatch.setitem(cast("dict[str, Verb]", VERBS), "create", replace(creating, apply=write_and_refuse))
+    submit(admin, 3)
+
+    drain()
+
+    assert states() == ["succeeded", "failed", "succeeded"]
+    assert what_was_done() == {"p0000": 1, "p0002": 1}
+    assert len(event_data("prompt.created")) == 2
 
 
 @contextlib.contextmanager
