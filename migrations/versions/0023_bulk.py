@@ -80,5 +80,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # A job without what it works for could never end. Those that have ended stay, and are pruned by their age.
+    op.execute("DELETE FROM jobs WHERE kind = 'bulk' AND state IN ('queued', 'running')")
     op.drop_table("bulk_items")
     op.drop_table("bulk_operations")

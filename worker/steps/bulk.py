@@ -31,7 +31,7 @@ def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
     loaded = {}
     for lease in leases:
         operation = session.get_one(BulkOperation, lease.subject_id)
-        if operation.state in OPEN_STATES:
+        if operation.state in OPEN_STATES:  # else the job is closed as canceled
             page = bulk.next_page(session, operation)
             loaded[lease.job_id] = _Loaded(operation.operation, {item.ordinal: item.payload for item in page})
     return loaded
