@@ -17,8 +17,8 @@ from shared.domain import prompts, providers
 from shared.domain.names import LATEST, VersionChoice, check_label, check_name
 from shared.domain.prompts import Content
 from shared.domain.tenants import Caller, get_visible
-from shared.errors import field_error
-from shared.models import Prompt, Role
+from shared.errors import NotFound, field_error
+from shared.models import Prompt, Role, table_of
 
 MAX_TAGS = 50
 # What makes the content of a version stands in the API's body under the names that the check takes.
@@ -83,11 +83,9 @@ def _create(session: Session, caller: Caller, wanted: Wanted) -> Applied:
     return Applied(made.prompt, made.version.number)
 
 
-def _update(session: Session, caller: Caller, wanted: Wanted) -> Applied:
-    prompt = _locked(session, caller, wanted.fields)
+def _update(session: Session, caller: Caller, prompt: Prompt, wanted: Wanted) -> int:
     if wanted.content is not None:
         _check_model(session, wanted.content)
-    before = _state(session, prompt)
     updated = prompts.upsert(
         session,
         caller,
@@ -96,31 +94,39 @@ def _update(session: Session, caller: Caller, wanted: Wanted) -> Applied:
         project=str(prompt.project_id),
         **_beside_content(wanted, without=TARGET_FIELDS),
     )
-    changed = updated.version_change or _state(session, prompt) != before
-    return Applied(prompt, updated.version.number, changed)
+    return updated.version.number
 
 
-def _tag(session: Session, caller: Caller, wanted: Wanted) -> Applied:
-    prompt = _locked(session, caller, wanted.fields)
+def _tag(session: Session, caller: Caller, prompt: Prompt, wanted: Wanted) -> None:
     removed, added = set(wanted.fields.get("remove", ())), wanted.fields.get("add", ())
     tags = list(dict.fromkeys([*(tag for tag in prompt.tags if tag not in removed), *added]))
-    if tags == list(prompt.tags):
-        return Applied(prompt, changed=False)
     if len(tags) > MAX_TAGS:
         raise field_error("/add", f"a prompt has at most {MAX_TAGS} tags; these would be {len(tags)}")
-    _write_fields(session, caller, prompt, tags=tags)
-    return Applied(prompt)
+    # The content that it has makes no version, so that the tags change alone.
+    content = _newest_content(session, prompt)
+    prompts.upsert(session, caller, prompt.name, content, project=str(prompt.project_id), tags=tags)
 
 
-def _label(session: Session, caller: Caller, wanted: Wanted) -> Applied:
-    prompt = _locked(session, caller, wanted.fields)
+def _label(session: Session, caller: Caller, prompt: Prompt, wanted: Wanted) -> int:
     number = wanted.fields.get("version_number")
     choice = VersionChoice(label=LATEST) if number is None else VersionChoice(number=number)
     version = prompts.get_version(session, prompt, choice)
-    label = wanted.fields["label"]
-    points_at = {found.name: at for found, at in prompts.list_labels(session, prompt)}
-    prompts.move_label(session, caller, prompt, label, version)
-    return Applied(prompt, version.number, changed=points_at.get(label) != version.number)
+    prompts.move_label(session, caller, prompt, wanted.fields["label"], version)
+    return version.number
+
+
+def _to_prompt(
+    change: Callable[[Session, Caller, Prompt, Wanted], int | None],
+) -> Callable[[Session, Caller, Wanted], Applied]:
+    """A verb that changes the prompt which an item names; `change` may return the number of the version it is about."""
+
+    def apply(session: Session, caller: Caller, wanted: Wanted) -> Applied:
+        prompt = _locked(session, caller, wanted.fields)
+        before = _snapshot(session, prompt)
+        version_number = change(session, caller, prompt, wanted)
+        return Applied(prompt, version_number, changed=_snapshot(session, prompt) != before)
+
+    return apply
 
 
 def _check_tags(fields: Mapping[str, Any]) -> None:
@@ -141,30 +147,25 @@ def _check_update(fields: Mapping[str, Any]) -> None:
 
 VERBS: Mapping[str, Verb] = {
     "create": Verb(_create, makes_prompts=True),
-    "update": Verb(_update, _check_update),
-    "tag": Verb(_tag, _check_tags),
-    "label": Verb(_label, _check_label),
+    "update": Verb(_to_prompt(_update), _check_update),
+    "tag": Verb(_to_prompt(_tag), _check_tags),
+    "label": Verb(_to_prompt(_label), _check_label),
 }
 
 
 def _locked(session: Session, caller: Caller, fields: Mapping[str, Any]) -> Prompt:
     """The prompt that an item names, locked: what is compared with it must not change before it is written."""
-    if "prompt_id" in fields:
-        found = get_visible(session, caller, Prompt, uuid.UUID(fields["prompt_id"]))
-        name: str = found.name
-        project: str | None = str(found.project_id)
-    else:
-        name, project = fields["name"], fields.get("project")
+    wanted_id = uuid.UUID(fields["prompt_id"]) if "prompt_id" in fields else None
+    name, project = fields.get("name", ""), fields.get("project")
+    if wanted_id is not None:
+        found = get_visible(session, caller, Prompt, wanted_id)
+        name, project = found.name, str(found.project_id)
     # Through the verb that reads a prompt by its name, whatever else it may ask of one.
     prompt = prompts.get_prompt(session, caller, name, project=project)
+    if wanted_id not in (None, prompt.id):
+        raise NotFound(f"no prompt {wanted_id}")
     session.refresh(prompt, with_for_update=True)
     return prompt
-
-
-def _write_fields(session: Session, caller: Caller, prompt: Prompt, **fields: Any) -> None:
-    """Change what is said of a prompt beside its content."""
-    content = _newest_content(session, prompt)
-    prompts.upsert(session, caller, prompt.name, content, project=str(prompt.project_id), **fields)
 
 
 def _newest_content(session: Session, prompt: Prompt) -> Content:
@@ -184,10 +185,9 @@ def _check_model(session: Session, content: Content) -> None:
         providers.check_params(quote, model.get("params", {}), "/model/params")
 
 
-def _state(session: Session, prompt: Prompt) -> list[Any]:
-    """What an update may change beside the content: the row, and what its labels point at."""
+def _snapshot(session: Session, prompt: Prompt) -> list[Any]:
+    """All that a verb may change: the row, but for when it was changed, and what its labels point at."""
     session.flush()
-    row = session.execute(
-        sa.select(Prompt.description, Prompt.owner_team, Prompt.category, Prompt.tags).where(Prompt.id == prompt.id)
-    ).one()
+    columns = [column for column in table_of(Prompt).columns if column.name != "updated_at"]
+    row = session.execute(sa.select(*columns).where(Prompt.id == prompt.id)).one()
     return [*row, [(label.name, number) for label, number in prompts.list_labels(session, prompt)]]
