@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from types import ModuleType
 from typing import Any
 
 import flask
@@ -12,6 +13,7 @@ from app import bodies, metrics, problems
 from app.api import (
     analytics,
     batches,
+    bulk,
     content,
     datasets,
     drift,
@@ -37,7 +39,7 @@ from app.problems import ProblemApi
 from shared import logs
 from shared.config import settings
 
-NOUNS = (
+NOUNS: tuple[ModuleType, ...] = (
     projects,
     prompts,
     prompt_rows,
@@ -46,6 +48,7 @@ NOUNS = (
     versions,
     labels,
     lifecycle,
+    bulk,
     datasets,
     executions,
     feedback,
@@ -53,12 +56,12 @@ NOUNS = (
     evaluations,
     optimizations,
     analytics,
+    mode_usage,
     drift,
     suggestions,
     jobs,
     queues,
     status,
-    mode_usage,
 )
 
 

@@ -3,15 +3,19 @@
 import getpass
 import json
 import os
+from collections import Counter
 from typing import Any
 
 import click
 
 import migrations
+from app import seeds
 from shared import logs
 from shared.config import settings
 from shared.db import reading, transaction
 from shared.domain import providers, queues, status, tenants
+from shared.domain.tenants import Caller
+from shared.errors import PromptmillError
 from shared.models import Queue, Role
 
 
@@ -83,6 +87,69 @@ def create_key(workspace: str, user: str, role: str, projects: tuple[str, ...], 
     with transaction() as session:
         tenants.create_key(session, key=key, projects=list(projects) or None, **fields)
     click.echo(json.dumps({"api_key": key, "workspace": workspace, "user": user, "role": role}) if as_json else key)
+
+
+@main.command()
+@click.option("--workspace", default=tenants.DEFAULT_WORKSPACE, show_default=True, help="It must exist.")
+@click.option("--project", default=tenants.DEFAULT_PROJECT, show_default=True, help="Made if it is new.")
+@click.option("--prompts", type=click.IntRange(1, 10_000), help="How many; the shipped samples if left out.")
+@click.option("--executions/--no-executions", default=True, show_default=True, help="Submit runs of the samples.")
+@click.option(
+    "--large", type=click.IntRange(1, 1_000_000), help="Load so many made-up prompts instead, for benchmarks."
+)
+@click.option("--versions", type=click.IntRange(1, 100), default=10, show_default=True, help="Of each with --large.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def seed(
+    workspace: str, project: str, prompts: int | None, executions: bool, large: int | None, versions: int, yes: bool
+) -> None:
+    """Fill a workspace with sample prompts, datasets and runs; or, with --large, with a great many prompts.
+
+    The runs are of the simulated model, and a running fleet executes them. What is there already is left as it is:
+    running it again changes nothing.
+    """
+    if large is None:
+        what = f"{len(seeds.samples(prompts))} sample prompts, with their datasets" + (
+            " and runs" if executions else ""
+        )
+    else:
+        what = f"{large:,} prompts of {versions} versions each"
+    if not yes:
+        click.confirm(f"Add {what} to project {project} of workspace {workspace}?", abort=True)
+    try:
+        with transaction() as session:
+            caller = tenants.at_command_line(session, workspace, "seed")
+        made = (
+            _seed_samples(caller, project, prompts, executions)
+            if large is None
+            else _seed_many(caller, project, large, versions)
+        )
+    except PromptmillError as error:
+        raise click.ClickException(error.detail) from error
+    said = ", ".join(f"{number:,} {noun}" for noun, number in made.items() if number)
+    click.echo(f"made {said}" if said else "nothing to do: all of it is there already")
+
+
+def _seed_samples(caller: Caller, project: str, count: int | None, executions: bool) -> Counter[str]:
+    made: Counter[str] = Counter()
+    chosen = seeds.samples(count)
+    with click.progressbar(chosen, label="prompts") as bar:
+        for sample in bar:
+            made += seeds.plant(caller, sample, project=project)
+    made += seeds.relate(caller, project=project)
+    if executions:
+        with click.progressbar(chosen, label="runs") as bar:
+            for sample in bar:
+                made += seeds.run(caller, sample, project=project)
+    return made
+
+
+def _seed_many(caller: Caller, project: str, count: int, versions: int) -> Counter[str]:
+    made = 0
+    with click.progressbar(length=count, label="prompts") as bar:
+        for done, number in enumerate(seeds.plant_many(caller, project=project, count=count, versions=versions), 1):
+            made += number
+            bar.update(min(done * seeds.CHUNK, count) - bar.pos)
+    return Counter(prompts=made, versions=made * versions)
 
 
 @main.group("queues")

@@ -16,12 +16,13 @@ from shared.messages import celery
 from shared.models import JobKind, Queue
 from worker import maintenance
 from worker.runner import Runner
-from worker.steps import Step, evaluations, executions, optimizations
+from worker.steps import Step, bulk, evaluations, executions, optimizations
 
 STEPS: dict[JobKind, Step] = {
     JobKind.EXECUTION: executions,
     JobKind.EVALUATION: evaluations,
     JobKind.OPTIMIZATION: optimizations,
+    JobKind.BULK: bulk,
 }
 
 log = structlog.get_logger("worker")

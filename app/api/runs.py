@@ -1,7 +1,7 @@
 """What evaluations and optimizations answer alike: their spend, how far they are, and their cancel."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -9,9 +9,10 @@ from app.auth import caller
 from shared.db import reading, transaction
 from shared.domain import jobs, providers, runs
 from shared.domain.tenants import Caller
-from shared.models import Evaluation, JobKind, Optimization, Role
+from shared.models import BulkOperation, Evaluation, JobKind, Optimization, Role
 
 Run = Evaluation | Optimization
+Found = TypeVar("Found", Evaluation, Optimization, BulkOperation)
 
 
 def spend(session: Session, run: Run) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def progress(session: Session, run: Run) -> dict[str, int]:
     return {"done": done, "total": total}
 
 
-def cancel(kind: JobKind, find: Callable[[Session, Caller], Run], render: Callable[[Session, Run], Any]) -> Any:
+def cancel(kind: JobKind, find: Callable[[Session, Caller], Found], render: Callable[[Session, Found], Any]) -> Any:
     """End a run, then its open calls, page by page in transactions of their own; the run as it then is."""
     author = caller(Role.EDITOR)
     with transaction() as session:

@@ -157,9 +157,8 @@ def _reasons(session: Session, dead: Sequence[Job]) -> dict[int, str]:
         if job.state != State.FAILED:
             reasons[job.id] = f"the job is {job.state}; only what has failed is requeued"
         elif job.kind != JobKind.EXECUTION:
-            reasons[job.id] = (
-                f"it was a step of /v1/{job.kind}s/{job.subject_id}, which failed with it; start a new {job.kind}"
-            )
+            advice = "retry that" if job.kind == JobKind.BULK else f"start a new {job.kind}"
+            reasons[job.id] = f"it was a step of {jobs.subject_url(job)}, which failed with it; {advice}"
         else:
             calls[job.id] = job
     subjects = [job.subject_id for job in calls.values()]

@@ -26,6 +26,7 @@ from shared.errors import NotFound
 from shared.models import (
     OPEN_STATES,
     Barrier,
+    BulkOperation,
     Evaluation,
     Execution,
     Job,
@@ -43,6 +44,18 @@ SUBJECTS: Mapping[JobKind, Any] = {
     JobKind.EXECUTION: Execution,
     JobKind.EVALUATION: Evaluation,
     JobKind.OPTIMIZATION: Optimization,
+    JobKind.BULK: BulkOperation,
+}
+ADDRESSES: Mapping[JobKind, str] = {
+    JobKind.EXECUTION: "/v1/executions",
+    JobKind.EVALUATION: "/v1/evaluations",
+    JobKind.OPTIMIZATION: "/v1/optimizations",
+    JobKind.BULK: "/v1/bulk/operations",
+}
+STEP_QUEUES: Mapping[JobKind, Queue] = {
+    JobKind.EVALUATION: Queue.OPTIMIZATIONS,
+    JobKind.OPTIMIZATION: Queue.OPTIMIZATIONS,
+    JobKind.BULK: Queue.MAINTENANCE,
 }
 
 
@@ -183,6 +196,11 @@ def count_by_queue(session: Session, *where: sa.ColumnElement[bool]) -> dict[str
             else:
                 setattr(count, name, number)
     return counts
+
+
+def subject_url(job: Job) -> str:
+    """Where the API shows what this job works for."""
+    return f"{ADDRESSES[JobKind(job.kind)]}/{job.subject_id}"
 
 
 def requeued_as(session: Session, job: Job) -> int | None:
@@ -337,7 +355,7 @@ def open_job_of(session: Session, subject_id: uuid.UUID) -> Job | None:
 
 
 def enqueue_step(session: Session, workspace_id: uuid.UUID, kind: JobKind, subject_id: uuid.UUID, step_no: int) -> None:
-    """The job for one step of an evaluation or optimization; unique per (subject, step)."""
+    """The job for one step of an evaluation, optimization or bulk operation; unique per (subject, step)."""
     exists = session.scalar(
         sa.select(Job.id).where(
             Job.subject_id == subject_id,
@@ -348,7 +366,7 @@ def enqueue_step(session: Session, workspace_id: uuid.UUID, kind: JobKind, subje
     if exists is None:
         enqueue(
             session,
-            [NewJob(workspace_id, kind, Queue.OPTIMIZATIONS, subject_id, priority=3, step_no=step_no)],
+            [NewJob(workspace_id, kind, STEP_QUEUES[kind], subject_id, priority=3, step_no=step_no)],
         )
 
 

@@ -81,7 +81,8 @@ def list_placed(
     if at is not None:
         newest = newest.where(LabelMove.moved_at <= at)
     is_newest = LabelMove.id == newest.correlate(Prompt).scalar_subquery()
-    query = projects.living_in(session, caller, Prompt, project).join(LabelMove, is_newest)
+    living = projects.living_in(session, caller, Prompt, project).where(Prompt.deleted_at.is_(None))
+    query = living.join(LabelMove, is_newest)
     page = pages.newest_first(
         session, query.where(LabelMove.to_version.is_not(None)), Prompt, limit=limit, cursor=cursor
     )

@@ -23,6 +23,7 @@ from shared.domain.queues import closed, room_in
 from shared.models import (
     OPEN_STATES,
     Barrier,
+    BulkOperation,
     Evaluation,
     Job,
     JobKind,
@@ -258,7 +259,12 @@ def restart_stalled(session: Session) -> int:
     Nothing in the code leaves a run like that; a restore from a backup or a repaired row might.
     """
     restarted = 0
-    for kind, subject in ((JobKind.EVALUATION, Evaluation), (JobKind.OPTIMIZATION, Optimization)):
+    of_steps: Sequence[tuple[JobKind, Any]] = (
+        (JobKind.EVALUATION, Evaluation),
+        (JobKind.OPTIMIZATION, Optimization),
+        (JobKind.BULK, BulkOperation),
+    )
+    for kind, subject in of_steps:
         open_job = sa.exists().where(Job.subject_id == subject.id, jobs.is_open(Job))
         waiting = sa.exists().where(
             Barrier.subject_id == subject.id, Barrier.step_no == subject.step_no + 1, Barrier.remaining > 0

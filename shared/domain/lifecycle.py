@@ -98,7 +98,7 @@ def change_states(
 ) -> list[Transition]:
     """Each of these prompts as far as it can be, in the order of the names."""
     home = projects.get_project(session, caller, project, writing=True)
-    query = sa.select(Prompt).where(Prompt.project_id == home.id, Prompt.name.in_(names)).order_by(Prompt.id)
+    query = prompts.live().where(Prompt.project_id == home.id, Prompt.name.in_(names)).order_by(Prompt.id)
     session.execute(query.with_for_update(key_share=True))  # in one order: two batches do not wait in a circle
     return [_change_one(session, caller, name, state, project=project, reason=reason) for name in names]
 
@@ -111,7 +111,7 @@ def list_changes(session: Session, prompt: Prompt, *, limit: int, cursor: str | 
 
 def count_states(session: Session, caller: Caller, *, project: str | None) -> dict[str, int]:
     """How many prompts are in each state."""
-    rows = projects.living_in(session, caller, Prompt, project).subquery()
+    rows = projects.living_in(session, caller, Prompt, project).where(Prompt.deleted_at.is_(None)).subquery()
     counted = session.execute(sa.select(rows.c.lifecycle, sa.func.count()).group_by(rows.c.lifecycle))
     return {**dict.fromkeys(map(str, Lifecycle), 0), **dict(counted.all())}
 

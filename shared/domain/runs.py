@@ -20,6 +20,7 @@ from shared.errors import Conflict
 from shared.models import (
     OPEN_STATES,
     Barrier,
+    BulkOperation,
     Evaluation,
     Execution,
     JobKind,
@@ -224,8 +225,10 @@ def open_calls(session: Session, subject_id: uuid.UUID) -> tuple[int, int]:
     return (0, 0) if row is None else (row.total - row.remaining, row.total)
 
 
-def cancel_run(session: Session, caller: Caller, run: Evaluation | Optimization, *, kind: JobKind) -> None:
-    """End a run at once, keeping what it has paid for. Follow it with `jobs.cancel_scope` in a new transaction.
+def cancel_run(
+    session: Session, caller: Caller, run: Evaluation | Optimization | BulkOperation, *, kind: JobKind
+) -> None:
+    """End a run at once, keeping what it has paid for or done. Follow it with `jobs.cancel_scope` in a new transaction.
 
     Compare-and-set: a run that has ended meanwhile keeps its state, and this is a 409.
     """

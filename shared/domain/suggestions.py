@@ -81,11 +81,7 @@ def draft_of(
     schema: Any = None,
 ) -> Draft:
     """A content as the rules see it. What is declared and the schema may stand in the content itself."""
-    parts = [
-        _part(body, place, message)
-        for place, message in enumerate(message_templates(body))
-        if not is_placeholder(message)
-    ]
+    parts = [_part(body, place, message) for place, message in enumerate(message_templates(body))]
     settings = body.get("model") or {}
     context = session.scalar(
         sa.select(Model.max_tokens).where(

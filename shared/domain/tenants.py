@@ -29,6 +29,7 @@ class Caller:
     user_name: str
     role: Role
     project_ids: frozenset[uuid.UUID] | None = None  # None: every project of the workspace
+    key_id: uuid.UUID | None = None  # the API key; None: who works at the command line
 
     def require(self, role: Role) -> None:
         if not self.has(role):
@@ -56,7 +57,22 @@ def authenticate(session: Session, key: str) -> Caller:
         raise Unauthorized("the API key is unknown, expired or revoked")
     api_key: ApiKey = row[0]
     projects = None if api_key.project_ids is None else frozenset(map(uuid.UUID, api_key.project_ids))
-    return Caller(api_key.workspace_id, api_key.user_id, row[1], Role(api_key.role), projects)
+    return Caller(api_key.workspace_id, api_key.user_id, row[1], Role(api_key.role), projects, api_key.id)
+
+
+def is_revoked(session: Session, key_id: uuid.UUID) -> bool:
+    """Whether somebody took a key back; one that has only expired is not."""
+    return not session.scalar(sa.select(sa.exists().where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))))
+
+
+def at_command_line(session: Session, workspace: str, user: str) -> Caller:
+    """Who works on a workspace at the command line, with every right in it; the user is made if new."""
+    workspace_id = session.scalar(sa.select(Workspace.id).where(Workspace.name == workspace))
+    if workspace_id is None:
+        raise NotFound(f"no workspace named {workspace}")
+    insert_if_absent(session, User, id=new_id(), workspace_id=workspace_id, name=user)
+    user_id = session.scalars(sa.select(User.id).where(User.workspace_id == workspace_id, User.name == user)).one()
+    return Caller(workspace_id, user_id, user, Role.ADMIN)
 
 
 def visible(caller: Caller, entity: Any) -> sa.Select[Any]:

@@ -3,6 +3,7 @@
 from shared.models.base import OPEN_STATES, Base, State, new_id, table_of
 from shared.models.batches import Batch
 from shared.models.budgets import Budget
+from shared.models.bulk import BulkItem, BulkOperation
 from shared.models.datasets import Dataset, TestCase
 from shared.models.evaluations import Evaluation, WorkItem
 from shared.models.events import Event
@@ -25,6 +26,8 @@ __all__ = [
     "Base",
     "Batch",
     "Budget",
+    "BulkItem",
+    "BulkOperation",
     "Call",
     "Candidate",
     "Dataset",

@@ -58,6 +58,9 @@ WRITES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/label-requests/<uuid:request_id>/reject"): {},
     ("POST", "/v1/lifecycle:batch"): {"names": ["triage"], "state": "published"},
     ("PUT", "/v1/prompts/<name>/lifecycle"): {"state": "archived"},
+    ("POST", "/v1/bulk/prompts"): {"operation": "create", "items": [{"name": "bulky", "template_source": "Hello"}]},
+    ("POST", "/v1/bulk/operations/<uuid:operation_id>/cancel"): None,
+    ("POST", "/v1/bulk/operations/<uuid:operation_id>/retry"): None,
     ("POST", "/v1/datasets"): {"name": "another"},
     ("POST", "/v1/datasets/<name>/cases"): [{"inputs": {"ticket": "another"}}],
     ("POST", "/v1/executions:run"): run_body("triage", variables={"ticket": "another"}),
@@ -97,6 +100,8 @@ def seed(owner: Api, drain: Drain) -> None:
         "/v1/optimizations",
         {**evaluation_body(), "strategy": "random", "knobs": {"proposals": 2}, "budget": {"max_task_calls": 100}},
     )
+    tags = {"operation": "tag", "add": ["seeded"], "items": [{"name": "triage"}, {"name": "nobody"}]}
+    owner.expect(202, "POST", "/v1/bulk/prompts", tags)
     drain()
     waiting = run_body("triage", variables={"ticket": "it broke"})
     owner.expect(202, "POST", "/v1/executions:batch", {"items": [waiting]})

@@ -221,6 +221,7 @@ HIS_OWN = {
     ("POST", "/v1/prompts"),
     ("PUT", "/v1/prompts/<name>"),
     ("POST", "/v1/prompts/register-code"),
+    ("POST", "/v1/bulk/prompts"),
     ("POST", "/v1/datasets"),
     ("POST", "/v1/render"),  # nothing is made at all
     ("POST", "/v1/jobs/requeue"),  # what has died of his own: nothing

@@ -18,16 +18,30 @@ from sqlalchemy.orm import Session
 from app.metrics import QueueCollector
 from shared import db
 from shared.config import settings
-from shared.domain import batches, budgets, idempotency, jobs, leases, modes, retention, status, tenants
+from shared.domain import batches, budgets, bulk, idempotency, jobs, leases, modes, retention, status, tenants
 from shared.domain.tenants import Caller
-from shared.models import Base, Call, Event, Execution, IdempotencyRecord, Job, JobKind, Queue, Role, new_id
+from shared.models import (
+    Base,
+    BulkItem,
+    BulkOperation,
+    Call,
+    Event,
+    Execution,
+    IdempotencyRecord,
+    Job,
+    JobKind,
+    Queue,
+    Role,
+    new_id,
+)
 from tests.factories import claim, expire_leases, job_of, make_budget, submit, waiting_run
 from tests.servers import RedisServer
 from tests.support import OWNER
 from worker import maintenance
 
 ENDED = 10_000
-BIG = ("jobs", "executions", "events", "idempotency_records", "work_items", "calls")
+COUNTS = {"total": 1, "succeeded": 0, "failed": 1, "skipped": 0, "step_no": 1, "alone_until": 0}  # of a bulk operation
+BIG = ("jobs", "executions", "events", "idempotency_records", "work_items", "calls", "bulk_operations", "bulk_items")
 # Indexes that hold what has ended, or all there is: to read one from end to end is to read the table.
 SMALL = {
     index.name
@@ -66,12 +80,20 @@ def crowded(admin: Caller, broker: RedisServer, monkeypatch: pytest.MonkeyPatch)
         session.execute(
             sa.text("UPDATE evaluations SET state = 'running' WHERE id <> :ended"), {"ended": ended_run.hex}
         )
+    bulk_operation(admin)
     claim("worker:dead", limit=5)
     expire_leases()
     claim("worker:1", limit=5)
     analyze()
     yield admin
     empty()
+
+
+def bulk_operation(caller: Caller) -> None:
+    """One that waits for its first page."""
+    request = bulk.BulkRequest("tag", [("/items/0", {"name": "waiting", "add": ["a"]})])
+    with db.transaction() as session:
+        bulk.create_operation(session, caller, bulk.plan_operation(session, caller, request))
 
 
 def empty() -> None:
@@ -105,6 +127,24 @@ def insert_ended(caller: Caller, count: int) -> None:
                 "created_at": day_ago,
                 "run_at": day_ago,
                 "finished_at": day_ago,
+            },
+            BulkOperation: {
+                "id": id_,
+                "created_at": day_ago,
+                "completed_at": day_ago,
+                "state": ended,
+                "operation": "tag",
+                "dry_run": sa.false(),
+                **{name: sa.literal(number) for name, number in COUNTS.items()},
+                "user_id": sa.literal(user, sa.Uuid),
+                "role": "editor",
+                "created_by": "",
+            },
+            BulkItem: {
+                "operation_id": id_,
+                "ordinal": sa.literal(0),
+                "payload": sa.literal({}, sa.JSON),
+                "state": "failed",
             },
             IdempotencyRecord: {
                 "user_id": sa.literal(user, sa.Uuid),
@@ -179,6 +219,7 @@ def verbs(caller: Caller) -> dict[str, Callable[[], Any]]:
         "status": lambda session: status.snapshot(session, caller, warn_seconds=30),
         "queues": lambda session: status.list_queues(session, caller),
         "runs of versions": lambda session: modes.count_runs(session, [new_id(), new_id()]),
+        "bulk page": lambda session: bulk.next_page(session, open_operation(session)),
         "dead jobs": lambda session: jobs.list_jobs(session, caller, state="failed", limit=50, cursor=None),
     }
     return {
@@ -186,6 +227,10 @@ def verbs(caller: Caller) -> dict[str, Callable[[], Any]]:
         "heartbeat": renew,
         "metrics": lambda: list(QueueCollector().collect()),
     }
+
+
+def open_operation(session: Session) -> BulkOperation:
+    return session.scalars(sa.select(BulkOperation).where(jobs.is_open(BulkOperation))).one()
 
 
 @contextlib.contextmanager

@@ -134,9 +134,9 @@ def test_an_upgrade_that_another_process_overtakes_succeeds_and_so_does_the_othe
 
 
 SPINE = set(
-    "api_keys barriers batches budgets calls candidates datasets evaluations events executions idempotency_records jobs"
-    " labels leases models optimizations prices projects prompts schedules test_cases users versions work_items"
-    " workers workspaces".split()
+    "api_keys barriers batches budgets bulk_items bulk_operations calls candidates datasets evaluations events"
+    " executions idempotency_records jobs labels leases models optimizations prices projects prompts schedules"
+    " test_cases users versions work_items workers workspaces".split()
 )
 
 
@@ -150,6 +150,8 @@ def fill() -> None:
     api = Api(create_app().test_client(), API_KEY)
     drain = Drain()
     make_triage(api, cases=40)
+    api.expect(202, "POST", "/v1/bulk/prompts", {"operation": "tag", "filter": {}, "add": ["tagged"]})
+    drain()
     api.expect(202, "POST", "/v1/optimizations", optimization_body(), headers={"Idempotency-Key": "once"})
     drain(most=5)
     api.expect(202, "POST", "/v1/executions:batch", {"prompt_name": "triage", "dataset": "tickets"})
