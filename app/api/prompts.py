@@ -111,7 +111,7 @@ class VersionsQuery(PageQuery, ProjectQuery):
     """One schema: each of two would refuse the fields of the other."""
 
     order = ma.fields.String(load_default="asc", validate=ma.validate.OneOf(["asc", "desc"]))
-    template_hash = ma.fields.String(load_default=None, validate=ma.validate.Regexp("[0-9a-f]{64}$"))
+    template_hash = ma.fields.String(load_default=None, validate=ma.validate.Regexp("^[0-9a-f]{64}$"))
 
 
 @blp.put("/prompts/<name>")
