@@ -305,7 +305,8 @@ def _move_production(
         change = {"label": PRODUCTION, "from": old and old.number, "to": version.number}
         changes.append(Change(prompt.workspace_id, "prompt.label_moved", prompt.id, change, caller.user_name))
     _add_labels(session, caller, [row for row in rows if row["prompt_id"] not in before])
-    _move_labels(session, caller, [row for row in rows if row["prompt_id"] in before])
+    if moved := [row["version_id"] for row in rows if row["prompt_id"] in before]:
+        _move_labels(session, caller, moved)
     return changes
 
 
@@ -315,14 +316,13 @@ def _add_labels(session: Session, caller: Caller, rows: Sequence[Mapping[str, An
         raise Conflict("a label production was made at this moment; register the code again")
 
 
-def _move_labels(session: Session, caller: Caller, rows: Sequence[Mapping[str, Any]]) -> None:
-    if rows:
-        session.connection().execute(
-            sa.update(table_of(Label))
-            .where(Label.prompt_id == sa.bindparam("of"), Label.name == PRODUCTION)
-            .values(version_id=sa.bindparam("to"), moved_by=caller.user_name, moved_at=db_now()),
-            [{"of": row["prompt_id"], "to": row["version_id"]} for row in rows],
-        )
+def _move_labels(session: Session, caller: Caller, version_ids: Sequence[uuid.UUID]) -> None:
+    session.execute(
+        sa.update(Label)
+        .where(Label.prompt_id == Version.prompt_id, Label.name == PRODUCTION, Version.id.in_(version_ids))
+        .values(version_id=Version.id, moved_by=caller.user_name, moved_at=db_now())
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _registered(name: str, version: Current, before: Current | None) -> Registered:
