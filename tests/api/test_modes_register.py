@@ -117,6 +117,21 @@ def test_a_label_that_was_moved_by_hand_goes_back_to_what_the_code_says(api: Api
     assert current(api)["version_number"] == 2
 
 
+def test_only_production_moves_and_only_of_the_prompts_that_changed(api: Api) -> None:
+    register(api, code(), code("BYE", "Bye"), code("THANKS", "Thanks"))
+    api.expect(200, "PUT", "/v1/prompts/WELCOME/labels/staging", {"version_number": 1})
+
+    register(api, code(source="Hi"), code("BYE", "Bye bye"), code("THANKS", "Thanks"))
+
+    labels = api.expect(200, "GET", "/v1/prompts/WELCOME/labels")["data"]
+    assert {label["label"]: label["version_number"] for label in labels} == {"production": 2, "staging": 1}
+    assert [current(api, name)["template_source"] for name in ("WELCOME", "BYE", "THANKS")] == [
+        "Hi",
+        "Bye bye",
+        "Thanks",
+    ]
+
+
 def test_each_change_is_one_event_of_its_kind(api: Api) -> None:
     register(api, code(description="old"), code("BYE", "Bye"))
 
