@@ -14,6 +14,7 @@ from shared import db
 from shared.domain import executions
 from shared.domain.executions import RunRequest
 from shared.domain.tenants import Caller
+from shared.errors import NotFound
 from shared.models import Base, Event, Execution, IdempotencyRecord, Project, Role, Version, table_of
 from tests.rows import count, event_data, everything
 from tests.support import (
@@ -170,6 +171,8 @@ def test_a_key_can_be_limited_to_a_project_whose_name_a_deleted_one_had(
     api: Api, atlas: str, as_user: Callable[..., Api]
 ) -> None:
     api.expect(204, "DELETE", ATLAS)
+    with pytest.raises(NotFound, match="atlas"):
+        as_user(projects=["atlas"])
     new = api.expect(201, "POST", "/v1/projects", {"name": "atlas"})["project_id"]
 
     limited = as_user(projects=["atlas"])
