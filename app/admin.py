@@ -13,7 +13,7 @@ from app import seeds
 from shared import logs
 from shared.config import settings
 from shared.db import reading, transaction
-from shared.domain import providers, queues, status, tenants
+from shared.domain import providers, queues, search, status, tenants
 from shared.domain.tenants import Caller
 from shared.errors import PromptmillError
 from shared.models import Queue, Role
@@ -32,6 +32,15 @@ def migrate(revision: str, down: bool) -> None:
     """Bring the database schema to a revision. Two at once are safe."""
     (migrations.downgrade if down else migrations.upgrade)(revision)
     click.echo(f"schema at {revision}")
+    if revision == "head" and not down:
+        _fill_search(everything=False)
+
+
+@main.command()
+@click.option("--missing", is_flag=True, help="Only prompts that are not indexed, or as an earlier version did it.")
+def reindex(missing: bool) -> None:
+    """Make the search index anew, while everything goes on. Stopped halfway, it is whole, and partly new."""
+    _fill_search(everything=not missing)
 
 
 @main.command("seed-models")
@@ -188,6 +197,14 @@ def _command(action: str, done: str) -> None:
 _command("pause", "nothing is claimed from it until it is resumed")
 _command("resume", "neither paused nor draining")
 _command("drain", "takes nothing new until it is resumed")
+
+
+def _fill_search(*, everything: bool) -> None:
+    def tell(done: int, total: int) -> None:
+        click.echo(f"search index: {done} of {total} prompts")
+
+    if not search.fill(everything=everything, progress=tell):
+        click.echo("search index: nothing to do")
 
 
 def _person() -> str:

@@ -29,6 +29,7 @@ def run() -> None:
                 transaction_per_migration=connection.dialect.name == "postgresql",
                 compare_type=_compare_type,
                 on_version_apply=_refuse_dangling,
+                include_name=_is_ours,
             )
             with context.begin_transaction():
                 context.run_migrations()
@@ -63,6 +64,11 @@ def _refuse_dangling(ctx: Any, step: Any, heads: Any, run_args: Any) -> None:
 def _compare_type(migration: Any, inspected_column: Any, column: Any, inspected: Any, wanted: Any) -> bool | None:
     """SQLite has one integer and one text type behind many names; there only PostgreSQL can tell them apart."""
     return False if migration.dialect.name == "sqlite" else None
+
+
+def _is_ours(name: str | None, kind: str, parents: Any) -> bool:
+    """The full-text index of SQLite is a virtual table with five tables of its own; no model describes them."""
+    return not (kind == "table" and name is not None and name.startswith("search_fts"))
 
 
 run()

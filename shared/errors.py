@@ -100,6 +100,12 @@ class PreconditionFailed(PromptmillError):
         self.etag = etag
 
 
+class RelationshipCycle(Conflict):
+    """That relationship would close a circle."""
+
+    code = "relationship_cycle"
+
+
 class BodyTooLarge(PromptmillError):
     """The request body is too large."""
 

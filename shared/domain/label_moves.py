@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.db import bulk_insert, db_now
-from shared.domain import events
+from shared.domain import events, search
 from shared.domain.events import Change
 from shared.domain.names import PRODUCTION
 from shared.errors import Conflict
@@ -82,6 +82,9 @@ def write(session: Session, label: str, moves: Sequence[Move], *, actor: str) ->
     ]
     changes += [Change(row.workspace_id, "label_request.superseded", row.id, {}, actor) for row in overtaken]
     events.record(session, changes)
+    if label == PRODUCTION:  # what is found of a prompt is what that points at
+        for move in moves:
+            search.index_prompt(session, move.prompt)
 
 
 def _history(label: str, move: Move, now: datetime) -> dict[str, Any]:

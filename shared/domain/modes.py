@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.db import bulk_insert, db_now, insert_all_absent
-from shared.domain import events, executions, labels, pages, projects, prompts, providers
+from shared.domain import events, executions, labels, pages, projects, prompts, providers, search
 from shared.domain.content import Content
 from shared.domain.events import Change
 from shared.domain.executions import NewExecution, RunRequest
@@ -92,6 +92,11 @@ def register_code(
     targets = [Target(found[code.name], versions[code.name].version_id, versions[code.name].number) for code in wanted]
     asked = labels.move_labels(session, caller, PRODUCTION, targets)
     _refuse_protected(wanted, found, asked)
+    touched = {change.subject_id for change in changes}
+    for prompt in found.values():
+        if prompt.id in touched:
+            session.refresh(prompt)  # it was written by statements that this object has not seen
+            search.index_prompt(session, prompt)
     return [_registered(code.name, versions[code.name], before.get(found[code.name].id)) for code in wanted]
 
 
@@ -105,6 +110,7 @@ def change_mode(session: Session, caller: Caller, prompt: Prompt, mode: str, *, 
     session.flush()
     events.record(session, [Change(prompt.workspace_id, "prompt.mode_changed", prompt.id, change, caller.user_name)])
     session.refresh(prompt)
+    search.index_prompt(session, prompt)
 
 
 def plan_execution(session: Session, caller: Caller, request: RunRequest) -> NewExecution:

@@ -70,6 +70,18 @@ def descending(session: Session, query: sa.Select[Any], column: Any, *, limit: i
     return _numbered(session.scalars(query.order_by(column.desc()).limit(limit + 1)).all(), column, limit)
 
 
+def cursor_of(*numbers: int) -> str:
+    """The cursor of an order that is not a column's: `numbers_of` reads it."""
+    return _encode(*map(str, numbers))
+
+
+def numbers_of(cursor: str, size: int) -> list[int]:
+    values = _decode(cursor, size)
+    if not all(re.fullmatch(r"[0-9]{1,18}", value) for value in values):
+        raise _bad_cursor()
+    return [int(value) for value in values]
+
+
 def _numbered(rows: Sequence[Any], column: Any, limit: int) -> Page:
     page = rows[:limit]
     more = len(rows) > limit

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.db import db_now, holds_item, insert_if_absent
-from shared.domain import events, labels, pages, projects
+from shared.domain import events, labels, pages, projects, search
 from shared.domain.content import Content
 from shared.domain.events import Change
 from shared.domain.names import LATEST, PRODUCTION, VersionChoice, check_name, is_name
@@ -82,6 +82,7 @@ def upsert(
             changes.append(Change(prompt.workspace_id, "prompt.updated", prompt.id, given, author))
     events.record(session, changes)
     version, is_new = _add_version(session, prompt, content, author=author, message=message, forked_from=forked_from)
+    search.index_prompt(session, prompt)
     moved = labels.move_label(session, caller, prompt, PRODUCTION, version) if set_active else None
     return Upserted(prompt, version, is_new, moved if isinstance(moved, LabelRequest) else None)
 
@@ -198,7 +199,9 @@ def get_version(session: Session, prompt: Prompt, choice: VersionChoice) -> Vers
 def add_version(session: Session, prompt_id: uuid.UUID, content: Content, *, author: str, message: str) -> Version:
     """A version of an existing prompt, made by the service itself (an optimization's result)."""
     prompt = session.get_one(Prompt, prompt_id, with_for_update=True, populate_existing=True)
-    return _add_version(session, prompt, content, author=author, message=message)[0]
+    version, _ = _add_version(session, prompt, content, author=author, message=message)
+    search.index_prompt(session, prompt)
+    return version
 
 
 def _add_version(

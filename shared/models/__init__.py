@@ -17,6 +17,8 @@ from shared.models.optimizations import Candidate, Optimization
 from shared.models.projects import Project, ProjectStatus
 from shared.models.prompts import Label, Prompt, Version
 from shared.models.providers import Model, Price
+from shared.models.relationships import Relationship
+from shared.models.search import SearchDocument
 from shared.models.tenants import ApiKey, Role, User, Workspace
 
 __all__ = [
@@ -52,9 +54,11 @@ __all__ = [
     "Prompt",
     "Queue",
     "QueueControl",
+    "Relationship",
     "RequestState",
     "Role",
     "Schedule",
+    "SearchDocument",
     "State",
     "TestCase",
     "User",

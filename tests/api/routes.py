@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Flask
 
-from tests.support import MODEL, Api, Drain, evaluation_body, make_triage, optimization_body, run_body
+from tests.support import MODEL, Api, Drain, evaluation_body, make_prompt, make_triage, optimization_body, run_body
 
 # A parameter of a route, and the field of a list's item that holds it, where the names differ.
 FIELDS = {"project": "name", "version": "version_number"}
@@ -24,7 +24,7 @@ OF_THE_FLEET = [
     ("POST", "/v1/queues/<name>/resume"),
 ]
 # They only read: what they are asked for is too large for a query.
-READ_BY_POST = [("POST", "/v1/prompts/<name>/render"), ("POST", "/v1/render")]
+READ_BY_POST = [("POST", "/v1/prompts/<name>/render"), ("POST", "/v1/prompts:search"), ("POST", "/v1/render")]
 # They decide what editors may do.
 ABOVE_EDITORS = [
     ("DELETE", "/v1/prompts/<name>/labels/<label>/protection"),
@@ -44,6 +44,7 @@ WRITES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/prompts/<name>/fork"): {"name": "forked"},
     ("POST", "/v1/prompts/<name>/render"): {"label": "latest", "variables": {"ticket": "another"}},
     ("POST", "/v1/render"): {"template_source": "Hello"},
+    ("POST", "/v1/prompts:search"): {"q": "ticket"},
     ("PATCH", "/v1/prompts/<name>"): {"description": "another"},
     ("DELETE", "/v1/prompts/<name>"): None,
     ("POST", "/v1/prompts/<uuid:prompt_id>/restore"): {},
@@ -61,6 +62,9 @@ WRITES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/bulk/prompts"): {"operation": "create", "items": [{"name": "bulky", "template_source": "Hello"}]},
     ("POST", "/v1/bulk/operations/<uuid:operation_id>/cancel"): None,
     ("POST", "/v1/bulk/operations/<uuid:operation_id>/retry"): None,
+    ("POST", "/v1/prompts/<name>/relationships"): {"target": "root", "type": "references"},
+    ("PATCH", "/v1/prompts/<name>/relationships/<uuid:relationship_id>"): {"strength": 0.25},
+    ("DELETE", "/v1/prompts/<name>/relationships/<uuid:relationship_id>"): None,
     ("POST", "/v1/datasets"): {"name": "another"},
     ("POST", "/v1/datasets/<name>/cases"): [{"inputs": {"ticket": "another"}}],
     ("POST", "/v1/executions:run"): run_body("triage", variables={"ticket": "another"}),
@@ -93,6 +97,12 @@ def seed(owner: Api, drain: Drain) -> None:
     make_triage(owner, cases=12)
     owner.expect(200, "PUT", "/v1/prompts/triage/labels/staging/protection", {"approvals": 1})
     owner.expect(202, "PUT", "/v1/prompts/triage/labels/staging", {"version_number": 1})
+    for name in ("root", "base"):
+        make_prompt(owner, name)
+    make_triage(owner, cases=12)
+    for name, target in (("base", "root"), ("triage", "base")):
+        for kind in ("extends", "depends_on"):
+            owner.expect(201, "POST", f"/v1/prompts/{name}/relationships", {"target": target, "type": kind})
     owner.expect(202, "POST", "/v1/evaluations", evaluation_body())
     owner.expect(
         202,
@@ -123,13 +133,11 @@ def reads(app: Flask) -> list[str]:
 
 
 def writes(app: Flask) -> list[tuple[str, str, Any]]:
-    """(method, rule, body) of every route that may change something; what deletes comes last."""
     """(method, rule, body) of every route that may change something; what deletes comes last, from the leaves."""
     found = [route for route in routes(app) if route[0] != "GET"]
-    found.sort(key=lambda route: route[1].count("/") if route[0] == "DELETE" else 99, reverse=True)
     unknown = [route for route in found if route not in WRITES]
     assert not unknown, f"give {unknown} a body that works in tests/api/routes.py"
-    found.sort(key=lambda route: route[0] == "DELETE")
+    found.sort(key=lambda route: route[1].count("/") if route[0] == "DELETE" else 99, reverse=True)
     return [(method, rule, WRITES[method, rule]) for method, rule in found]
 
 

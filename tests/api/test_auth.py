@@ -147,7 +147,7 @@ def test_every_write_that_the_other_tests_try_in_vain_works_for_an_editor(
     }
 
     # What has ended cannot be canceled, only what has failed requeued, what was deleted restored, …: 409.
-    depends = ("/cancel", "/requeue", "/restore", "/undo", "/reject")
+    depends = ("/cancel", "/requeue", "/restore", "/retry", "/undo", "/reject")
     allowed = {
         route: (200, 201, 202, 204, 409) if route[1].endswith(depends) else (200, 201, 202, 204) for route in statuses
     }

@@ -21,10 +21,11 @@ SOUND_CHAT = [
 ]
 
 
-def draft(template: str | None = None, messages: Any = None, **fields: Any) -> Draft:
+def draft(template: str | None = None, messages: Any = None, *, declared: Any = None, **fields: Any) -> Draft:
+    names = None if declared is None else frozenset(declared)
     body = {"template_source": template} if messages is None else {"messages": messages}
     parts = [suggestions._part(body, place, message) for place, message in enumerate(message_templates(body))]
-    return Draft(parts, messages is not None, frozenset(variables_of(body)), **fields)
+    return Draft(parts, messages is not None, frozenset(variables_of(body)), names, **fields)
 
 
 def found(rule: str, *args: Any, **fields: Any) -> list[Suggestion]:
@@ -37,8 +38,8 @@ def chat(*messages: tuple[str, str]) -> list[Mapping[str, str]]:
 
 # rule, text, the line of the finding, fields of the draft
 FAULTY: list[tuple[str, Any, int, dict[str, Any]]] = [
-    ("undeclared_variable", "Reply in one word:\n{{ mood }}", 2, {"declared": frozenset({"other"})}),
-    ("unused_variable", "Reply in one word:\n{{ mood }}", 1, {"declared": frozenset({"mood", "other"})}),
+    ("undeclared_variable", "Reply in one word:\n{{ mood }}", 2, {"declared": ("other",)}),
+    ("unused_variable", "Reply in one word:\n{{ mood }}", 1, {"declared": ("mood", "other")}),
     ("no_output_format", "Tell me about the sea.", 1, {}),
     ("contradictory_instructions", "Be brief.\nExplain it in detail.", 2, {}),
     ("contradictory_instructions", "Answer in one word.\nExplain why.", 2, {}),
@@ -90,8 +91,8 @@ def test_a_rule_finds_what_it_is_for_and_says_where(rule: str, text: Any, line: 
 # rule, a text that is close to what the rule is for and sound
 HARMLESS: list[tuple[str, Any, dict[str, Any]]] = [
     ("undeclared_variable", "Reply in one word: {{ mood }}", {}),
-    ("undeclared_variable", "{% for a in items %}{{ a }}{% endfor %}", {"declared": frozenset({"items"})}),
-    ("unused_variable", "{% if mood %}Reply in one word.{% endif %}", {"declared": frozenset({"mood"})}),
+    ("undeclared_variable", "{% for a in items %}{{ a }}{% endfor %}", {"declared": ("items",)}),
+    ("unused_variable", "{% if mood %}Reply in one word.{% endif %}", {"declared": ("mood",)}),
     ("no_output_format", "Tell me about the sea in three sentences.", {}),
     ("no_output_format", "Tell me about the sea.", {"has_schema": True}),
     ("contradictory_instructions", "Be brief. Do not explain it in detail.", {}),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 FILES = sorted((Path(__file__).parents[2] / "migrations/versions").glob("*.py"))
-MAY_IMPORT = {"sqlalchemy", "alembic.op", "shared.db.UtcDateTime"}
+MAY_IMPORT = {"sqlalchemy", "alembic.op", "shared.db.UtcDateTime", "sqlalchemy.dialects.postgresql"}
 
 each_revision = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
