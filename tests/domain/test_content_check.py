@@ -82,7 +82,7 @@ def test_contents_that_differ_in_one_of_their_fields_differ_in_the_hash() -> Non
 
 
 def test_a_placeholder_that_says_it_is_not_optional_is_one_that_does_not_say_so() -> None:
-    assert check_content(messages=[{**HISTORY, "optional": False}]) == check_content(messages=[HISTORY])
+    assert check_content(messages=[{**HISTORY, "optional": False}]).body == {"messages": [HISTORY]}
 
 
 def test_a_placeholder_is_a_variable() -> None:

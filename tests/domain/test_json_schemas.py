@@ -171,6 +171,13 @@ def test_a_schema_that_leads_back_to_itself_is_an_error_and_not_a_crash() -> Non
     assert named({}, {"$ref": "#"}) == ["/variables"]
 
 
+def test_a_schema_that_says_its_draft_is_applied_like_one_that_does_not() -> None:
+    tree = {"required": ["name"], "properties": {"child": {"$ref": "#"}}}
+
+    for schema in (tree, {**tree, "$schema": SCHEMA["$schema"]}):
+        assert named({"name": "a", "child": {"name": "b", "child": {}}}, schema) == ["/variables/child/child/name"]
+
+
 def test_a_long_list_of_different_items_is_found_to_be_so_in_time() -> None:
     items = [{"number": number} for number in range(50_000)]
     started = time.process_time()

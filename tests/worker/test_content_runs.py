@@ -7,7 +7,8 @@ import sqlalchemy as sa
 from shared import db
 from shared.domain.content import check_content
 from shared.models import Execution, Version
-from tests.support import MODEL, TRIAGE, Api, Drain, evaluation_body, make_triage, optimization_body
+from tests.support import MODEL, TRIAGE, Api, Drain, evaluation_body, make_triage, optimization_body, run_body
+from worker.steps import executions
 from worker.steps.optimizations import components_of, content_from
 
 TOOL = {"type": "function", "function": {"name": "look_up"}}
@@ -47,6 +48,17 @@ def test_every_call_of_an_evaluation_carries_the_tools_and_the_schema(api: Api, 
     state = api.expect(200, "GET", f"/v1/evaluations/{evaluation['evaluation_id']}")["status"]
     assert state == "succeeded"
     assert sent("evaluation") == [([TOOL], SCHEMA)] * 3
+
+
+def test_the_worker_hands_the_tools_and_the_schema_to_the_provider(api: Api, drain: Drain) -> None:
+    make_chat_triage(api, cases=1)
+    api.expect(202, "POST", "/v1/executions:submit", run_body("triage", variables={"ticket": "it broke"}))
+    leases = drain.claim()
+
+    with db.reading() as session:
+        ((_, request),) = executions.load(session, leases).values()
+
+    assert (request.tools, request.response_schema) == ([TOOL], SCHEMA)
 
 
 def test_a_search_changes_the_texts_and_keeps_all_else(api: Api, drain: Drain) -> None:
