@@ -36,6 +36,9 @@ def upgrade() -> None:
             "execution_id", "user_id", "end_user", name=op.f("uq_feedback_execution_id_user_id_end_user")
         ),
     )
+    op.create_index(
+        op.f("ix_feedback_workspace_id_execution_id"), "feedback", ["workspace_id", "execution_id"], unique=False
+    )
     # Null for the answers that are there: to measure them would rewrite every row.
     op.add_column("executions", sa.Column("response_bytes", sa.Integer(), nullable=True))
 

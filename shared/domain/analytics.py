@@ -24,6 +24,7 @@ DEFAULT_DAYS = 30
 MAX_BUCKETS = 1_000
 MAX_GROUPS = 20
 MAX_VERSIONS = 100
+MAX_ERROR_TYPES = 100
 PERCENTILES = (50, 95, 99)
 # Seconds of a bucket, and of the shift that lets it begin on the hour, at midnight, on Monday: day 0 was a Thursday.
 INTERVALS: Mapping[str, tuple[int, int]] = {"hour": (3_600, 0), "day": (86_400, 0), "week": (604_800, 259_200)}
@@ -175,12 +176,9 @@ def by_version(session: Session, caller: Caller, prompt: Prompt, wanted: Filter)
     for label, _ in prompts.list_labels(session, prompt):
         labels.setdefault(label.version_id, []).append(label.name)
     errors: dict[uuid.UUID, dict[str, int]] = {}
-    for version_id, error_type, count in session.execute(
-        query.with_only_columns(Execution.version_id, Execution.error_type, sa.func.count())
-        .where(Execution.error_type.is_not(None))
-        .group_by(Execution.version_id, Execution.error_type)
-        .order_by(sa.func.count().desc(), Execution.error_type)
-    ):
+    failed: Any = query.with_only_columns(Execution.version_id, Execution.error_type, sa.func.count())
+    failed = failed.where(Execution.error_type.is_not(None)).group_by(Execution.version_id, Execution.error_type)
+    for version_id, error_type, count in session.execute(failed.order_by(sa.func.count().desc(), Execution.error_type)):
         errors.setdefault(version_id, {})[error_type] = count
     found = [
         VersionFigures(
@@ -205,25 +203,19 @@ def rating(session: Session, caller: Caller, wanted: Filter) -> Rating:
 def error_classes(session: Session, caller: Caller, wanted: Filter) -> list[ErrorClass]:
     """Error types by number. `truncated` is one of them: it succeeded, and was cut."""
     query = executions.matching(session, caller, wanted)
-    rows = session.execute(
-        query.with_only_columns(
-            Execution.error_type,
-            sa.func.count(),
-            sa.func.count(sa.distinct(Execution.prompt_id)),
-            sa.func.min(Execution.created_at),
-            sa.func.max(Execution.created_at),
-        )
-        .where(Execution.error_type.is_not(None))
-        .group_by(Execution.error_type)
-        .order_by(sa.func.count().desc(), Execution.error_type)
-        .limit(100)
+    counted: Any = query.with_only_columns(
+        Execution.error_type,
+        sa.func.count(),
+        sa.func.count(sa.distinct(Execution.prompt_id)),
+        sa.func.min(Execution.created_at),
+        sa.func.max(Execution.created_at),
     )
+    counted = counted.where(Execution.error_type.is_not(None)).group_by(Execution.error_type)
+    rows = session.execute(counted.order_by(sa.func.count().desc(), Execution.error_type).limit(MAX_ERROR_TYPES))
     return [ErrorClass(*row) for row in rows]
 
 
-def _figures(
-    session: Session, query: sa.Select[Any], keys: Mapping[str, sa.ColumnElement[Any]]
-) -> dict[tuple[Any, ...], Figures]:
+def _figures(session: Session, query: sa.Select[Any], keys: Mapping[str, Any]) -> dict[tuple[Any, ...], Figures]:
     """Figures by key, in one reading of the rows.
 
     The value at the fraction p of n sorted ones lies between those of the ranks floor(p(n-1)) and the next. Both are
@@ -246,21 +238,22 @@ def _figures(
     for percent in PERCENTILES:
         lower = (percent * (rows.c.n - 1)) // 100
         ranks += [sa.func.max(sa.case((rows.c.rank - 1 == rank, rows.c.latency_ms))) for rank in (lower, lower + 1)]
-    measured = [
-        sa.func.count(),
-        *(_count(rows.c.state == state) for state in (State.SUCCEEDED, State.FAILED, State.CANCELED)),
-        _sum(rows.c.prompt_tokens),
-        _sum(rows.c.response_tokens),
-        _sum(rows.c.cost_nano),
-        _count(sa.and_(rows.c.state == State.SUCCEEDED, rows.c.cost_nano.is_(None))),
-        sa.func.coalesce(sa.func.max(rows.c.n), 0),
-    ]
-    counted = session.execute(sa.select(*at, *measured, *ranks).group_by(*at))
+    measured: dict[str, Any] = {
+        "executions": sa.func.count(),
+        "succeeded": _count(rows.c.state == State.SUCCEEDED),
+        "failed": _count(rows.c.state == State.FAILED),
+        "canceled": _count(rows.c.state == State.CANCELED),
+        "prompt_tokens": _sum(rows.c.prompt_tokens),
+        "response_tokens": _sum(rows.c.response_tokens),
+        "cost_nano": _sum(rows.c.cost_nano),
+        "without_cost": _count(sa.and_(rows.c.state == State.SUCCEEDED, rows.c.cost_nano.is_(None))),
+        "latencies": sa.func.coalesce(sa.func.max(rows.c.n), 0),
+    }
     found = {}
-    for row in counted:
-        key, rest = tuple(row[: len(at)]), row[len(at) :]
-        values, picked = [int(value) for value in rest[: len(measured)]], rest[len(measured) :]
-        found[key] = Figures(*values, latency_ms=_percentiles(values[-1], picked))
+    for row in session.execute(sa.select(*at, *measured.values(), *ranks).group_by(*at)):
+        counted = dict(zip(measured, map(int, row[len(at) : len(at) + len(measured)]), strict=True))
+        percentiles = _percentiles(counted["latencies"], row[len(at) + len(measured) :])
+        found[tuple(row[: len(at)])] = Figures(**counted, latency_ms=percentiles)
     return found
 
 
@@ -307,9 +300,11 @@ def _names(session: Session, group_by: str, keys: Sequence[tuple[Any, ...]]) -> 
 
 
 def _ratings(session: Session, query: sa.Select[Any], *keys: Any) -> dict[tuple[Any, ...], Rating]:
+    # The workspace too, else a small one would wait for the feedback of all to be read.
+    on_execution = sa.and_(Feedback.execution_id == Execution.id, Feedback.workspace_id == Execution.workspace_id)
     rows = session.execute(
         query.with_only_columns(*keys, sa.func.count(Feedback.score), sa.func.avg(Feedback.score))
-        .join(Feedback, Feedback.execution_id == Execution.id)
+        .join(Feedback, on_execution)
         .where(Feedback.score.is_not(None))
         .group_by(*keys)
     )

@@ -134,8 +134,8 @@ def report(
     `wanted` says which executions count, beside those of the prompt.
     """
     before, now = _spans(session, prompt, baseline, current)
-    sides = [_side(session, caller, prompt, wanted, span) for span in (before, now)]
-    return Report(textual(session, prompt, before, now), *sides, _signals(*sides))
+    old, new = (_side(session, caller, prompt, wanted, span) for span in (before, now))
+    return Report(textual(session, prompt, before, now), old, new, _signals(old, new))
 
 
 def textual(session: Session, prompt: Prompt, baseline: Span, current: Span) -> Textual:
@@ -153,7 +153,7 @@ def textual(session: Session, prompt: Prompt, baseline: Span, current: Span) -> 
         other = prompts.get_version(session, prompt, VersionChoice(number=baseline.version_number))
     return Textual(
         number,
-        other and other.number,
+        other.number if other else None,
         jaccard(text_of(version), text_of(other)) if other else None,
         [Similarity(one.number, jaccard(text_of(version), text_of(one)), one.created_at) for one in earlier],
     )
@@ -232,7 +232,8 @@ def _side(session: Session, caller: Caller, prompt: Prompt, wanted: Filter, span
         )
     ).all()
     answered = [row for row in ended if row.state == State.SUCCEEDED]
-    rated = query.join(Feedback, Feedback.execution_id == Execution.id).where(Feedback.score.is_not(None))
+    on_execution = sa.and_(Feedback.execution_id == Execution.id, Feedback.workspace_id == Execution.workspace_id)
+    rated = query.join(Feedback, on_execution).where(Feedback.score.is_not(None))
     values = {
         "latency_ms": [float(row.latency_ms) for row in answered if row.latency_ms is not None],
         "response_length": [float(row.length) for row in answered if row.length is not None],

@@ -16,6 +16,7 @@ class Feedback(Identified, Base):
     __tablename__ = "feedback"
     __table_args__ = (
         sa.UniqueConstraint("execution_id", "user_id", "end_user"),
+        sa.Index(None, "workspace_id", "execution_id"),
         sa.CheckConstraint("score >= 0 AND score <= 1", name="score"),
         sa.CheckConstraint("thumb IN ('up', 'down')", name="thumb"),
     )
