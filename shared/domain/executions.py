@@ -284,6 +284,7 @@ class Filter:
     has_feedback: bool | None = None
 
 
+MAX_ROWS_WITH_TEXTS = 20  # each may hold 700 KB
 _TEXTS = ("messages", "variables", "params", "response_text", "error_message")
 
 
@@ -292,7 +293,9 @@ def list_executions(
 ) -> Page:
     """Newest first. Without `texts` the columns that hold them are not read, and reading them raises."""
     query = matching(session, caller, wanted)
-    if not texts:
+    if texts:
+        limit = min(limit, MAX_ROWS_WITH_TEXTS)
+    else:
         query = query.options(*(defer(getattr(Execution, name), raiseload=True) for name in _TEXTS))
     return pages.newest_first(session, query, Execution, limit=limit, cursor=cursor)
 

@@ -113,6 +113,16 @@ def test_a_row_is_narrow_and_reads_no_text_unless_it_is_asked_for(api: Api, drai
     assert (texts["variables"], bool(texts["response_text"])) == ({"name": "Ada"}, True)
 
 
+def test_a_page_with_texts_is_a_short_one(api: Api, admin: Caller) -> None:
+    insert_executions(admin, [{}] * 25)
+
+    first = api.expect(200, "GET", "/v1/executions?include=texts&limit=100")
+    rest = api.expect(200, "GET", f"/v1/executions?include=texts&cursor={first['next_cursor']}")
+
+    assert (len(first["data"]), len(rest["data"]), rest["next_cursor"]) == (20, 5, None)
+    assert len(listed(api, "?limit=100")) == 25
+
+
 def test_the_statement_of_a_narrow_list_names_no_text(api: Api, admin: Caller, statements: list[str]) -> None:
     insert_executions(admin, [{}])
 
