@@ -305,7 +305,6 @@ def _ratings(session: Session, query: sa.Select[Any], *keys: Any) -> dict[tuple[
     rows = session.execute(
         query.with_only_columns(*keys, sa.func.count(Feedback.score), sa.func.avg(Feedback.score))
         .join(Feedback, on_execution)
-        .where(Feedback.score.is_not(None))
         .group_by(*keys)
     )
     return {tuple(row[:-2]): Rating(row[-2], None if row[-1] is None else float(row[-1])) for row in rows}
