@@ -25,6 +25,15 @@ def path(admin: Caller) -> str:
     return f"/v1/executions/{execution_id}/feedback"
 
 
+@pytest.fixture
+def prunable(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every execution is so old that it may be pruned."""
+    monkeypatch.setenv("PROMPTMILL_KEEP_EXECUTIONS_DAYS", "1")
+    settings.cache_clear()
+    with db.transaction() as session:
+        session.execute(sa.text("UPDATE executions SET completed_at = created_at"))
+
+
 def test_feedback_is_stored_and_listed_with_its_author(api: Api, path: str) -> None:
     body = {"score": 0.25, "comment": "too long", "label": "style"}
 
@@ -199,12 +208,30 @@ def test_many_who_speak_for_the_same_author_at_once_leave_one_row(api: Api, path
     assert [event.data["from"] for event in told[1:]] == [event.data["to"] for event in told[:-1]]
 
 
-def test_feedback_goes_with_the_execution_that_is_pruned(api: Api, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_execution_is_not_pruned_from_under_the_feedback_that_is_being_given(
+    api: Api, path: str, prunable: None
+) -> None:
+    """It was a 500: the row was gone between the look at the execution and the insert."""
+    pruned: list[int] = []
+
+    def prune_now(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if "INSERT INTO feedback" in statement and not pruned and connection.dialect.name == "postgresql":
+            with db.transaction() as session:  # on SQLite nobody else could write now
+                pruned.append(retention.prune_executions(session))
+
+    sa.event.listen(db.engine(), "before_cursor_execute", prune_now)
+    try:
+        answer = api.post(path, {"score": 1})
+    finally:
+        sa.event.remove(db.engine(), "before_cursor_execute", prune_now)
+
+    assert answer.status_code == 200
+    assert pruned in ([], [0])
+    assert bool(pruned) == (db.engine().dialect.name == "postgresql")
+
+
+def test_feedback_goes_with_the_execution_that_is_pruned(api: Api, path: str, prunable: None) -> None:
     api.expect(200, "POST", path, {"score": 1})
-    monkeypatch.setenv("PROMPTMILL_KEEP_EXECUTIONS_DAYS", "1")
-    settings.cache_clear()
-    with db.transaction() as session:
-        session.execute(sa.text("UPDATE executions SET completed_at = created_at"))
 
     with db.transaction() as session:
         pruned = retention.prune_executions(session)
