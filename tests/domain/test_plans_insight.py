@@ -98,6 +98,21 @@ def test_no_list_of_executions_reads_what_others_have(admin: Caller, version: Ve
     assert {name: plans for name, plans in found.items() if plans} == {}
 
 
+def test_a_little_feedback_is_no_reason_to_read_every_execution_by_its_id(
+    admin: Caller, crowd: Caller, version: Version
+) -> None:
+    """PostgreSQL did, in a merge join that it thought would end early."""
+    with db.transaction() as session:
+        session.execute(sa.delete(Feedback).where(Feedback.workspace_id == crowd.workspace_id))
+    analyze()
+
+    found = scanned(
+        lambda session: executions.list_executions(session, admin, Filter(has_feedback=True), limit=50, cursor=None)
+    )
+
+    assert [scan for scan in found if "executions" in scan.partition(":")[0]] == []
+
+
 def test_no_figure_reads_what_others_have(admin: Caller, version: Version) -> None:
     prompt = the_prompt(version)
     of_one = replace(WEEK, prompt_id=prompt.id)
