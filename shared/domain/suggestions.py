@@ -122,18 +122,35 @@ def suggest(draft: Draft) -> list[Suggestion]:
     return sorted(found, key=lambda one: SEVERITIES.index(one.severity))
 
 
-_EXPRESSION = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
+_OPENING = re.compile(r"\{[{%#]")
+_CLOSING = {"{{": "}}", "{%": "%}", "{#": "#}"}
 _OUTPUT = re.compile(r"\{\{-?\s*([A-Za-z]\w*+)[^{}]*+\}\}")  # possessive: no text makes it slow
 
 
 def _part(body: Mapping[str, Any], place: int, message: Mapping[str, Any]) -> Part:
     source = str(message.get("content") or "")
     pointer = "/template_source" if "template_source" in body else f"/messages/{place}/content"
-    return Part(pointer, str(message.get("role") or ""), source, _EXPRESSION.sub(_blanked, source))
+    return Part(pointer, str(message.get("role") or ""), source, _without_expressions(source))
 
 
-def _blanked(match: re.Match[str]) -> str:
-    return re.sub(r"[^\n]", " ", match[0])
+def _without_expressions(source: str) -> str:
+    """The source with its expressions blanked. Not by one pattern: a text of openings would take it hours."""
+    pieces, at, unclosed = [], 0, set()
+    while opening := _OPENING.search(source, at):
+        closing = _CLOSING[opening[0]]
+        end = -1 if closing in unclosed else source.find(closing, opening.end())
+        if end < 0:
+            unclosed.add(closing)
+            pieces.append(source[at : opening.end()])
+            at = opening.end()
+        else:
+            pieces += source[at : opening.start()], _blank(source[opening.start() : end + 2])
+            at = end + 2
+    return "".join([*pieces, source[at:]])
+
+
+def _blank(text: str) -> str:
+    return re.sub(r"[^\n]", " ", text)
 
 
 def _declared(body: Mapping[str, Any]) -> Sequence[str] | None:
@@ -375,7 +392,7 @@ def _unbalanced(draft: Draft) -> Iterator[Finding]:
 
 
 def _unbalanced_brackets(part: Part) -> Iterator[Finding]:
-    text = _NOT_A_BRACKET.sub(_blanked, part.words)
+    text = _NOT_A_BRACKET.sub(lambda match: _blank(match[0]), part.words)
     opened: list[int] = []
     for place, character in enumerate(text):
         if character in "{[(":

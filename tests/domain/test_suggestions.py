@@ -134,6 +134,30 @@ def test_every_rule_is_tried_with_something_faulty_and_something_sound() -> None
     assert len(RULES) >= 12
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("a {{ b }} c", "a         c"),
+        ("a {% if\nb %} c", "a      \n     c"),
+        ("a {# b #} {{ c", "a         {{ c"),
+        ('{{ "}}{%{%" }}', '      {%{%" }}'),
+        ("{{{{ a }}", "         "),
+    ],
+)
+def test_expressions_are_blanked_and_places_stay(source: str, words: str) -> None:
+    assert suggestions._without_expressions(source) == words
+
+
+def test_a_template_full_of_openings_is_looked_at_like_any_other() -> None:
+    """Each opening was once followed to the end of the text: minutes for one request."""
+    source = '{{ "}}' + "{%" * 90_000 + '" }}'
+
+    (part,) = draft(source).parts
+
+    assert len(part.words) == len(source)
+    assert part.words.count("{%") == 90_000
+
+
 def test_a_sound_prompt_gets_no_suggestion() -> None:
     assert suggest(draft(SOUND, declared=frozenset({"ticket"}), context_tokens=128_000)) == []
     assert suggest(draft(messages=SOUND_CHAT)) == []
