@@ -32,7 +32,7 @@ class DeleteQuery(ProjectQuery):
     permanent = Flag(load_default=False, metadata={"description": "With all versions, for good; needs the role admin"})
 
 
-class RestoreIn(ma.Schema):
+class RestorePromptIn(ma.Schema):
     name = ma.fields.String(load_default=None, metadata={"description": "Another one, when its own is taken"})
 
 
@@ -78,7 +78,7 @@ def delete_prompt(query: dict[str, Any], name: str) -> flask.Response:
 
 
 @blp.post("/prompts/<uuid:prompt_id>/restore")
-@blp.arguments(RestoreIn)
+@blp.arguments(RestorePromptIn)
 @blp.response(200, PromptSummary)
 def restore_prompt(body: dict[str, Any], prompt_id: uuid.UUID) -> flask.Response:
     """Bring a deleted prompt back as it was, under another name if its own is taken"""

@@ -91,7 +91,7 @@ class InFlightOut(ma.Schema):
     ids = ma.fields.List(ma.fields.UUID(), metadata={"description": "The newest twenty"})
 
 
-class UsageOut(ma.Schema):
+class RecentUseOut(ma.Schema):
     since = ma.fields.DateTime()
     total = ma.fields.Integer()
     open = ma.fields.Integer(metadata={"description": "Queued or running"})
@@ -106,7 +106,7 @@ class ImpactOut(ma.Schema):
     evaluations = ma.fields.Nested(InFlightOut)
     optimizations = ma.fields.Nested(InFlightOut)
     batches = ma.fields.Nested(InFlightOut)
-    executions = ma.fields.Nested(UsageOut)
+    executions = ma.fields.Nested(RecentUseOut)
 
 
 @blp.post("/prompts/<name>/relationships")
@@ -243,7 +243,7 @@ def _impact(found: Impact) -> Any:
     def in_flight(work: InFlight) -> Any:
         return {"total": work.total, "ids": [str(work_id) for work_id in work.ids]}
 
-    usage = UsageOut().dump(found.usage)
+    usage = RecentUseOut().dump(found.usage)
     return {
         "dependents": [
             {

@@ -88,13 +88,13 @@ class SearchPage(ma.Schema):
     )
 
 
-class SuggestionOut(ma.Schema):
+class CompletionOut(ma.Schema):
     kind = ma.fields.String(metadata={"description": "`name` or `tag`"})
     text = ma.fields.String()
 
 
 class SuggestionList(ma.Schema):
-    data = ma.fields.List(ma.fields.Nested(SuggestionOut))
+    data = ma.fields.List(ma.fields.Nested(CompletionOut))
     next_cursor = ma.fields.String(allow_none=True)
 
 
@@ -121,7 +121,7 @@ def suggest(query: dict[str, Any]) -> flask.Response:
     """Complete the names and tags that hold what was typed"""
     with reading() as session:
         found = search.suggest(session, caller(), **query)
-        return flask.jsonify({"data": SuggestionOut().dump(found, many=True), "next_cursor": None})
+        return flask.jsonify({"data": CompletionOut().dump(found, many=True), "next_cursor": None})
 
 
 def _answer(asked: dict[str, Any]) -> flask.Response:

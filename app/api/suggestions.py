@@ -26,7 +26,7 @@ class SuggestionsQuery(ProjectQuery):
     )
 
 
-class DraftIn(ma.Schema):
+class SuggestIn(ma.Schema):
     """A text that is not stored: `template_source` or `messages`."""
 
     template_source = ma.fields.String()
@@ -81,7 +81,7 @@ def get_suggestions(query: dict[str, Any], name: str) -> flask.Response:
 
 
 @blp.post("/suggestions")
-@blp.arguments(DraftIn)
+@blp.arguments(SuggestIn)
 @blp.response(200, SuggestionsOut)
 def suggest(body: dict[str, Any]) -> flask.Response:
     """Look at a text that is not stored, and store nothing"""
