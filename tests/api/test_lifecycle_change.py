@@ -196,6 +196,19 @@ def test_what_died_is_not_requeued_while_it_could_not_be_run(api: Api, method: s
     assert everything() == before
 
 
+def test_dead_runs_that_cannot_be_run_keep_no_place_from_those_that_can(api: Api) -> None:
+    runs = []
+    for name in ("greeter", "farewell"):
+        make_prompt(api, name)
+        runs += [api.expect(202, "POST", "/v1/executions:submit", run_body(name))["execution_id"]]
+    fail(*runs)
+    change(api, "archived")
+
+    many = api.expect(200, "POST", "/v1/jobs/requeue", {"queue": "executions", "limit": 1})
+
+    assert many["requeued"] == 1
+
+
 def test_an_item_of_a_batch_that_is_archived_stops_no_other(api: Api) -> None:
     make_prompt(api)
     make_prompt(api, "farewell", template="Say bye to {{ name }}.")
