@@ -158,6 +158,7 @@ def _seed_many(caller: Caller, project: str, count: int, versions: int) -> Count
         for done, number in enumerate(seeds.plant_many(caller, project=project, count=count, versions=versions), 1):
             made += number
             bar.update(min(done * seeds.CHUNK, count) - bar.pos)
+    search.fill()
     return Counter(prompts=made, versions=made * versions)
 
 

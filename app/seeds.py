@@ -1,5 +1,6 @@
 """Filling a workspace: with samples made by the verbs that the API calls, or with a great many prompts at once."""
 
+import contextlib
 import itertools
 import uuid
 from collections import Counter
@@ -10,15 +11,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from app.samples import MODEL, SAMPLES, Content, Sample
+from app.samples import MODEL, RELATIONSHIPS, SAMPLES, Content, Sample
 from shared.db import bulk_insert, db_now, transaction
-from shared.domain import datasets, events, executions, labels, projects, prompts
+from shared.domain import datasets, events, executions, labels, projects, prompts, relationships
 from shared.domain.content import Content as VersionContent
 from shared.domain.content import check_content
 from shared.domain.executions import RunRequest
 from shared.domain.names import PRODUCTION, VersionChoice
 from shared.domain.tenants import Caller
-from shared.errors import NotFound
+from shared.errors import AlreadyExists, NotFound
 from shared.hashing import hash_of, sha256
 from shared.models import Dataset, Execution, Label, LabelMove, Prompt, Version, new_id
 
@@ -56,8 +57,15 @@ def plant(caller: Caller, sample: Sample, *, project: str) -> Counter[str]:
 
 
 def relate(caller: Caller, *, project: str) -> Counter[str]:
-    """Relate the samples as `app.samples.RELATIONSHIPS` says; what was made. There are no relationships yet."""
-    return Counter()
+    """Relate the samples that are there as `app.samples.RELATIONSHIPS` says; what was made."""
+    made: Counter[str] = Counter()
+    for source, kind, target in RELATIONSHIPS:
+        with contextlib.suppress(AlreadyExists), transaction() as session:
+            if _has_prompt(session, caller, source, project) and _has_prompt(session, caller, target, project):
+                prompt = prompts.get_prompt(session, caller, source, project=project)
+                relationships.create(session, caller, prompt, target=target, type=kind)
+                made["relationships"] += 1
+    return made
 
 
 def run(caller: Caller, sample: Sample, *, project: str) -> Counter[str]:

@@ -81,6 +81,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     # A job without what it works for could never end. Those that have ended stay, and are pruned by their age.
+    # Their leases by themselves: on SQLite nothing cascades while revisions run.
+    op.execute("DELETE FROM leases WHERE job_id IN (SELECT id FROM jobs WHERE kind = 'bulk')")
     op.execute("DELETE FROM jobs WHERE kind = 'bulk' AND state IN ('queued', 'running')")
     op.drop_table("bulk_items")
     op.drop_table("bulk_operations")

@@ -18,8 +18,8 @@ from shared.domain.content import Content, check_content
 from shared.domain.lifecycle import Lifecycle
 from shared.domain.names import LATEST, VersionChoice, check_label, check_name
 from shared.domain.tenants import Caller, get_visible
-from shared.errors import NotFound, field_error
-from shared.models import Prompt, Role, table_of
+from shared.errors import Conflict, NotFound, field_error
+from shared.models import LabelRequest, Prompt, Role, table_of
 
 MAX_TAGS = 50
 # What makes the content of a version stands in the API's body under the names that the check takes.
@@ -103,16 +103,16 @@ def _tag(session: Session, caller: Caller, prompt: Prompt, wanted: Wanted) -> No
     tags = list(dict.fromkeys([*(tag for tag in prompt.tags if tag not in removed), *added]))
     if len(tags) > MAX_TAGS:
         raise field_error("/add", f"a prompt has at most {MAX_TAGS} tags; these would be {len(tags)}")
-    # The content that it has makes no version, so that the tags change alone.
-    content = _newest_content(session, prompt)
-    prompts.upsert(session, caller, prompt.name, content, project=str(prompt.project_id), tags=tags)
+    prompt_rows.update_prompt(session, caller, prompt, {"tags": tags})
 
 
 def _label(session: Session, caller: Caller, prompt: Prompt, wanted: Wanted) -> int:
     number = wanted.fields.get("version_number")
     choice = VersionChoice(label=LATEST) if number is None else VersionChoice(number=number)
     version = prompts.get_version(session, prompt, choice)
-    labels.move_label(session, caller, prompt, wanted.fields["label"], version)
+    moved = labels.move_label(session, caller, prompt, wanted.fields["label"], version)
+    if isinstance(moved, LabelRequest):
+        raise Conflict(f"the label {moved.label!r} moves with a second person's approval only, asked for one by one")
     return version.number
 
 

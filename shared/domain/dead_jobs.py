@@ -129,6 +129,7 @@ def _is_closed() -> sa.ColumnElement[bool]:
         .where(Prompt.id == Execution.prompt_id, Project.id == Prompt.project_id)
         .where(
             sa.or_(
+                Prompt.deleted_at.is_not(None),
                 Prompt.lifecycle == Lifecycle.ARCHIVED,
                 Project.status == ProjectStatus.ARCHIVED,
                 Project.deleted_at.is_not(None),

@@ -67,6 +67,7 @@ def list_requests(
     cursor: str | None,
 ) -> Page:
     query = projects.living_in(session, caller, LabelRequest, project)
+    query = query.where(sa.exists().where(Prompt.id == LabelRequest.prompt_id, Prompt.deleted_at.is_(None)))
     if state is not None:
         query = query.where(LabelRequest.state == state)
     return pages.newest_first(session, query, LabelRequest, limit=limit, cursor=cursor)
@@ -109,6 +110,8 @@ def _pending(session: Session, caller: Caller, request_id: uuid.UUID) -> tuple[L
     projects.get_project(session, caller, str(request.project_id), writing=True)
     prompt = session.get_one(Prompt, request.prompt_id)
     label_moves.lock_prompt(session, prompt)
+    if prompt.deleted_at is not None:
+        raise Conflict(f"{prompt.name} has been deleted; restore it first")
     session.refresh(request)
     if request.state == RequestState.SUPERSEDED:
         raise Conflict(f"the label {request.label!r} was moved since this was asked; ask again")
