@@ -94,9 +94,9 @@ class PreconditionFailed(PromptmillError):
 
     status, code = 412, "precondition_failed"
 
-    def __init__(self, detail: str = "", *, etag: str | None = None) -> None:
+    def __init__(self, detail: str = "", *, etag: str | None = None, errors: Sequence[FieldError] = ()) -> None:
         """`etag`: the current one; None when the thing does not exist."""
-        super().__init__(detail)
+        super().__init__(detail, errors=errors)
         self.etag = etag
 
 

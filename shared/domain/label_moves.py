@@ -83,8 +83,7 @@ def write(session: Session, label: str, moves: Sequence[Move], *, actor: str) ->
     changes += [Change(row.workspace_id, "label_request.superseded", row.id, {}, actor) for row in overtaken]
     events.record(session, changes)
     if label == PRODUCTION:  # what is found of a prompt is what that points at
-        for move in moves:
-            search.index_prompt(session, move.prompt)
+        search.index_prompts(session, [move.prompt for move in moves])
 
 
 def _history(label: str, move: Move, now: datetime) -> dict[str, Any]:

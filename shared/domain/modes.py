@@ -93,10 +93,10 @@ def register_code(
     asked = labels.move_labels(session, caller, PRODUCTION, targets)
     _refuse_protected(wanted, found, asked)
     touched = {change.subject_id for change in changes}
-    for prompt in found.values():
-        if prompt.id in touched:
-            session.refresh(prompt)  # it was written by statements that this object has not seen
-            search.index_prompt(session, prompt)
+    if described := [prompt.id for prompt in found.values() if prompt.id in touched]:
+        # Anew: they were written by statements that these objects have not seen.
+        query = sa.select(Prompt).where(Prompt.id.in_(described)).execution_options(populate_existing=True)
+        search.index_prompts(session, session.scalars(query).all())
     return [_registered(code.name, versions[code.name], before.get(found[code.name].id)) for code in wanted]
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shared.errors import PreconditionFailed
+from shared.errors import FieldError, PreconditionFailed
 
 
 @dataclass(frozen=True)
@@ -15,11 +15,14 @@ class Precondition:
     def check(self, etag: str | None, what: str) -> None:
         """`PreconditionFailed` with the current ETag; `etag` is None when the thing does not exist."""
         if self.must_be_new and etag is not None:
-            raise PreconditionFailed(f"{what} exists", etag=etag)
+            raise PreconditionFailed(
+                f"{what} exists", etag=etag, errors=[FieldError("If-None-Match", f"{what} exists")]
+            )
         if self.match is None or (etag is not None and self.match & {etag, "*"}):
             return
         detail = f"{what} has changed since you read it" if etag is not None else f"{what} does not exist"
-        raise PreconditionFailed(f"{detail}; read it again", etag=etag)
+        detail += "; read it again"
+        raise PreconditionFailed(detail, etag=etag, errors=[FieldError("If-Match", detail)])
 
 
 ANY = Precondition()

@@ -17,7 +17,7 @@ from rapidfuzz.distance import DamerauLevenshtein
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import Session
 
-from shared.db import is_postgres, reading, transaction
+from shared.db import IDS, is_postgres, reading, transaction
 from shared.domain import pages, projects
 from shared.domain.names import PRODUCTION
 from shared.domain.tenants import Caller
@@ -39,7 +39,7 @@ MISSPELT = range(4, 25)  # lengths of the words for which a near one is looked f
 _LETTERS = dict(zip(FIELDS, "abcd", strict=True))  # before each word: an index knows which field it stands in
 _GAP = "¶"  # between two texts of a field: nothing stands side by side across it
 _BATCH = 200
-_SAMPLE, _COMMON = 500, 25  # what so many of the newest documents hold is met soon enough by reading them
+_SAMPLE, _COMMON = 100, 5  # what so many of the newest documents hold is met soon enough by reading them
 
 _documents = table_of(SearchDocument)
 _fts = sa.table("search_fts", sa.column("rowid", sa.Integer), sa.column("words", sa.Text))
@@ -96,6 +96,7 @@ class _Match:
     fields: tuple[str, ...] = FIELDS
     excluded: tuple[Term, ...] = ()
     instead: "_Match | None" = None  # what matches this too has been listed before
+    may_be_common: bool = True  # False: a wider one was found to be rare
 
 
 def search(
@@ -121,6 +122,8 @@ def search(
     first_tier, before = _place(cursor)
     rows: list[tuple[int, Any]] = []
     columns = _documents.c.id, _documents.c.prompt_id, _documents.c.version_id
+    if is_postgres(session) and not _is_common(session, caller, replace(tiers[-1][1], instead=None)):
+        tiers = [(field, replace(match, may_be_common=False)) for field, match in tiers]
     for number, (_, match) in enumerate(tiers):
         if number >= first_tier and (room := limit + 1 - len(rows)):
             bound = before if number == first_tier else None
@@ -168,47 +171,73 @@ def suggest(session: Session, caller: Caller, q: str, *, project: str | None = N
 
 
 def index_prompt(session: Session, prompt: Prompt) -> bool:
-    """Make the prompt findable as it is now; one that is deleted (`deleted_at`) is forgotten. Whether it was written.
+    """`index_prompts` of one."""
+    return index_prompts(session, [prompt]) > 0
 
-    To be called, with the prompt's row locked, after any change of its own fields, a new version, or a move of
-    `production`. Nothing is written when nothing that is indexed has changed.
+
+def index_prompts(session: Session, prompts: Sequence[Prompt]) -> int:
+    """Make these findable as they are now, and forget those that are deleted; how many were written.
+
+    To be called, with the prompts' rows locked, after any change of their own fields, a new version, or a move of
+    `production`. Nothing is written for one of which nothing that is indexed has changed. The number of statements
+    does not grow with the prompts.
     """
     session.flush()
-    if getattr(prompt, "deleted_at", None) is not None:
-        forget_prompts(session, [prompt.id])
-        return False
-    version_id, indexed = session.execute(_CURRENT, {"prompt_id": prompt.id}).one()
-    fingerprint = _fingerprint(prompt, version_id)
-    if indexed == fingerprint:
-        return False
-    if indexed is not None:
-        forget_prompts(session, [prompt.id])
-    content = session.scalar(sa.select(Version.content).where(Version.id == version_id))
+    if not prompts:
+        return 0
+    found = {row.id: row for row in session.execute(_CURRENT, {"ids": [prompt.id for prompt in prompts]})}
+    stale, new = [], []
+    for prompt in prompts:
+        _, version_id, indexed = found[prompt.id]
+        fingerprint = None if prompt.deleted_at is not None else _fingerprint(prompt, version_id)
+        if indexed != fingerprint:
+            stale += [prompt.id] if indexed is not None else []
+            new += [(prompt, version_id, fingerprint)] if fingerprint is not None else []
+    if stale:
+        forget_prompts(session, stale)
+    if not new:
+        return 0
+    wanted = [version_id for _, version_id, _ in new]
+    contents: dict[uuid.UUID, Any] = dict(
+        session.execute(sa.select(Version.id, Version.content).where(Version.id.in_(wanted))).all()
+    )
+    words = [_indexed_words(prompt, contents.get(version_id)) for prompt, version_id, _ in new]
+    postgres = is_postgres(session)
+    documents = [
+        {
+            "prompt_id": prompt.id,
+            "workspace_id": prompt.workspace_id,
+            "project_id": prompt.project_id,
+            "version_id": version_id,
+            "name": prompt.name,
+            "tags": dump_json(prompt.tags),
+            "category": prompt.category,
+            "mode": prompt.mode,
+            "lifecycle": prompt.lifecycle,
+            "owner_team": prompt.owner_team,
+            "fingerprint": fingerprint,
+            "words": _tsvector(*said) if postgres else None,
+        }
+        for (prompt, version_id, fingerprint), said in zip(new, words, strict=True)
+    ]
+    ids: dict[uuid.UUID, int] = dict(session.connection().execute(_INSERT, documents).all())
+    if not postgres:
+        rows = [
+            {"rowid": ids[prompt.id], "words": " ".join([*said[0], *said[1]])}
+            for (prompt, _, _), said in zip(new, words, strict=True)
+        ]
+        session.connection().execute(_INSERT_WORDS, rows)
+    return len(new)
+
+
+def _indexed_words(prompt: Prompt, content: Any) -> tuple[list[str], list[str]]:
     texts = {
         "name": [prompt.name],
         "tags": [*prompt.tags, prompt.category],
         "description": [prompt.description],
         "content": texts_of(content),
     }
-    words, marks = _words(texts), _marks_of(prompt)
-    document = {
-        "prompt_id": prompt.id,
-        "workspace_id": prompt.workspace_id,
-        "project_id": prompt.project_id,
-        "version_id": version_id,
-        "name": prompt.name,
-        "tags": dump_json(prompt.tags),
-        "category": prompt.category,
-        "mode": prompt.mode,
-        "lifecycle": prompt.lifecycle,
-        "owner_team": prompt.owner_team,
-        "fingerprint": fingerprint,
-        "words": _tsvector(words, marks) if is_postgres(session) else None,
-    }
-    document_id = session.execute(_INSERT, document).scalar_one()
-    if not is_postgres(session):
-        session.execute(_INSERT_WORDS, {"rowid": document_id, "words": " ".join([*words, *marks])})
-    return True
+    return _words(texts), _marks_of(prompt)
 
 
 def forget_prompts(session: Session, prompt_ids: Sequence[uuid.UUID]) -> None:
@@ -241,8 +270,7 @@ def fill(*, everything: bool = False, progress: Callable[[int, int], None] = lam
             with transaction() as session:
                 rows = session.scalars(batch if last is None else batch.where(Prompt.id > last)).all()
                 forget_prompts(session, [prompt.id for prompt in rows])
-                for prompt in rows:
-                    index_prompt(session, prompt)
+                index_prompts(session, rows)
             if not rows:
                 break
             # What was indexed has left the first query by itself; a deleted prompt would never leave the second.
@@ -394,13 +422,13 @@ def _newest(
     # PostgreSQL guesses how common a word is, and a wrong guess costs a hundred times the right plan, so it is told: to
     # read the newest documents until enough match (the function is one that no index helps with), or to look the words
     # up and sort what they lead to.
-    asked = sa.cast(sa.literal(_tsquery(match), sa.Text), TSQUERY)
+    asked = _asked(match)
     own = sa.select(_documents.c.id.label("document_id"), *columns).where(
         _documents.c.workspace_id == caller.workspace_id
     )
     if before is not None:
         own = own.where(_documents.c.id < before)
-    if _is_common(session, caller, asked):
+    if match.may_be_common and _is_common(session, caller, match):
         newest = own.where(sa.func.ts_match_vq(_documents.c.words, asked)).order_by(_documents.c.id.desc()).limit(limit)
         return newest.with_only_columns(*columns)
     looked_up = (
@@ -412,7 +440,11 @@ def _newest(
     return found.order_by(looked_up.c.document_id.desc()).limit(limit)
 
 
-def _is_common(session: Session, caller: Caller, asked: sa.ColumnElement[Any]) -> bool:
+def _asked(match: _Match) -> sa.ColumnElement[Any]:
+    return sa.cast(sa.literal(_tsquery(match), sa.Text), TSQUERY)
+
+
+def _is_common(session: Session, caller: Caller, match: _Match) -> bool:
     newest = (
         sa.select(_documents.c.words)
         .where(_documents.c.workspace_id == caller.workspace_id)
@@ -420,7 +452,7 @@ def _is_common(session: Session, caller: Caller, asked: sa.ColumnElement[Any]) -
         .limit(_SAMPLE)
         .subquery()
     )
-    matching = sa.select(sa.func.count()).where(sa.func.ts_match_vq(newest.c.words, asked))
+    matching = sa.select(sa.func.count()).where(sa.func.ts_match_vq(newest.c.words, _asked(match)))
     return (session.scalar(matching) or 0) >= _COMMON
 
 
@@ -544,20 +576,20 @@ def _fingerprint(prompt: Prompt, version_id: uuid.UUID | None) -> str:
     return f"{FORMAT}.{hash_of([*ids, *(getattr(prompt, field) for field in fields)])[:48]}"
 
 
-def _current() -> sa.Select[uuid.UUID, str]:
+def _current() -> sa.Select[uuid.UUID, uuid.UUID, str]:
     """The version whose content is searched, and the fingerprint of what is indexed."""
     latest = sa.and_(Version.prompt_id == Prompt.id, Version.number == Prompt.last_version_number)
     return (
-        sa.select(sa.func.coalesce(Label.version_id, Version.id, type_=sa.Uuid), SearchDocument.fingerprint)
+        sa.select(Prompt.id, sa.func.coalesce(Label.version_id, Version.id, type_=sa.Uuid), SearchDocument.fingerprint)
         .select_from(Prompt)
         .outerjoin(Label, sa.and_(Label.prompt_id == Prompt.id, Label.name == PRODUCTION))
         .outerjoin(Version, latest)
         .outerjoin(SearchDocument, SearchDocument.prompt_id == Prompt.id)
-        .where(Prompt.id == sa.bindparam("prompt_id"))
+        .where(Prompt.id.in_(IDS))
     )
 
 
 # Built once: to build them for each write costs more than to run them.
 _CURRENT = _current()
-_INSERT = sa.insert(_documents).returning(_documents.c.id)
+_INSERT = sa.insert(_documents).returning(_documents.c.prompt_id, _documents.c.id)
 _INSERT_WORDS = sa.insert(_fts)

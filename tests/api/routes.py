@@ -12,8 +12,8 @@ from tests.support import MODEL, Api, Drain, evaluation_body, make_prompt, make_
 
 # A parameter of a route, and the field of a list's item that holds it, where the names differ.
 FIELDS = {"project": "name", "version": "version_number"}
-# A route that takes only some of what the list before it has.
-QUERIES = {"/v1/prompts/<name>/execute": "?mode=tracking"}
+# A route that takes only some of the prompts, by a part of its rule.
+WHICH_PROMPT = {"/execute": "?mode=tracking", "/<label>": "?name_prefix=triage"}
 # Where what stands in an address is listed, when not by the address before it.
 LISTS = {"/v1/analytics/prompts": "/v1/prompts"}
 # They act on what all workspaces share, so no role of a workspace is enough.
@@ -94,12 +94,11 @@ def seed(owner: Api, drain: Drain) -> None:
         owner.expect(201, "POST", "/v1/projects", {"name": project})
     in_code = {"name": "in-code", "template_source": "Hello {{ name }}", "model": MODEL}
     owner.expect(200, "POST", "/v1/prompts/register-code", {"prompts": [in_code]})
-    make_triage(owner, cases=12)
-    owner.expect(200, "PUT", "/v1/prompts/triage/labels/staging/protection", {"approvals": 1})
-    owner.expect(202, "PUT", "/v1/prompts/triage/labels/staging", {"version_number": 1})
     for name in ("root", "base"):
         make_prompt(owner, name)
     make_triage(owner, cases=12)
+    owner.expect(200, "PUT", "/v1/prompts/triage/labels/staging/protection", {"approvals": 1})
+    owner.expect(202, "PUT", "/v1/prompts/triage/labels/staging", {"version_number": 1})
     for name, target in (("base", "root"), ("triage", "base")):
         for kind in ("extends", "depends_on"):
             owner.expect(201, "POST", f"/v1/prompts/{name}/relationships", {"target": target, "type": kind})
@@ -146,8 +145,13 @@ def address(owner: Api, rule: str) -> str:
     path = ""
     for part in rule.split("/")[1:]:
         parameter = re.fullmatch(r"<(?:\w+:)?(\w+)>", part)
-        path += "/" + (_first(owner, path + QUERIES.get(rule, ""), parameter[1]) if parameter else part)
+        path += "/" + (_first(owner, path + _which(path, rule), parameter[1]) if parameter else part)
     return path
+
+
+def _which(path: str, rule: str) -> str:
+    found = [query for part, query in WHICH_PROMPT.items() if part in rule]
+    return found[0] if found and path == "/v1/prompts" else ""
 
 
 def _first(owner: Api, path: str, parameter: str) -> str:

@@ -152,6 +152,7 @@ def test_every_write_that_the_other_tests_try_in_vain_works_for_an_editor(
         route: (200, 201, 202, 204, 409) if route[1].endswith(depends) else (200, 201, 202, 204) for route in statuses
     }
     allowed |= dict.fromkeys([*OF_THE_FLEET, *ABOVE_EDITORS], (403,))
+    allowed["DELETE", "/v1/prompts/<name>/labels/<label>"] = (409,)  # `production` of what has been published
     assert {route: status for route, status in statuses.items() if status not in allowed[route]} == {}
 
 
@@ -224,6 +225,7 @@ HIS_OWN = {
     ("POST", "/v1/bulk/prompts"),
     ("POST", "/v1/datasets"),
     ("POST", "/v1/render"),  # nothing is made at all
+    ("POST", "/v1/prompts:search"),  # what can be found of his own
     ("POST", "/v1/jobs/requeue"),  # what has died of his own: nothing
     ("POST", "/v1/lifecycle:batch"),  # his own prompts of these names: none
     ("POST", "/v1/suggestions"),  # of a text that he sends

@@ -47,7 +47,7 @@ def test_an_unknown_route_is_a_404(api: Api, path: str) -> None:
     ("method", "path", "allowed"),
     [
         ("DELETE", "/v1/projects", {"GET", "HEAD", "OPTIONS", "POST"}),
-        ("POST", "/v1/prompts/greeter", {"GET", "HEAD", "OPTIONS", "PUT"}),
+        ("POST", "/v1/prompts/greeter", {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "PUT"}),
         ("PATCH", "/health", {"GET", "HEAD", "OPTIONS"}),
     ],
 )

@@ -36,7 +36,12 @@ def test_production_points_at_the_older_version_and_no_version_is_made(api: Api,
     assert (done["prompt"]["name"], done["from_version_number"], done["moved"]) == ("greeter", 3, True)
     assert (active(api), count(Version)) == (number, 3)
     assert event_data("prompt.rolled_back") == [{"from": 3, "to": number, "message": "the new one is rude"}]
-    assert event_data("prompt.label_moved")[-1] == {"label": "production", "from": 3, "to": number}
+    assert event_data("prompt.label_moved")[-1] == {
+        "label": "production",
+        "from": 3,
+        "to": number,
+        "reason": "the new one is rude",
+    }
 
 
 def test_a_rollback_to_where_production_is_changes_nothing(api: Api) -> None:

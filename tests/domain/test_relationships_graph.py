@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from shared import db
 from shared.domain import prompts, relationships
+from shared.domain.content import check_content
 from shared.domain.relationships import Graph, Impact
 from shared.domain.tenants import Caller
 from shared.errors import RelationshipCycle, Unprocessable
@@ -23,7 +24,7 @@ from tests.support import Api, Drain, batch_body, evaluation_body, make_prompt, 
 def make(caller: Caller, names: Iterable[str]) -> None:
     with db.transaction() as session:
         for name in names:
-            prompts.upsert(session, caller, name, prompts.check_content(template_source=f"I am {name}"))
+            prompts.upsert(session, caller, name, check_content(template_source=f"I am {name}"))
 
 
 def relate(caller: Caller, *edges: tuple[str, str, str] | tuple[str, str, str, float]) -> None:

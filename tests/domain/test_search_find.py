@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from shared import db
 from shared.domain import prompts, search
+from shared.domain.content import check_content
 from shared.domain.search import Filters, Found
 from shared.domain.tenants import Caller
 from shared.domain.words import parse, words_of
@@ -88,7 +89,7 @@ def put(session: Any, caller: Caller, name: str, **fields: Any) -> None:
     parts = {field: fields.pop(field) for field in ("template_source", "messages") if field in fields}
     # Names of prompts are of fewer letters than the index can take, so the row is named afterwards.
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    made = prompts.upsert(session, caller, plain, prompts.check_content(**parts), **fields)
+    made = prompts.upsert(session, caller, plain, check_content(**parts), **fields)
     made.prompt.name = name
     search.index_prompt(session, made.prompt)
 

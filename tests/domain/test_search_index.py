@@ -10,9 +10,10 @@ from click.testing import CliRunner
 
 from app.admin import main
 from shared import db
-from shared.domain import prompts, search
+from shared.domain import labels, prompts, search
+from shared.domain.content import check_content
 from shared.domain.names import VersionChoice
-from shared.domain.prompts import Upserted, check_content
+from shared.domain.prompts import Upserted
 from shared.domain.tenants import Caller
 from shared.models import Prompt, SearchDocument
 from tests.rows import count
@@ -27,7 +28,7 @@ def label(caller: Caller, number: int, *, name: str = "production") -> None:
     with db.transaction() as session:
         prompt = prompts.get_prompt(session, caller, "greeter")
         version = prompts.get_version(session, prompt, VersionChoice(number=number))
-        prompts.move_label(session, caller, prompt, name, version)
+        labels.move_label(session, caller, prompt, name, version)
 
 
 def found(caller: Caller, q: str) -> list[str]:

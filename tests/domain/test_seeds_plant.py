@@ -14,9 +14,10 @@ from app import seeds
 from app.admin import main
 from app.samples import RELATIONSHIPS, SAMPLES
 from shared import db
-from shared.domain import prompts, tenants
+from shared.domain import labels, prompts, tenants
+from shared.domain.content import check_content
 from shared.domain.tenants import Caller
-from shared.models import Event, Execution, Label, Prompt, State, Version
+from shared.models import Event, Execution, Label, LabelMove, Prompt, State, Version
 from tests.rows import count, everything
 from tests.servers import RedisServer
 from tests.support import Api, Drain
@@ -124,11 +125,11 @@ def test_a_large_load_makes_the_rows_that_the_verbs_would_have_made(admin: Calle
             (like,) = session.scalars(sa.select(Prompt).where(Prompt.name == f"bulk-{number:07}"))
             fields = {name: getattr(like, name) for name in ("description", "category", "tags", "owner_team")}
             for place, content in enumerate(seeds.large_contents(number, 4), start=1):
-                checked = prompts.check_content(template_source=content.body["template_source"])
+                checked = check_content(template_source=content.body["template_source"])
                 made = prompts.upsert(session, twin, like.name, checked, message=f"Version {place}", **fields)
                 if place in (1, 4):
                     label = "staging" if place == 1 else "production"
-                    prompts.move_label(session, twin, made.prompt, label, made.version)
+                    labels.move_label(session, twin, made.prompt, label, made.version)
 
     assert result.exit_code == 0, result.output
     assert "made 3 prompts, 12 versions" in result.output
@@ -137,11 +138,11 @@ def test_a_large_load_makes_the_rows_that_the_verbs_would_have_made(admin: Calle
 
 
 def rows_in(caller: Caller) -> dict[str, list[Any]]:
-    """Prompts, versions and labels of a workspace, without ids and times."""
+    """Prompts, versions, labels and their moves of a workspace, without ids and times."""
     unlike = {"id", "workspace_id", "project_id", "prompt_id", "version_id", "created_at", "updated_at", "moved_at"}
     found: dict[str, list[Any]] = {}
     with db.reading() as session:
-        for model in (Prompt, Version, Label):
+        for model in (Prompt, Version, Label, LabelMove):
             rows = session.scalars(sa.select(model).where(model.workspace_id == caller.workspace_id)).all()
             columns = [column.key for column in sa.inspect(model).columns if column.key not in unlike]
             found[model.__tablename__] = sorted(repr([getattr(row, name) for name in columns]) for row in rows)
