@@ -1,5 +1,6 @@
 """/v1/status says what is true of a workspace's work and of the fleet (I10, I12)."""
 
+import re
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -240,7 +241,7 @@ def test_it_warns_of_a_late_sweep_and_of_leases_that_it_has_left(api: Api, admin
 
     assert found["leases"] == {"active": 1, "expiring_soon": 0, "stale": 1}
     late, stale = found["warnings"]
-    assert late.startswith("no sweep for 61 s")
+    assert re.match(r"no sweep for (6[1-9]|[7-9]\d) s", late)  # 61 on an idle machine
     assert "look for sweep_failed" in late
     assert stale.startswith("leases that have expired: 1;")
 
