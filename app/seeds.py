@@ -101,8 +101,8 @@ def plant_many(caller: Caller, *, project: str, count: int, versions: int) -> It
         with transaction() as session:
             home = _home(session, caller, project)
             names = {number: f"bulk-{number:07}" for number in numbers}
-            query = sa.select(Prompt.name).where(Prompt.project_id == home, Prompt.name.in_(names.values()))
-            there = set(session.scalars(query))
+            query = prompts.live().where(Prompt.project_id == home, Prompt.name.in_(names.values()))
+            there = set(session.scalars(query.with_only_columns(Prompt.name)))
             wanted = [number for number, name in names.items() if name not in there]
             if wanted:
                 _insert(session, caller, home, wanted, names, versions)
@@ -112,7 +112,7 @@ def plant_many(caller: Caller, *, project: str, count: int, versions: int) -> It
 def _plant_prompt(
     session: Session, caller: Caller, sample: Sample, contents: Sequence[VersionContent], project: str
 ) -> Counter[str]:
-    fields = {
+    fields: dict[str, Any] = {
         "project": project,
         "description": sample.description,
         "category": sample.category,
@@ -120,7 +120,7 @@ def _plant_prompt(
         "owner_team": sample.owner_team,
     }
     for (message, _), content in zip(sample.versions, contents, strict=True):
-        made = prompts.upsert(session, caller, sample.name, content, message=message, **fields)  # type: ignore[arg-type]
+        made = prompts.upsert(session, caller, sample.name, content, message=message, **fields)
     for label, number in sample.labels.items():
         version = prompts.get_version(session, made.prompt, VersionChoice(number=number))
         labels.move_label(session, caller, made.prompt, label, version)
@@ -220,7 +220,7 @@ def _home(session: Session, caller: Caller, project: str) -> uuid.UUID:
 
 def _has_prompt(session: Session, caller: Caller, name: str, project: str) -> bool:
     home = _home(session, caller, project)
-    return bool(session.scalar(sa.select(sa.exists().where(Prompt.project_id == home, Prompt.name == name))))
+    return session.scalars(prompts.live().where(Prompt.project_id == home, Prompt.name == name)).first() is not None
 
 
 def _has_dataset(session: Session, caller: Caller, name: str, project: str) -> bool:

@@ -274,7 +274,7 @@ def _sqlite_transaction_id(element: transaction_id, compiler: SQLCompiler, **kwa
     return "0"
 
 
-class epoch_seconds(sa.sql.functions.FunctionElement[int]):  # noqa: N801
+class epoch_seconds(sa.sql.functions.FunctionElement[int]):  # noqa: N801  # reads as an SQL function, like db_now
     """The whole seconds of a time since 1970 in UTC; a part of a second is cut off on both databases."""
 
     type = sa.BigInteger()

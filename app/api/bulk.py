@@ -76,6 +76,8 @@ class BulkItemIn(UpdateItem, TagItem):
 
     label = ma.fields.String()
     version_number = WholeNumber()
+    state = ma.fields.String()
+    reason = ma.fields.String()
 
 
 class FilterIn(ma.Schema):
@@ -155,7 +157,7 @@ class ResultsQuery(PageQuery):
 )
 @blp.response(202, BulkOperationOut)
 def submit_operation() -> flask.Response:
-    """Create, update, tag or label up to 10,000 prompts; poll the Location
+    """Create, update, delete, tag or label up to 10,000 prompts, or change their lifecycle; poll the Location
 
     An item that makes no sense refuses the request, and nothing is stored. One that cannot be done fails alone, and
     its result says why.

@@ -13,9 +13,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.db import db_now, epoch_seconds
-from shared.domain import executions
+from shared.domain import executions, projects
 from shared.domain.executions import Filter
 from shared.domain.labels import list_labels
+from shared.domain.modes import MODES
 from shared.domain.tenants import Caller
 from shared.errors import FieldError, Unprocessable
 from shared.models import Execution, Feedback, Prompt, State, Version
@@ -53,7 +54,15 @@ class Figures:
     cost_nano: int = 0
     without_cost: int = 0  # succeeded, and nobody knows for how much
     latencies: int = 0  # how many the percentiles are of
+    mean_latency_ms: float | None = None
     latency_ms: tuple[float | None, ...] = (None,) * len(PERCENTILES)
+
+    @property
+    def known_cost_nano(self) -> int | None:
+        """None when there are answers, and for none of them it is known what it cost."""
+        return (
+            None if self.without_cost and self.without_cost == self.succeeded and not self.cost_nano else self.cost_nano
+        )
 
     @property
     def success_rate(self) -> float | None:
@@ -86,6 +95,14 @@ class ErrorClass:
     prompts: int
     first_at: datetime
     last_at: datetime
+
+
+@dataclass(frozen=True)
+class ModeUsage:
+    """The prompts that are in one mode now, whether they were run or not, and their runs."""
+
+    prompts: int
+    runs: Figures
 
 
 @dataclass(frozen=True)
@@ -164,6 +181,17 @@ def usage(
         ]
         found.append(Group(names[key], totals[key], buckets))
     return found, len(totals) - len(kept)
+
+
+def by_mode(session: Session, caller: Caller, wanted: Filter) -> dict[str, ModeUsage]:
+    """The runs of the prompts in each mode. The calls of evaluations and optimizations are not runs."""
+    if wanted.created_from and wanted.created_before and wanted.created_from >= wanted.created_before:
+        raise _refused("?to", "must be after `from`")
+    runs = executions.matching(session, caller, replace(wanted, purpose="run"))
+    figures = _figures(session, runs.join(Prompt, Prompt.id == Execution.prompt_id), {"mode": Prompt.mode})
+    there = projects.living_in(session, caller, Prompt, wanted.project).where(Prompt.deleted_at.is_(None))
+    counts = dict(session.execute(there.with_only_columns(Prompt.mode, sa.func.count()).group_by(Prompt.mode)).all())
+    return {mode: ModeUsage(counts.get(mode, 0), figures.get((mode,), Figures())) for mode in MODES}
 
 
 def by_version(session: Session, caller: Caller, prompt: Prompt, wanted: Filter) -> tuple[list[VersionFigures], int]:
@@ -252,10 +280,15 @@ def _figures(session: Session, query: sa.Select[Any], keys: Mapping[str, Any]) -
         "latencies": sa.func.coalesce(sa.func.max(rows.c.n), 0),
     }
     found = {}
-    for row in session.execute(sa.select(*at, *measured.values(), *ranks).group_by(*at)):
-        counted = dict(zip(measured, map(int, row[len(at) : len(at) + len(measured)]), strict=True))
-        percentiles = _percentiles(counted["latencies"], row[len(at) + len(measured) :])
-        found[tuple(row[: len(at)])] = Figures(**counted, latency_ms=percentiles)
+    mean = sa.func.avg(rows.c.latency_ms)
+    for row in session.execute(sa.select(*at, *measured.values(), mean, *ranks).group_by(*at)):
+        key, (*counts, average), picked = row[: len(at)], row[len(at) : -len(ranks)], row[-len(ranks) :]
+        counted = dict(zip(measured, map(int, counts), strict=True))
+        found[tuple(key)] = Figures(
+            **counted,
+            mean_latency_ms=None if average is None else float(average),
+            latency_ms=_percentiles(counted["latencies"], picked),
+        )
     return found
 
 

@@ -32,10 +32,13 @@ def stats_of(session: Session, project_ids: Sequence[uuid.UUID]) -> dict[uuid.UU
     was never read. Executions are those of evaluations and optimizations too.
     """
     tokens, nano = runs.charged(Execution.ambiguous_attempts)
+    is_there = Prompt.deleted_at.is_(None)
     in_dataset = sa.and_(TestCase.dataset_id == Dataset.id, TestCase.removed_in.is_(None), TestCase.golden)
     counted = [
-        sa.select(Prompt.project_id, sa.func.count().label("prompts")),
-        sa.select(Prompt.project_id, sa.func.count().label("versions")).join(Version, Version.prompt_id == Prompt.id),
+        sa.select(Prompt.project_id, sa.func.count().label("prompts")).where(is_there),
+        sa.select(Prompt.project_id, sa.func.count().label("versions"))
+        .join(Version, Version.prompt_id == Prompt.id)
+        .where(is_there),
         sa.select(
             Dataset.project_id, sa.func.count().label("datasets"), sa.func.sum(Dataset.case_count).label("cases")
         ),

@@ -92,9 +92,13 @@ def visible_in(session: Session, caller: Caller, entity: Any, project: str | Non
 def living_in(session: Session, caller: Caller, entity: Any, project: str | None) -> sa.Select[Any]:
     """The same without what is in deleted projects: for things that are reached by a name in their project."""
     query = visible_in(session, caller, entity, project)
-    if project is not None:
-        return query
-    return query.where(~sa.exists().where(Project.id == entity.project_id, Project.deleted_at.is_not(None)))
+    return query if project is not None else query.where(is_living(caller, entity.project_id))
+
+
+def is_living(caller: Caller, project_id: Any) -> sa.ColumnElement[bool]:
+    """Whether a row of the caller's workspace, with this column, is in no deleted project."""
+    deleted = sa.select(Project.id).where(Project.workspace_id == caller.workspace_id, Project.deleted_at.is_not(None))
+    return project_id.not_in(deleted)
 
 
 def list_projects(

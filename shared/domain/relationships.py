@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
 from shared.db import db_now, insert_if_absent
-from shared.domain import events, pages, prompts, tenants
+from shared.domain import events, pages, projects, prompts, tenants
 from shared.domain.events import Change
 from shared.domain.labels import Placed, list_labels
 from shared.domain.pages import Page
@@ -295,14 +295,15 @@ def _refuse_cycle(session: Session, caller: Caller, source: Prompt, target: Prom
 
 
 def _visible_edges(caller: Caller) -> sa.Select[Any]:
-    """Relationships of which the caller may see both ends. What a deleted prompt hides is said here."""
+    """Relationships of which the caller may see both ends, and neither of them is deleted, nor its project."""
     source, target = aliased(Prompt), aliased(Prompt)
     query = (
         sa.select(Relationship)
         .join(source, source.id == Relationship.source_id)
         .join(target, target.id == Relationship.target_id)
         .where(Relationship.workspace_id == caller.workspace_id)
-        .where(source.deleted_at.is_(None), target.deleted_at.is_(None))
+        .where(*(end.deleted_at.is_(None) for end in (source, target)))
+        .where(*(projects.is_living(caller, end.project_id) for end in (source, target)))
     )
     if caller.project_ids is None:
         return query

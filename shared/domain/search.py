@@ -414,6 +414,7 @@ def _newest(
             .where(
                 sa.text("search_fts MATCH :expression").bindparams(expression=_fts5(match)),
                 workspace == caller.workspace_id,
+                projects.is_living(caller, _documents.c.project_id),
             )
         )
         if before is not None:
@@ -424,7 +425,7 @@ def _newest(
     # up and sort what they lead to.
     asked = _asked(match)
     own = sa.select(_documents.c.id.label("document_id"), *columns).where(
-        _documents.c.workspace_id == caller.workspace_id
+        _documents.c.workspace_id == caller.workspace_id, projects.is_living(caller, _documents.c.project_id)
     )
     if before is not None:
         own = own.where(_documents.c.id < before)

@@ -131,6 +131,8 @@ def test_a_circle_of_several_types_or_of_one_that_may_go_round_is_taken(trio: Ap
         relate(trio, "a", "b", kind)
         relate(trio, "b", "a", kind)
 
+    assert len(listed(trio, "a")) == 2 + 2 * 6
+
 
 def test_a_list_shows_either_direction_and_the_types_that_are_asked_for(trio: Api) -> None:
     relate(trio, "a", "b", "extends", strength=0.9)
