@@ -97,8 +97,12 @@ def living_in(session: Session, caller: Caller, entity: Any, project: str | None
 
 def is_living(caller: Caller, project_id: Any) -> sa.ColumnElement[bool]:
     """Whether a row of the caller's workspace, with this column, is in no deleted project."""
-    deleted = sa.select(Project.id).where(Project.workspace_id == caller.workspace_id, Project.deleted_at.is_not(None))
-    return project_id.not_in(deleted)
+    return project_id.not_in(deleted(caller))
+
+
+def deleted(caller: Caller) -> sa.Select[uuid.UUID]:
+    """The ids of the deleted projects of the caller's workspace."""
+    return sa.select(Project.id).where(Project.workspace_id == caller.workspace_id, Project.deleted_at.is_not(None))
 
 
 def list_projects(

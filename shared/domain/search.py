@@ -97,6 +97,10 @@ class _Match:
     excluded: tuple[Term, ...] = ()
     instead: "_Match | None" = None  # what matches this too has been listed before
     may_be_common: bool = True  # False: a wider one was found to be rare
+    hidden_projects: tuple[uuid.UUID, ...] = ()  # deleted ones, whose documents stay for when they are restored
+
+    def within(self, marks: tuple[tuple[str, ...], ...]) -> "_Match":
+        return replace(self, marks=(*self.marks, *marks))
 
 
 def search(
@@ -117,8 +121,8 @@ def search(
     """
     query = parse(q)
     scope = _scope(session, caller, project)
-    marks = (*scope, *_filter_marks(filters))
-    tiers = _tiers(query, marks)
+    filtered = scope.within(_filter_marks(filters))
+    tiers = _tiers(query, filtered)
     first_tier, before = _place(cursor)
     rows: list[tuple[int, Any]] = []
     columns = _documents.c.id, _documents.c.prompt_id, _documents.c.version_id
@@ -133,7 +137,7 @@ def search(
     counts, meant = None, None
     if not cursor:
         counts = _count(session, caller, query, scope, filters)
-        meant = _did_you_mean(session, caller, query, marks) if not counts.total else None
+        meant = _did_you_mean(session, caller, query, filtered) if not counts.total else None
     return Found(
         _hits(session, caller, [(tiers[number][0], row) for number, row in page], query),
         pages.cursor_of(page[-1][0], page[-1][1].id) if len(rows) > limit else None,
@@ -153,7 +157,7 @@ def suggest(session: Session, caller: Caller, q: str, *, project: str | None = N
     typed = " ".join(words_of(q))
 
     def candidates(field: str, column: sa.Column[Any]) -> list[str]:
-        match = _Match(scope, query.terms, (field,), query.excluded)
+        match = replace(scope, terms=query.terms, fields=(field,), excluded=query.excluded)
         return list(session.scalars(_newest(session, caller, match, column, limit=1_000)))
 
     names = {name: " ".join(words_of(name)) for name in candidates("name", _documents.c.name)}
@@ -298,16 +302,16 @@ def _place(cursor: str | None) -> tuple[int, int | None]:
     return tier, before
 
 
-def _tiers(query: Query, marks: tuple[tuple[str, ...], ...]) -> list[tuple[str | None, _Match]]:
+def _tiers(query: Query, scope: _Match) -> list[tuple[str | None, _Match]]:
     """What is listed first, second…, each with the deepest field that it needs. Each holds all of those before it."""
-    widest = _Match(marks, query.terms, excluded=query.excluded)
+    widest = replace(scope, terms=query.terms, excluded=query.excluded)
     if not query.terms:
         return [(None, widest)]
     in_name = replace(widest, fields=FIELDS[:1])
     whole = replace(in_name, terms=tuple(replace(term, is_prefix=False) for term in query.terms))
     is_the_name = _mark("n", " ".join(word for term in query.terms for word in term.words))
     nested = [
-        replace(whole, marks=(*marks, (is_the_name,))),
+        whole.within(((is_the_name,),)),
         *([whole] if whole != in_name else []),
         *(replace(widest, fields=FIELDS[:count]) for count in range(1, len(FIELDS) + 1)),
     ]
@@ -317,13 +321,11 @@ def _tiers(query: Query, marks: tuple[tuple[str, ...], ...]) -> list[tuple[str |
     ]
 
 
-def _count(
-    session: Session, caller: Caller, query: Query, scope: tuple[tuple[str, ...], ...], filters: Filters
-) -> Counts:
+def _count(session: Session, caller: Caller, query: Query, scope: _Match, filters: Filters) -> Counts:
     """The matches, and for each facet what there would be without its own filter."""
 
     def grouped(wanted: Filters) -> Sequence[Any]:
-        match = _Match((*scope, *_filter_marks(wanted)), query.terms, excluded=query.excluded)
+        match = replace(scope.within(_filter_marks(wanted)), terms=query.terms, excluded=query.excluded)
         columns = [_documents.c["tags" if facet == "tag" else facet] for facet in FACETS]
         newest = _newest(session, caller, match, *columns, limit=COUNTED + 1).subquery()
         return session.execute(sa.select(*newest.c, sa.func.count()).group_by(*newest.c)).all()
@@ -342,17 +344,17 @@ def _count(
     return Counts(min(total, COUNTED), total <= COUNTED, facets)
 
 
-def _did_you_mean(session: Session, caller: Caller, query: Query, marks: tuple[tuple[str, ...], ...]) -> str | None:
+def _did_you_mean(session: Session, caller: Caller, query: Query, scope: _Match) -> str | None:
     """The query with each word that nothing holds replaced by the nearest of a name or a tag, if that finds any."""
 
     def finds(asked: Query) -> bool:
-        match = _Match(marks, asked.terms, excluded=asked.excluded)
+        match = replace(scope, terms=asked.terms, excluded=asked.excluded)
         return session.scalar(_newest(session, caller, match, _documents.c.id, limit=1)) is not None
 
     def nearest(word: str) -> str:
         if len(word) not in MISSPELT or finds(Query((Term((word,), is_prefix=True),))):
             return word
-        near = _Match((*marks, tuple(_spellings(word))))
+        near = scope.within((tuple(_spellings(word)),))
         columns = _documents.c.name, _documents.c.tags
         found = session.execute(_newest(session, caller, near, *columns, limit=100))
         known = {known for name, tags in found for text in (name, *json.loads(tags)) for known in words_of(text)}
@@ -403,6 +405,7 @@ def _newest(
     session: Session, caller: Caller, match: _Match, *columns: sa.Column[Any], limit: int, before: int | None = None
 ) -> sa.Select[Any]:
     """So many of the matching documents that were made last, of those made before one. No others are read."""
+    is_shown = [_documents.c.project_id.not_in(match.hidden_projects)] if match.hidden_projects else []
     if not is_postgres(session):
         # FTS5 goes through its matches from the highest rowid down. The sign keeps SQLite from beginning with the index
         # of workspaces and asking FTS5 about one row after the other. The workspace is a mark too: this keeps it even
@@ -414,7 +417,7 @@ def _newest(
             .where(
                 sa.text("search_fts MATCH :expression").bindparams(expression=_fts5(match)),
                 workspace == caller.workspace_id,
-                projects.is_living(caller, _documents.c.project_id),
+                *is_shown,
             )
         )
         if before is not None:
@@ -425,7 +428,7 @@ def _newest(
     # up and sort what they lead to.
     asked = _asked(match)
     own = sa.select(_documents.c.id.label("document_id"), *columns).where(
-        _documents.c.workspace_id == caller.workspace_id, projects.is_living(caller, _documents.c.project_id)
+        _documents.c.workspace_id == caller.workspace_id, *is_shown
     )
     if before is not None:
         own = own.where(_documents.c.id < before)
@@ -504,17 +507,20 @@ def _mark(kind: str, value: str) -> str:
     return f"¦{kind}{sha256(value)[:16]}"
 
 
-def _scope(session: Session, caller: Caller, project: str | None) -> tuple[tuple[str, ...], ...]:
-    """The marks of what the caller may see; of a project, if one is named."""
+def _scope(session: Session, caller: Caller, project: str | None) -> _Match:
+    """All that the caller may see; of a project, if one is named."""
     if is_postgres(session):
         # How best to answer depends on how common the words are, which a plan made for any words cannot know.
         session.execute(sa.text("SET LOCAL plan_cache_mode = force_custom_plan"))
     workspace = (f"¦w{caller.workspace_id.hex}",)
     if project is not None:
-        return workspace, (f"¦p{projects.get_project(session, caller, project).id.hex}",)
+        return _Match((workspace, (f"¦p{projects.get_project(session, caller, project).id.hex}",)))
+    # As values, and not as a subquery: PostgreSQL would guess that half of all documents are hidden.
+    hidden = tuple(session.scalars(projects.deleted(caller)))
     if caller.project_ids is None:
-        return (workspace,)
-    return workspace, tuple(sorted(f"¦p{project_id.hex}" for project_id in caller.project_ids)) or ("¦p",)
+        return _Match((workspace,), hidden_projects=hidden)
+    seen = tuple(sorted(f"¦p{project_id.hex}" for project_id in caller.project_ids)) or ("¦p",)
+    return _Match((workspace, seen), hidden_projects=hidden)
 
 
 def _filter_marks(filters: Filters) -> tuple[tuple[str, ...], ...]:

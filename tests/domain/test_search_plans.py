@@ -72,12 +72,6 @@ def plans(sent: list[Sent]) -> list[str]:
     return found
 
 
-def scanned(node: Any) -> list[str]:
-    """The tables that a plan of PostgreSQL reads as a whole."""
-    here = [node["Relation Name"]] if node["Node Type"] == "Seq Scan" else []
-    return here + [table for inner in node.get("Plans", []) for table in scanned(inner)]
-
-
 def searched(caller: Caller, q: str, **options: Any) -> list[str]:
     with caught() as sent, db.reading() as session:
         search.search(session, caller, q, **options)
@@ -104,7 +98,7 @@ def test_no_search_reads_all_documents_or_sorts_them(crowded: Caller, q: str, fi
     assert found
     for plan in found:
         if is_postgres():
-            assert "search_documents" not in scanned(json.loads(plan)[0]["Plan"]), plan
+            assert "Seq Scan" not in plan, plan
             # Words are looked up in their index, or the newest documents are read until enough hold them.
             assert ("@@" in plan) == ("ix_search_documents_words" in plan), plan
             assert ("@@" in plan) != ("ts_match_vq" in plan and '"Limit"' in plan and '"Sort"' not in plan), plan
