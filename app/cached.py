@@ -105,9 +105,9 @@ class Registry:
         with db.reading() as session:
             if self._feed is None or self._engine is not engine:
                 # What Redis holds may be from before, and nobody can say whether it was followed meanwhile.
-                self._feed = Feed(session)
+                self._feed = changes.follow(session)
                 return {EVERYTHING}
-            found = self._feed.poll(session)
+            found = changes.poll(session, self._feed)
         return {EVERYTHING} if found is None else {subject.hex for subject in found}
 
     def find(self, key: str) -> tuple[Entry | None, str]:
@@ -198,3 +198,9 @@ def answer(key_parts: Sequence[str | None], make: Callable[[], Made]) -> flask.R
     if "If-None-Match" in request.headers:
         response.make_conditional(request)
     return response
+
+
+def use_registry(other: Registry | None) -> None:
+    """Another memory for this process, or a new one. For tests, which are many processes in one."""
+    global _registry
+    _registry = other

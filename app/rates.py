@@ -134,3 +134,9 @@ def _limits() -> Sequence[RateLimitItem]:
 @lru_cache
 def _counter() -> _Counter:
     return _Counter()
+
+
+def reset() -> None:
+    """Begin anew, with the settings as they are now. For tests."""
+    _limits.cache_clear()
+    _counter.cache_clear()

@@ -5,7 +5,7 @@ could be read, from whichever process, and needs no message to arrive.
 """
 
 import uuid
-from typing import Any
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -18,37 +18,43 @@ TOO_MANY = 5_000
 _committed_here = 0
 
 
+@dataclass
 class Feed:
-    """The subjects of registry events, from the moment at which it is made."""
+    """How far somebody has followed the events."""
 
-    def __init__(self, session: Session) -> None:
-        self._postgres = is_postgres(session)
-        self._floor = 0  # PostgreSQL: transactions below it have ended, and what they wrote was seen
-        self._last = 0  # SQLite: ids are handed out in the order of commits, since writers are serial
-        self._seen: set[int] = set()
-        if self._postgres:
-            self._floor = session.scalars(sa.select(_xmin())).one()
-            self.poll(session)
-        else:
-            self._last = session.scalar(sa.select(sa.func.max(Event.id))) or 0
+    floor: int = 0  # PostgreSQL: transactions below it have ended, and what they wrote was seen
+    seen: set[int] = field(default_factory=set)  # of the events at or above it
+    last: int = 0  # SQLite: ids are handed out in the order of commits, since writers are serial
 
-    def poll(self, session: Session) -> set[uuid.UUID] | None:
-        """The subjects of what was committed since the last poll; None when it was so much that all may have changed.
 
-        The session must be a fresh one: its snapshot decides what is seen.
-        """
-        if not self._postgres:
-            rows = session.execute(_SQLITE, {"last": self._last}).all()
-            if rows:
-                self._last = rows[-1].id if len(rows) < TOO_MANY else session.scalars(sa.select(_max_id())).one()
-            return {row.subject_id for row in rows} if len(rows) < TOO_MANY else None
-        # Transactions commit in another order than they begin. What was not to be seen at the last poll has an id
-        # at or above the oldest that was running then, so all of these are read again, and those seen are left out.
-        rows = session.execute(_POSTGRES, {"floor": self._floor}).all()
-        new = {row.subject_id for row in rows if row.id is not None and row.id not in self._seen}
-        self._floor = rows[0].oldest
-        self._seen = {row.id for row in rows}
-        return new if len(rows) < TOO_MANY else None
+def follow(session: Session) -> Feed:
+    """From now on."""
+    if not is_postgres(session):
+        return Feed(last=session.scalar(sa.select(sa.func.max(Event.id))) or 0)
+    feed = Feed(floor=session.scalars(sa.select(_oldest())).one())
+    poll(session, feed)
+    return feed
+
+
+def poll(session: Session, feed: Feed) -> set[uuid.UUID] | None:
+    """The subjects of what was committed since the last poll; None when it was so much that all may have changed.
+
+    The session must be a fresh one: its snapshot decides what is seen.
+    """
+    if not is_postgres(session):
+        rows = session.execute(_SQLITE, {"last": feed.last}).all()
+        if len(rows) >= TOO_MANY:
+            feed.last = session.scalars(sa.select(sa.func.max(Event.id))).one()
+            return None
+        feed.last = rows[-1].id if rows else feed.last
+        return {row.subject_id for row in rows}
+    # Transactions commit in another order than they begin. What was not to be seen at the last poll has an id at or
+    # above the oldest that was running then, so all of these are read again, and those seen are left out.
+    rows = session.execute(_POSTGRES, {"floor": feed.floor}).all()
+    new = {row.subject_id for row in rows if row.id is not None and row.id not in feed.seen}
+    feed.floor = rows[0].oldest
+    feed.seen = {row.id for row in rows}
+    return new if len(rows) < TOO_MANY else None
 
 
 def committed_here() -> int:
@@ -61,12 +67,8 @@ def note_commit() -> None:
     _committed_here += 1  # a lost increment of two at once still differs from what was seen before
 
 
-def _xmin() -> sa.ColumnElement[int]:
+def _oldest() -> sa.ColumnElement[int]:
     return sa.cast(sa.cast(sa.func.pg_snapshot_xmin(sa.func.pg_current_snapshot()), sa.Text), sa.BigInteger)
-
-
-def _max_id() -> Any:
-    return sa.func.max(Event.id)
 
 
 _SQLITE = (
@@ -75,7 +77,7 @@ _SQLITE = (
     .order_by(Event.id)
     .limit(TOO_MANY)
 )
-_SNAPSHOT = sa.select(_xmin().label("oldest")).subquery("snapshot")
+_SNAPSHOT = sa.select(_oldest().label("oldest")).subquery("snapshot")
 _POSTGRES = (
     sa.select(_SNAPSHOT.c.oldest, Event.id, Event.subject_id)
     .select_from(_SNAPSHOT)
