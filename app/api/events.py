@@ -1,5 +1,6 @@
 """/v1/events: what changed, as a stream (SSE) or by polling. Both show the same events in the same order."""
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -110,27 +111,30 @@ def _stream(reader: Caller, position: Position, options: dict[str, Any]) -> flas
             return flask.Response(status=204)  # an EventSource that is told so stays away
     if not waiting.take_place():
         raise TooManyStreams("wait a little, or poll: the same route without Accept: text/event-stream")
-    stream = _Stream(_frames(reader, key_of_request(), position, options))
+    closed = threading.Event()
+    stream = _Stream(_frames(reader, key_of_request(), position, options, closed), closed)
     return flask.Response(stream, mimetype=STREAM, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
 class _Stream:
     """Frames whose place among the waiting is given back once, also if nobody ever asked for the first."""
 
-    def __init__(self, frames: Iterator[str]) -> None:
+    def __init__(self, frames: Iterator[str], closed: threading.Event) -> None:
         self._frames = frames
-        self._is_open = True
+        self._closed = closed
 
     def __iter__(self) -> Iterator[str]:
         return self._frames
 
     def close(self) -> None:
-        if self._is_open:
-            self._is_open = False
+        if not self._closed.is_set():
+            self._closed.set()
             waiting.leave_place()
 
 
-def _frames(reader: Caller, key: str, position: Position, options: dict[str, Any]) -> Iterator[str]:
+def _frames(
+    reader: Caller, key: str, position: Position, options: dict[str, Any], closed: threading.Event
+) -> Iterator[str]:
     """Without the request, which has been answered when the first frame is asked for."""
     ends_at, beat_at = time.monotonic() + STREAM_SECONDS, 0.0
     yield f"retry: {int(POLL_SECONDS * 2000)}\n\n"
@@ -150,7 +154,7 @@ def _frames(reader: Caller, key: str, position: Position, options: dict[str, Any
                 if not is_good(key):
                     return  # it was revoked meanwhile
                 yield ": still here\n\n"
-            time.sleep(POLL_SECONDS)
+            closed.wait(POLL_SECONDS)
 
 
 def _place(event: Event) -> Position:
