@@ -19,13 +19,28 @@ _KNOWN_KEYS = 10_000
 
 def authenticate() -> None:
     """Set `flask.g.caller` from `X-API-Key` or `Authorization: Bearer`, or answer 401."""
+    key = key_of_request()
+    if not key:
+        raise Unauthorized("send the key as X-API-Key or as Authorization: Bearer")
+    flask.g.caller = _callers.of(key)
+
+
+def key_of_request() -> str:
+    """The key as it was sent; empty when there is none."""
     key = flask.request.headers.get("X-API-Key", "")
     authorization = flask.request.headers.get("Authorization", "")
     if not key and authorization.lower().startswith("bearer "):
         key = authorization[7:].strip()
-    if not key:
-        raise Unauthorized("send the key as X-API-Key or as Authorization: Bearer")
-    flask.g.caller = _callers.of(key)
+    return key
+
+
+def is_good(key: str) -> bool:
+    """Whether a key that was good is good still: for what outlives its request."""
+    try:
+        _callers.of(key)
+    except Unauthorized:
+        return False
+    return True
 
 
 def caller(role: Role = Role.VIEWER) -> Caller:

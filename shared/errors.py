@@ -165,6 +165,13 @@ class DatabaseBusy(PromptmillError):
     retry_after_seconds = 1
 
 
+class TooManyStreams(PromptmillError):
+    """As many event streams are open as this process serves."""
+
+    status, code = 503, "too_many_streams"
+    retry_after_seconds = 5
+
+
 class QueueDraining(PromptmillError):
     """The queue takes no new work now."""
 

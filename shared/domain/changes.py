@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.db import is_postgres
+from shared.db import is_postgres, oldest_transaction
 from shared.models import Event
 from shared.models.events import OF_THE_REGISTRY
 
@@ -31,7 +31,7 @@ def follow(session: Session) -> Feed:
     """From now on."""
     if not is_postgres(session):
         return Feed(last=session.scalar(sa.select(sa.func.max(Event.id))) or 0)
-    feed = Feed(floor=session.scalars(sa.select(_oldest())).one())
+    feed = Feed(floor=session.scalars(sa.select(oldest_transaction())).one())
     poll(session, feed)
     return feed
 
@@ -67,17 +67,13 @@ def note_commit() -> None:
     _committed_here += 1  # a lost increment of two at once still differs from what was seen before
 
 
-def _oldest() -> sa.ColumnElement[int]:
-    return sa.cast(sa.cast(sa.func.pg_snapshot_xmin(sa.func.pg_current_snapshot()), sa.Text), sa.BigInteger)
-
-
 _SQLITE = (
     sa.select(Event.id, Event.subject_id)
     .where(OF_THE_REGISTRY, Event.xid == 0, Event.id > sa.bindparam("last"))
     .order_by(Event.id)
     .limit(TOO_MANY)
 )
-_SNAPSHOT = sa.select(_oldest().label("oldest")).subquery("snapshot")
+_SNAPSHOT = sa.select(oldest_transaction().label("oldest")).subquery("snapshot")
 _POSTGRES = (
     sa.select(_SNAPSHOT.c.oldest, Event.id, Event.subject_id)
     .select_from(_SNAPSHOT)

@@ -18,6 +18,7 @@ class Event(Base):
     __tablename__ = "events"
     __table_args__ = (
         sa.Index(None, "workspace_id", "id"),
+        sa.Index(None, "workspace_id", "xid", "id"),
         sa.Index(None, "subject_id"),
         sa.Index("ix_events_registry", "xid", "id", postgresql_where=OF_THE_REGISTRY, sqlite_where=OF_THE_REGISTRY),
         {"sqlite_autoincrement": True},

@@ -128,3 +128,12 @@ def test_what_shows_the_health_of_the_service_is_not_limited(api: Api, limited: 
     limited("1/day")
 
     assert [api.get(path).status_code for path in ("/health", "/health", PATH, "/health")] == [200] * 4
+
+
+def test_a_new_window_begins_with_all_of_the_limit(api: Api, limited: Callable[[str], None]) -> None:
+    limited("3/day")
+    [limit] = rates._limits()
+
+    left = [rates._counter().take(limit, "somebody", now).left for now in (10.0, 20.0, 86_399.0, 86_400.0, 86_401.0)]
+
+    assert left == [2, 1, 0, 2, 1]
