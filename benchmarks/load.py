@@ -203,7 +203,10 @@ class _Load:
         for connection, first in zip(opened, requests, strict=False):
             busy.add(connection)
             connection.send(time.monotonic(), first)
-        await idle
+        try:
+            await idle
+        finally:
+            _close(opened)
         return time.monotonic() - started, self.latencies, self.late
 
     async def at_rate(self, *, per_s: float, seconds: float) -> tuple[float, list[float], list[float]]:
@@ -224,7 +227,8 @@ class _Load:
             else:
                 free.append(connection)
 
-        free.extend(await self._open(answered))
+        opened = await self._open(answered)
+        free.extend(opened)
         started = time.monotonic()
         for number, request in enumerate(requests):
             due = started + number / per_s
@@ -236,8 +240,11 @@ class _Load:
                 self._send(free.popleft(), due, request)
             else:
                 waiting.append((due, request))
-        if wanted:
-            await all_answered
+        try:
+            if wanted:
+                await all_answered
+        finally:
+            _close(opened)
         return time.monotonic() - started, self.latencies, self.late
 
     async def _open(self, answered: Callable[[_Connection], None]) -> list[_Connection]:
@@ -266,6 +273,11 @@ class _Load:
             content = (body or "").encode()
             length = f"Content-Length: {len(content)}\r\n" if body is not None else ""
             yield f"{request['method']} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}{length}\r\n".encode() + content
+
+
+def _close(connections: Sequence[_Connection]) -> None:
+    for connection in connections:
+        connection.transport.abort()
 
 
 def _run(load: Any) -> tuple[float, list[float], list[float]]:

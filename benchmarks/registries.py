@@ -107,7 +107,7 @@ def promptmill(environment: Mapping[str, str], work: Path, server: str) -> Itera
     places.run([sys.executable, "-m", "app.admin", "release"], environment)  # this schema, this key
     with serving("app.wsgi:application", environment, work, server) as (pid, port):
         key = {"X-API-Key": KEY}
-        create = {"template_source": _template("@name@.@number@"), "message": "Measured"}
+        create = {"template_source": template("@name@.@number@"), "message": "Measured"}
         search_path = "/v1/prompts/search?q=@name@&limit=50"
         yield Registry(
             "promptmill",
@@ -116,7 +116,7 @@ def promptmill(environment: Mapping[str, str], work: Path, server: str) -> Itera
             Request(method="GET", path=f"/v1/prompts/@name@/versions/{PRODUCTION}", headers=key, body=None),
             Request(method="PUT", path="/v1/prompts/@name@", headers={**key, **_JSON}, body=json.dumps(create)),
             dict.fromkeys(KINDS, Request(method="GET", path=search_path, headers=key, body=None)),
-            lambda number: dict(zip(KINDS, _words(number), strict=True)),
+            lambda number: dict(zip(KINDS, words_of(number), strict=True)),
             lambda answer: str(answer["template_source"]),
         )
 
@@ -164,7 +164,7 @@ def mlflow(file: Path, work: Path, workers: int) -> Iterator[Registry]:
         tags = {
             "mlflow.prompt.is_prompt": "true",
             "_mlflow_prompt_type": "text",
-            "mlflow.prompt.text": _template("@name@.@number@"),
+            "mlflow.prompt.text": template("@name@.@number@"),
         }
         create = {
             "name": "@name@",
@@ -180,7 +180,7 @@ def mlflow(file: Path, work: Path, workers: int) -> Iterator[Registry]:
             Request(method="GET", path=by_alias, headers={}, body=None),
             Request(method="POST", path=f"{base}/model-versions/create", headers=_JSON, body=json.dumps(create)),
             {kind: _mlflow_search(base, "name" if kind == "rare" else "tags.tags") for kind in KINDS},
-            lambda number: dict(zip(KINDS, (word.replace("%20", "%2C") for word in _words(number)), strict=True)),
+            lambda number: dict(zip(KINDS, (word.replace("%20", "%2C") for word in words_of(number)), strict=True)),
             lambda answer: next(
                 str(tag["value"]) for tag in answer["model_version"]["tags"] if tag["key"] == "mlflow.prompt.text"
             ),
@@ -242,15 +242,16 @@ def mlflow_prompt(number: int, versions: int) -> dict[str, Any]:
 # ---- both -----------------------------------------------------------------------------------
 
 
-def _words(number: int) -> tuple[str, str, str]:
+def words_of(number: int) -> tuple[str, str, str]:
+    """What finds a prompt of a large load, as it stands in an address: one of each of the KINDS."""
     deed, subject = seeds.large_fields(number)["tags"]
     return f"{number:07}", f"{deed}%20{subject}", deed
 
 
-def _template(mark: str) -> str:
-    """A new text, as long as those that were planted."""
+def template(mark: str) -> str:
+    """A new text like those that were planted."""
     planted: str = seeds.large_contents(1, 1)[0].body["template_source"]
-    return planted.replace("rule 1.1", f"rule {mark}")
+    return planted.replace("1.1", mark)
 
 
 def _plant(url: str, work: Path, size: Mapping[str, int]) -> float:

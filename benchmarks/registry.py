@@ -53,10 +53,10 @@ def main() -> None:
         if "ceiling" in options.part:
             report["ceiling"] = _ceiling(bench)
         rounds = [bench.round(number) for number in range(options.rounds)]
-        report |= _figures(rounds)
+        report |= figures(rounds)
         if "profile" in options.part:
             report["profile"] = _profile(bench)
-    report["targets"] = _judged(report)
+    report["targets"] = judged(report)
     print(json.dumps(report, indent=2))
 
 
@@ -218,9 +218,9 @@ def _profile(bench: Bench) -> dict[str, Any]:
 # ---- figures --------------------------------------------------------------------------------
 
 
-def _figures(rounds: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+def figures(rounds: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
     """By part: of each registry medians and ranges over the rounds, and the ratios within each round."""
-    figures: dict[str, Any] = {}
+    found_in_all: dict[str, Any] = {}
     for what in rounds[0]:
         of_part: dict[str, Any] = {}
         for name in rounds[0][what]:
@@ -229,8 +229,8 @@ def _figures(rounds: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any
         if "mlflow" in of_part:
             fast = [_rate(each[what]["promptmill"]) / _rate(each[what]["mlflow"]) for each in rounds]
             of_part["ratio"] = spread(fast)
-        figures[what] = of_part
-    return figures
+        found_in_all[what] = of_part
+    return found_in_all
 
 
 def _summary(found: Sequence[Mapping[str, Any]], *, searching: bool) -> dict[str, Any]:
@@ -269,7 +269,7 @@ def _in_short(found: Mapping[str, Any]) -> str:
     return text
 
 
-def _judged(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+def judged(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Each target that this run measured, at the median of its rounds; of reads the worse order of the two."""
     reads = [report[f"read {order}"] for order in ORDERS if f"read {order}" in report]
     searches = [report[f"search {kind}"] for kind in KINDS if f"search {kind}" in report]
