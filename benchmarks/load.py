@@ -100,7 +100,7 @@ def in_turn(
 
 
 def _wrk(port: int, request: Request, names: Names, connections: int, seconds: float) -> Loaded:
-    command = ["wrk", "-t", "1", "-c", str(connections), "-d", f"{seconds:.0f}s", "--timeout", "30s"]
+    command = ["wrk", "-t", "1", "-c", str(connections), "-d", f"{max(1, round(seconds))}s", "--timeout", "30s"]
     headers = [part for name, value in request["headers"].items() for part in ("-H", f"{name}: {value}")]
     given = {
         "LOAD_METHOD": request["method"],
