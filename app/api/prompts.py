@@ -140,6 +140,7 @@ def create_prompt(body: dict[str, Any]) -> flask.Response:
 
 
 @blp.get("/prompts")
+@blp.fails(403)
 @blp.arguments(PromptsQuery, location="query")
 @blp.response(200, page_of(PromptSummary))
 def list_prompts(query: dict[str, Any]) -> flask.Response:
