@@ -12,7 +12,9 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from app import rates
 from shared import db
+from shared.config import settings
 from shared.models import Role
 from tests.api.routes import WRITES, address, routes, seed
 from tests.support import API_KEY, Api, Drain
@@ -82,8 +84,8 @@ def test_each_error_that_is_listed_can_be_had(
 
     for method, rule, operation, statuses in listed(flask_client):
         ask = provoke(api, method, rule, operation, viewer)
-        # 409 takes a state of its own each time, which the tests of the route set up; for 503 see below.
-        for status in sorted(statuses - {409, 503}):
+        # 409 takes a state of its own each time, which the tests of the route set up; for 429 and 503 see below.
+        for status in sorted(statuses - {409, 429, 503}):
             answer = ask(status)
             if answer.status_code != status:
                 cannot[method, rule, status] = (answer.status_code, answer.get_data(as_text=True)[:200])
@@ -101,6 +103,26 @@ def test_every_route_behind_a_key_lists_503_and_answers_so_without_a_database(
         assert (answer.status_code, 503 in statuses) == (503, True), (method, rule)
 
     db.disconnect()
+
+
+@pytest.fixture
+def one_a_day(api: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("PROMPTMILL_RATE_LIMIT", "1/day")
+    settings.cache_clear()
+    rates.reset()
+    yield
+    monkeypatch.undo()
+    settings.cache_clear()
+    rates.reset()
+
+
+def test_every_route_behind_a_key_lists_429_and_answers_so_past_the_limit(
+    api: Api, flask_client: FlaskClient, one_a_day: None
+) -> None:
+    api.get("/v1/projects")
+
+    for method, rule, _, statuses in listed(flask_client):
+        assert (api.request(method, nobodys(rule)).status_code, 429 in statuses) == (429, True), (method, rule)
 
 
 def test_an_operation_that_only_reads_lists_neither_403_nor_409_unless_it_says_so(flask_client: FlaskClient) -> None:

@@ -4,10 +4,12 @@ The short form; the long one is `make fuzz` (docs/how-to/fuzz-the-api.md).
 """
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from flask.testing import FlaskClient
 
+from app import rates
 from shared.config import settings
 from tests.api.routes import seed
 from tests.fuzz import campaign
@@ -16,10 +18,16 @@ from tests.support import Api, Drain
 
 
 @pytest.fixture
-def impatient(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody works here, so nobody should wait for an answer."""
+def impatient(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody works here, so nobody should wait for an answer; and every request is answered."""
     monkeypatch.setenv("PROMPTMILL_RUN_WAIT_SECONDS", "0")
+    monkeypatch.setenv("PROMPTMILL_RATE_LIMIT", "off")
     settings.cache_clear()
+    rates.reset()
+    yield
+    monkeypatch.undo()
+    settings.cache_clear()
+    rates.reset()
 
 
 def test_every_answer_to_every_request_is_as_documented(
