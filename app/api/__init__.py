@@ -26,7 +26,8 @@ class ApiBlueprint(Blueprint):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # First, before the others take apart what they describe; and last, where nothing is written over it.
-        self._prepare_doc_cbks = [self._document_errors, *self._prepare_doc_cbks, self._document_headers]
+        self._prepare_doc_cbks.insert(0, self._document_errors)
+        self._prepare_doc_cbks.append(self._document_headers)
 
     def arguments(self, schema: type[ma.Schema], *, location: str = "json", **options: Any) -> Any:
         """A body of which no field is required may be left out, and the document says so."""
