@@ -37,6 +37,7 @@ from app.api import (
     suggestions,
     versions,
 )
+from app.compat.prompt_store.nouns import NOUNS as PROMPT_STORE
 from app.problems import ProblemApi
 from shared import logs
 from shared.config import settings
@@ -87,7 +88,7 @@ def create_app() -> flask.Flask:
     app.after_request(bodies.drain)
     api = ProblemApi(app, spec_kwargs={"components": _SECURITY, "security": [{"ApiKey": []}, {"Bearer": []}]})
     problems.register(app)
-    for noun in NOUNS:
+    for noun in (*NOUNS, *PROMPT_STORE):
         api.register_blueprint(noun.blp)
     api.register_blueprint(health.blp)
     app.register_blueprint(get_swaggerui_blueprint("/docs", "/openapi.json", config={"app_name": "Promptmill"}))

@@ -24,6 +24,21 @@ class Page:
     next_cursor: str | None
 
 
+@dataclass(frozen=True)
+class Slice:
+    """Rows from an offset on, and how many there are in all: what the older addresses answer."""
+
+    data: Sequence[Any]
+    total: int
+
+
+def newest_from(session: Session, query: sa.Select[Any], entity: Any, *, limit: int, offset: int) -> Slice:
+    """Ordered as `newest_first`, by offset: what is added meanwhile shifts the rows."""
+    total = session.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
+    rows = session.scalars(query.order_by(entity.created_at.desc(), entity.id.desc()).limit(limit).offset(offset))
+    return Slice(rows.all(), total)
+
+
 def newest_first(session: Session, query: sa.Select[Any], entity: Any, *, limit: int, cursor: str | None) -> Page:
     """One page of `query` ordered by (created_at, id) descending."""
     if cursor:

@@ -4,12 +4,12 @@ Content is the version, so no verb here copies a version within its prompt: goin
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from shared.domain import events, label_moves, labels, pages, prompts
 from shared.domain.content import Content
@@ -105,6 +105,18 @@ def origin_of(session: Session, prompt: Prompt) -> uuid.UUID | None:
     return session.scalar(
         sa.select(Version.forked_from_version_id).where(Version.prompt_id == prompt.id, Version.number == 1)
     )
+
+
+def parents_of(session: Session, caller: Caller, prompt_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, uuid.UUID]:
+    """Of each prompt that was forked the prompt that it was forked from, where the caller may see that."""
+    first = aliased(Version)
+    rows = session.execute(
+        sa.select(first.prompt_id, Prompt.id)
+        .join(Version, Version.id == first.forked_from_version_id)
+        .join(Prompt, Prompt.id == Version.prompt_id)
+        .where(first.prompt_id.in_(prompt_ids), first.number == 1, *_visible(caller))
+    )
+    return dict(rows.all())
 
 
 def ancestors_of(session: Session, caller: Caller, prompt: Prompt) -> list[Relative]:

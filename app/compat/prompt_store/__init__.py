@@ -1,0 +1,178 @@
+"""Prompt Store's addresses, `/api/v1/…`: its fields and its envelope over the domain functions of /v1.
+
+Its prompts are those of the project `default`. What is given in the query there is taken from the body too.
+"""
+
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import flask
+import marshmallow as ma
+from sqlalchemy.orm import Session
+
+from app.api import ApiBlueprint, Digits
+from app.bodies import StrictParser, json_body
+from app.compat import compat_blueprint
+from shared.domain.pages import Slice
+from shared.domain.prompts import get_by_id
+from shared.domain.tenants import Caller
+from shared.errors import NotFound, field_error
+from shared.models import Prompt
+
+PREFIX = "/api/v1"
+Length = ma.validate.Length
+# What `curl -d` says unless it is told otherwise; the documented examples do not tell it.
+CURL = "application/x-www-form-urlencoded"
+# Its word for each kind of error; any other is ours in capitals.
+ERROR_CODES = {400: "VALIDATION_ERROR", 404: "NOT_FOUND", 422: "VALIDATION_ERROR", 500: "INTERNAL_ERROR"}
+
+
+class StoreParser(StrictParser):
+    """Takes JSON that does not say that it is, and a lone list as the field that the schema calls `alone`."""
+
+    def load_json(self, req: flask.Request, schema: ma.Schema) -> Any:
+        value = json_body(req, also=[CURL])
+        alone = getattr(schema, "alone", None)
+        return {alone: value} if isinstance(value, list) and alone else value
+
+
+class StoreDetails(ma.Schema):
+    code = ma.fields.String(metadata={"description": "The code that /v1 has for it"})
+    errors = ma.fields.List(ma.fields.Raw(), metadata={"description": "{pointer, detail} of each wrong field"})
+
+
+class StoreError(ma.Schema):
+    """What every error looks like here; the status code says the same."""
+
+    success = ma.fields.Boolean(metadata={"description": "false"})
+    message = ma.fields.String()
+    error_code = ma.fields.String(metadata={"description": "VALIDATION_ERROR, NOT_FOUND, CONFLICT…"})
+    details = ma.fields.Nested(StoreDetails)
+    timestamp = ma.fields.DateTime()
+    request_id = ma.fields.String()
+
+
+class SliceQuery(ma.Schema):
+    limit = Digits(load_default=50, validate=ma.validate.Range(1, 100))
+    offset = Digits(load_default=0, validate=ma.validate.Range(0))
+
+
+class ActorQuery(ma.Schema):
+    user_id = ma.fields.String(metadata={"description": "Read and not used: who calls is whom the API key belongs to"})
+
+
+def blueprint(noun: str, description: str) -> ApiBlueprint:
+    made = compat_blueprint(f"prompt_store_{noun}", PREFIX, f"Prompt Store: {description}")
+    made.ARGUMENTS_PARSER = StoreParser()
+    made.after_request(_as_its_clients_know_it)
+    made._prepare_doc_cbks.append(_describe_errors)
+    return made
+
+
+@cache
+def enveloped(schema: type[ma.Schema]) -> type[ma.Schema]:
+    """The schema of an answer with this `data`."""
+    fields: dict[str, Any] = {
+        "success": ma.fields.Boolean(metadata={"description": "true"}),
+        "message": ma.fields.String(),
+        "data": ma.fields.Nested(schema),
+        "timestamp": ma.fields.DateTime(),
+        "request_id": ma.fields.String(),
+    }
+    return type(f"{schema.__name__}Envelope", (ma.Schema,), fields)
+
+
+@cache
+def slice_of(schema: type[ma.Schema]) -> type[ma.Schema]:
+    fields: dict[str, Any] = {
+        "items": ma.fields.List(ma.fields.Nested(schema)),
+        **{name: ma.fields.Integer() for name in ("total", "limit", "offset")},
+        "has_more": ma.fields.Boolean(),
+    }
+    return type(f"{schema.__name__}Slice", (ma.Schema,), fields)
+
+
+def answer(data: Any, message: str, *, status: int = 200) -> flask.Response:
+    made = flask.jsonify(
+        {
+            "success": True,
+            "message": message,
+            "data": data,
+            "timestamp": datetime.now(UTC).isoformat(),
+            "request_id": flask.g.get("request_id", ""),
+        }
+    )
+    made.status_code = status
+    return made
+
+
+def wrapped(made: flask.Response, message: str) -> flask.Response:
+    """The answer of `replay.create` in the envelope."""
+    outer = answer(made.get_json(), message, status=made.status_code)
+    outer.headers.extend([(name, value) for name, value in made.headers if name.startswith("Idempotent")])
+    return outer
+
+
+def sliced(items: list[Any], found: Slice, query: Mapping[str, Any]) -> dict[str, Any]:
+    limit, offset = query["limit"], query["offset"]
+    more = offset + len(items) < found.total
+    return {"items": items, "total": found.total, "has_more": more, "limit": limit, "offset": offset}
+
+
+def either(query: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+    """What may stand in the query or in the body, together; a field that is given twice must be given alike."""
+    for name, value in query.items():
+        if name in body and body[name] != value:
+            raise field_error(f"/{name}", f"the query says otherwise: ?{name}={value}")
+    return {**query, **body}
+
+
+def required(fields: dict[str, Any], *names: str) -> None:
+    for name in names:
+        if fields.get(name) is None:
+            raise field_error(f"/{name}", f"required, here or as ?{name}=")
+
+
+def find(session: Session, caller: Caller, prompt_id: str, *, writing: bool = False) -> Prompt:
+    return get_by_id(session, caller, id_of(prompt_id, "prompt"), writing=writing)
+
+
+def id_of(text: str, noun: str) -> uuid.UUID:
+    """Ids are text there; what is no UUID was never one of ours."""
+    try:
+        return uuid.UUID(text)
+    except ValueError as error:
+        raise NotFound(f"no {noun} {text!r}") from error
+
+
+def _as_its_clients_know_it(response: flask.Response) -> flask.Response:
+    """A problem (RFC 9457) in the older envelope, with its status and headers."""
+    if response.mimetype != "application/problem+json":
+        return response
+    problem = response.get_json()
+    code = ERROR_CODES.get(response.status_code, problem["code"].upper())
+    errors = [{name: _renamed(text) for name, text in error.items()} for error in problem.get("errors", [])]
+    body = {
+        "success": False,
+        "message": _renamed(problem["detail"]),
+        "error_code": code,
+        "details": {"code": problem["code"], "errors": errors},
+        "timestamp": datetime.now(UTC).isoformat(),
+        "request_id": problem["request_id"],
+    }
+    response.set_data(flask.json.dumps(body))
+    response.mimetype = "application/json"
+    return response
+
+
+def _renamed(text: str) -> str:
+    return text.replace("template_source", "content")  # what our field is called there
+
+
+def _describe_errors(doc: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
+    content = {"application/json": {"schema": StoreError}}
+    doc["responses"]["default"] = {"description": "Any error", "content": content}
+    return doc
