@@ -38,6 +38,10 @@ from app.api import (
     versions,
 )
 from app.compat.prompt_store.nouns import NOUNS as PROMPT_STORE
+from app.compat.prompt_studio import drafts as studio_drafts
+from app.compat.prompt_studio import executions as studio_executions
+from app.compat.prompt_studio import projects as studio_projects
+from app.compat.prompt_studio import prompts as studio_prompts
 from app.problems import ProblemApi
 from shared import logs
 from shared.config import settings
@@ -67,6 +71,10 @@ NOUNS: tuple[ModuleType, ...] = (
     jobs,
     queues,
     status,
+    studio_projects,
+    studio_prompts,
+    studio_drafts,
+    studio_executions,
 )
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from shared.db import bulk_insert, db_now
 from shared.domain import bulk_verbs, events, jobs, pages, projects, queues, tenants
 from shared.domain.bulk_verbs import VERBS, Applied, Wanted
-from shared.domain.pages import Page, Slice
+from shared.domain.pages import Numbered, Page
 from shared.domain.tenants import Caller
 from shared.errors import Conflict, DatabaseBusy, FieldError, NotFound, PromptmillError, Unprocessable, field_error
 from shared.models import OPEN_STATES, BulkItem, BulkOperation, JobKind, Prompt, Queue, Role, State, new_id
@@ -176,10 +176,12 @@ def list_operations(
 
 def list_from(
     session: Session, caller: Caller, *, state: str | None, operation: str | None, limit: int, offset: int
-) -> Slice:
+) -> Numbered:
     """The same by offset: for the older addresses."""
     query = _matching(caller, state, operation)
-    return pages.newest_from(session, query, BulkOperation, limit=limit, offset=offset)
+    return pages.at_offset(
+        session, query, BulkOperation.created_at.desc(), BulkOperation.id.desc(), limit=limit, offset=offset
+    )
 
 
 def list_results(

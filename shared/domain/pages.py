@@ -25,18 +25,20 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Slice:
-    """Rows from an offset on, and how many there are in all: what the older addresses answer."""
+class Numbered:
+    """`data` of one page by its number, and how many rows there are on all pages."""
 
     data: Sequence[Any]
     total: int
 
 
-def newest_from(session: Session, query: sa.Select[Any], entity: Any, *, limit: int, offset: int) -> Slice:
-    """Ordered as `newest_first`, by offset: what is added meanwhile shifts the rows."""
-    total = session.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
-    rows = session.scalars(query.order_by(entity.created_at.desc(), entity.id.desc()).limit(limit).offset(offset))
-    return Slice(rows.all(), total)
+def at_offset(session: Session, query: sa.Select[Any], *order: Any, limit: int, offset: int) -> Numbered:
+    """One page by its place: for clients that count pages. Rows that are added meanwhile move the pages.
+
+    Costs a count of all rows, and a walk over those before the page.
+    """
+    total = session.scalar(sa.select(sa.func.count()).select_from(query.order_by(None).subquery())) or 0
+    return Numbered(session.scalars(query.order_by(*order).limit(limit).offset(offset)).all(), total)
 
 
 def newest_first(session: Session, query: sa.Select[Any], entity: Any, *, limit: int, cursor: str | None) -> Page:

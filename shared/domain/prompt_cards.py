@@ -29,7 +29,7 @@ def cards_of(session: Session, caller: Caller, prompts: Sequence[Prompt]) -> lis
     """One for each prompt, in their order."""
     ids = [prompt.id for prompt in prompts]
     current = _current(session, ids)
-    parents = versions.parents_of(session, caller, ids)
+    parents = versions.origins_of(session, caller, ids)
     runs = _runs(session, ids)
     scores = _ratings(session, ids)
     scores = {**_evaluated(session, [prompt_id for prompt_id in ids if prompt_id not in scores]), **scores}

@@ -13,7 +13,7 @@ from shared.domain import events, labels, pages, projects, search
 from shared.domain.content import Content
 from shared.domain.events import Change
 from shared.domain.names import LATEST, PRODUCTION, VersionChoice, check_name, is_name
-from shared.domain.pages import Page, Slice
+from shared.domain.pages import Numbered, Page
 from shared.domain.tenants import Caller
 from shared.errors import AlreadyExists, Conflict, NotFound, field_error
 from shared.models import Label, LabelRequest, Prompt, Version, new_id
@@ -170,11 +170,18 @@ def list_from(
     lifecycle: str | None = None,
     limit: int,
     offset: int,
-) -> Slice:
+) -> Numbered:
     """The same by offset, of one project: for the older addresses."""
     home = projects.get_project(session, caller, project)
     query = _matching(session, caller, str(home.id), category=category, tag=tag, lifecycle=lifecycle)
-    return pages.newest_from(session, query.where(Prompt.deleted_at.is_(None)), Prompt, limit=limit, offset=offset)
+    return pages.at_offset(
+        session,
+        query.where(Prompt.deleted_at.is_(None)),
+        Prompt.created_at.desc(),
+        Prompt.id.desc(),
+        limit=limit,
+        offset=offset,
+    )
 
 
 def _matching(

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from app.api import ApiBlueprint, Digits
 from app.bodies import StrictParser, json_body
 from app.compat import compat_blueprint
-from shared.domain.pages import Slice
+from shared.domain.pages import Numbered
 from shared.domain.prompts import get_by_id
 from shared.domain.tenants import Caller
 from shared.errors import NotFound, field_error
@@ -55,6 +55,18 @@ class StoreError(ma.Schema):
     request_id = ma.fields.String()
 
 
+class StoreBlueprint(ApiBlueprint):
+    """Routes whose bodies are read as its clients send them, and whose errors are described in its envelope."""
+
+    ARGUMENTS_PARSER = StoreParser()
+
+    def _prepare_response_doc(self, doc: Any, doc_info: Any, **kwargs: Any) -> Any:
+        doc = super()._prepare_response_doc(doc, doc_info, **kwargs)
+        error = {"description": "Error", "content": {"application/json": {"schema": StoreError()}}}
+        doc["responses"] |= {status: error for status in doc["responses"] if str(status) == "422"} | {"default": error}
+        return doc
+
+
 class SliceQuery(ma.Schema):
     limit = Digits(load_default=50, validate=ma.validate.Range(1, 100))
     offset = Digits(load_default=0, validate=ma.validate.Range(0))
@@ -65,11 +77,7 @@ class ActorQuery(ma.Schema):
 
 
 def blueprint(noun: str, description: str) -> ApiBlueprint:
-    made = compat_blueprint(f"prompt_store_{noun}", PREFIX, f"Prompt Store: {description}")
-    made.ARGUMENTS_PARSER = StoreParser()
-    made.after_request(_as_its_clients_know_it)
-    made._prepare_doc_cbks.append(_describe_errors)
-    return made
+    return compat_blueprint(f"prompt-store {noun}", PREFIX, f"Prompt Store: {description}", kind=StoreBlueprint)
 
 
 @cache
@@ -116,7 +124,7 @@ def wrapped(made: flask.Response, message: str) -> flask.Response:
     return outer
 
 
-def sliced(items: list[Any], found: Slice, query: Mapping[str, Any]) -> dict[str, Any]:
+def sliced(items: list[Any], found: Numbered, query: Mapping[str, Any]) -> dict[str, Any]:
     limit, offset = query["limit"], query["offset"]
     more = offset + len(items) < found.total
     return {"items": items, "total": found.total, "has_more": more, "limit": limit, "offset": offset}
@@ -148,9 +156,11 @@ def id_of(text: str, noun: str) -> uuid.UUID:
         raise NotFound(f"no {noun} {text!r}") from error
 
 
-def _as_its_clients_know_it(response: flask.Response) -> flask.Response:
-    """A problem (RFC 9457) in the older envelope, with its status and headers."""
-    if response.mimetype != "application/problem+json":
+def as_its_clients_know_it(response: flask.Response) -> flask.Response:
+    """A problem (RFC 9457) below the prefix in the older envelope, with its status and headers."""
+    path = flask.request.path
+    is_ours = path.startswith(f"{PREFIX}/") and not path.startswith(f"{PREFIX}/prompt-studio")
+    if not is_ours or response.mimetype != "application/problem+json":
         return response
     problem = response.get_json()
     code = ERROR_CODES.get(response.status_code, problem["code"].upper())
@@ -170,9 +180,3 @@ def _as_its_clients_know_it(response: flask.Response) -> flask.Response:
 
 def _renamed(text: str) -> str:
     return text.replace("template_source", "content")  # what our field is called there
-
-
-def _describe_errors(doc: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
-    content = {"application/json": {"schema": StoreError}}
-    doc["responses"]["default"] = {"description": "Any error", "content": content}
-    return doc

@@ -4,6 +4,7 @@ from types import ModuleType
 
 from app.compat.prompt_store import (
     analytics,
+    as_its_clients_know_it,
     bulk,
     insights,
     lifecycle,
@@ -23,3 +24,6 @@ NOUNS: tuple[ModuleType, ...] = (
     bulk,
     analytics,
 )
+
+# For every address below the prefix: one that nothing is at has no blueprint.
+prompts.blp.after_app_request(as_its_clients_know_it)

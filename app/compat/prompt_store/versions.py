@@ -33,7 +33,7 @@ from shared.domain import pages, prompts, versions
 from shared.domain.content import check_content
 from shared.domain.drift import text_of
 from shared.domain.names import VersionChoice, check_name
-from shared.domain.pages import Slice
+from shared.domain.pages import Numbered
 from shared.domain.prompt_cards import cards_of
 from shared.domain.tenants import Caller
 from shared.errors import NotFound
@@ -139,7 +139,7 @@ def store_list_versions(query: dict[str, Any], prompt_id: str) -> flask.Response
         page = prompts.list_versions(session, prompt, newest_first=True, limit=query["limit"], cursor=before)
         (card,) = cards_of(session, caller(), [prompt])
         items = [_version(version, prompt, card.version) for version in page.data]
-    return answer(sliced(items, Slice(items, total), query), "Prompt versions retrieved successfully")
+    return answer(sliced(items, Numbered(items, total), query), "Prompt versions retrieved successfully")
 
 
 @blp.post("/prompts/<prompt_id>/versions/<version>/rollback")
