@@ -37,6 +37,7 @@ from app.api import (
     suggestions,
     versions,
 )
+from app.compat.prompt_ledger import executions as ledger_executions
 from app.compat.prompt_store.nouns import NOUNS as PROMPT_STORE
 from app.compat.prompt_studio import drafts as studio_drafts
 from app.compat.prompt_studio import executions as studio_executions
@@ -96,7 +97,7 @@ def create_app() -> flask.Flask:
     app.after_request(bodies.drain)
     api = ProblemApi(app, spec_kwargs={"components": _SECURITY, "security": [{"ApiKey": []}, {"Bearer": []}]})
     problems.register(app)
-    for noun in (*NOUNS, *PROMPT_STORE):
+    for noun in (*NOUNS, ledger_executions, *PROMPT_STORE):
         api.register_blueprint(noun.blp)
     api.register_blueprint(health.blp)
     app.register_blueprint(get_swaggerui_blueprint("/docs", "/openapi.json", config={"app_name": "Promptmill"}))

@@ -69,6 +69,8 @@ WRITES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/datasets/<name>/cases"): [{"inputs": {"ticket": "another"}}],
     ("POST", "/v1/executions:run"): run_body("triage", variables={"ticket": "another"}),
     ("POST", "/v1/executions:submit"): run_body("triage", variables={"ticket": "another"}),
+    ("POST", "/v1/executions/run"): run_body("triage", variables={"ticket": "another"}),
+    ("POST", "/v1/executions/submit"): run_body("triage", variables={"ticket": "another"}),
     ("POST", "/v1/executions:batch"): {"prompt_name": "triage", "dataset": "tickets"},
     ("POST", "/v1/batches/<uuid:batch_id>/cancel"): None,
     ("POST", "/v1/executions/<uuid:execution_id>/cancel"): None,

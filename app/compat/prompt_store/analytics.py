@@ -19,6 +19,7 @@ from shared.domain.analytics import Figures, Group
 from shared.domain.executions import Filter
 from shared.domain.names import VersionChoice
 from shared.domain.prompt_cards import cards_of
+from shared.domain.tenants import DEFAULT_PROJECT
 from shared.errors import FieldError, Unprocessable
 
 blp = blueprint("analytics", "what was run, how it went, what it took.")
@@ -136,7 +137,7 @@ def store_summary(query: dict[str, Any]) -> flask.Response:
         wanted = _window(session, days=query["days_back"])
         total = analytics.total(session, caller(), wanted)
         popular = analytics.groups(session, caller(), wanted, "prompt", limit=POPULAR)[0]
-        counts = lifecycle.count_states(session, caller(), project="default")
+        counts = lifecycle.count_states(session, caller(), project=DEFAULT_PROJECT)
         data = {
             "time_range_days": query["days_back"],
             "summary": {

@@ -21,6 +21,7 @@ from app.compat.prompt_store.prompts import StorePromptOut, rendered
 from shared.db import reading, transaction
 from shared.domain import lifecycle, prompts
 from shared.domain.lifecycle import TRANSITIONS, Lifecycle
+from shared.domain.tenants import DEFAULT_PROJECT
 from shared.errors import NotFound, PromptmillError
 from shared.models import Role
 
@@ -166,7 +167,7 @@ def store_status_history(prompt_id: str) -> flask.Response:
 def store_count_status() -> flask.Response:
     """How many prompts are in each state"""
     with reading() as session:
-        counts = lifecycle.count_states(session, caller(), project="default")
+        counts = lifecycle.count_states(session, caller(), project=DEFAULT_PROJECT)
     return answer({"status_counts": counts, "total_prompts": sum(counts.values())}, "Status counts retrieved")
 
 

@@ -17,6 +17,7 @@ from shared.domain import search
 from shared.domain.content import render_messages
 from shared.domain.prompt_cards import cards_of
 from shared.domain.search import Filters
+from shared.domain.tenants import DEFAULT_PROJECT
 from shared.errors import FieldError, Unprocessable
 from shared.models import Prompt
 from shared.strict_json import loads
@@ -28,7 +29,7 @@ MOST_READ = 2_000  # hits that are looked through for several tags
 class StoreSearchQuery(ma.Schema):
     query = ma.fields.String(validate=Length(max=10_000))
     category = ma.fields.String(validate=Length(1, 64))
-    limit = Digits(validate=ma.validate.Range(1, 100))
+    limit = Digits(load_default=50, validate=ma.validate.Range(1, 100))
 
 
 class StoreSearchIn(ma.Schema):
@@ -55,9 +56,11 @@ class StoreFilledOut(StorePromptOut):
 @blp.response(200, enveloped(slice_of(StorePromptOut)))
 def store_search(body: dict[str, Any], query: dict[str, Any]) -> flask.Response:
     """Search prompts by words of name, tags, description and content, best first"""
+    if "limit" not in flask.request.args:
+        query["limit"] = body.get("limit") or query["limit"]
     asked = either(query, {name: value for name, value in body.items() if value is not None})
     required(asked, "query")
-    limit, tags = asked.get("limit", 50), asked.get("tags") or []
+    limit, tags = asked["limit"], asked.get("tags") or []
     with reading() as session:
         hits, total, more = _search(session, asked["query"], asked.get("category"), tags, limit)
         items = rendered(session, caller(), hits)
@@ -88,30 +91,24 @@ def store_fill(query: dict[str, Any], category: str, name: str) -> flask.Respons
 def _search(
     session: Session, words: str, category: str | None, tags: list[str], limit: int
 ) -> tuple[list[Prompt], int, bool]:
-    """(hits, how many there are, whether there are more than these). The index knows one tag; of several any counts."""
-    filters = Filters(category=category, tag=tags[0] if len(tags) == 1 else None)
-    home = "default"
+    """(hits, how many there are, whether there are more than these)."""
+    scope: dict[str, Any] = {"project": DEFAULT_PROJECT}
+    if len(tags) < 2:
+        filters = Filters(category=category, tag=tags[0] if tags else None)
+        found = search.search(session, caller(), words, filters=filters, limit=limit, **scope)
+        total = found.counts.total if found.counts else len(found.hits)
+        return [hit.prompt for hit in found.hits], total, found.next_cursor is not None
+    # The index knows one tag. Of several any counts, so the hits are looked through, up to so many.
     hits: list[Prompt] = []
-    total, read, cursor = 0, 0, None
-    while True:
-        found = search.search(
-            session,
-            caller(),
-            words,
-            filters=filters,
-            project=home,
-            limit=100 if len(tags) > 1 else limit,
-            cursor=cursor,
-        )
-        read += len(found.hits)
-        total = found.counts.total if found.counts else total
-        hits += [hit.prompt for hit in found.hits if len(tags) < 2 or set(tags) & set(hit.prompt.tags)]
+    cursor: str | None = None
+    for _ in range(0, MOST_READ, 100):
+        filters = Filters(category=category)
+        found = search.search(session, caller(), words, filters=filters, limit=100, cursor=cursor, **scope)
+        hits += [hit.prompt for hit in found.hits if set(tags) & set(hit.prompt.tags)]
         cursor = found.next_cursor
-        if cursor is None or len(tags) < 2 or read >= MOST_READ:
+        if cursor is None:
             break
-    if len(tags) > 1:
-        total = len(hits)
-    return hits[:limit], total, cursor is not None or len(hits) > limit
+    return hits[:limit], len(hits), cursor is not None or len(hits) > limit
 
 
 def _variables(query: Mapping[str, Any]) -> dict[str, Any]:
