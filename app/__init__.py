@@ -40,9 +40,13 @@ from app.api import (
 from app.compat.prompt_ledger import executions as ledger_executions
 from app.compat.prompt_store.nouns import NOUNS as PROMPT_STORE
 from app.compat.prompt_studio import drafts as studio_drafts
+from app.compat.prompt_studio import evaluations as studio_evaluations
 from app.compat.prompt_studio import executions as studio_executions
+from app.compat.prompt_studio import optimizations as studio_optimizations
 from app.compat.prompt_studio import projects as studio_projects
 from app.compat.prompt_studio import prompts as studio_prompts
+from app.compat.prompt_studio import searches as studio_searches
+from app.compat.prompt_studio import status as studio_status
 from app.problems import ProblemApi
 from shared import logs
 from shared.config import settings
@@ -76,6 +80,10 @@ NOUNS: tuple[ModuleType, ...] = (
     studio_prompts,
     studio_drafts,
     studio_executions,
+    studio_evaluations,
+    studio_optimizations,
+    studio_searches,
+    studio_status,
 )
 
 

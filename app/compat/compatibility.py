@@ -8,10 +8,16 @@ import flask
 from app.compat.catalogue import Endpoint
 from app.compat.prompt_ledger.catalogue import CATALOGUE as PROMPT_LEDGER
 from app.compat.prompt_store.catalogue import CATALOGUE as PROMPT_STORE
+from app.compat.prompt_studio.catalogue import CASES
+from app.compat.prompt_studio.catalogue import CATALOGUE as PROMPT_STUDIO
 
-CATALOGUES: Mapping[str, Sequence[Endpoint]] = {"PromptLedger": PROMPT_LEDGER, "Prompt Store": PROMPT_STORE}
+CATALOGUES: Mapping[str, Sequence[Endpoint]] = {
+    "Prompt Studio": PROMPT_STUDIO,
+    "PromptLedger": PROMPT_LEDGER,
+    "Prompt Store": PROMPT_STORE,
+}
 # How the note of an endpoint begins that is neither served nor has a successor.
-ABSENT = ("comes with ", "not taken over: ")
+ABSENT = ("comes with ", "not taken over: ", CASES)
 
 _HEAD = """\
 # Compatibility
@@ -25,6 +31,12 @@ the same in the API of this service; new clients call that.
 """
 
 _ABOUT = {
+    "Prompt Studio": """\
+Answers are `{success, data, error, error_code, metadata}`; where the original answered a bare object, so do these. A
+list's `metadata` has `page`, `per_page`, `total` and `total_pages`. An error's `error_code` is that of the
+[problem](errors.md), and its `metadata.errors` names the fields. Ids are UUIDs, in `id` and `uuid` alike; a prompt's is
+that of one version.
+""",
     "PromptLedger": """\
 Names, bodies and answers are the originals', with fields added. Prompts that no project is named for are those of the
 project `default`. Statuses are `queued`, `running`, `succeeded`, `failed`, `canceled`. A version's `status` says what
@@ -36,9 +48,9 @@ Answers are `{success: true, message, data, timestamp, request_id}`, errors `{su
 details: {code, errors}, timestamp, request_id}` with the status code of the [problem](errors.md) that they are:
 `VALIDATION_ERROR` (400, 422), `NOT_FOUND` (404), `INTERNAL_ERROR` (500), else its code in capitals.
 
-- These addresses see the prompts of the project `default`. A prompt was known by category and name; here the **name is
-  unique in the project** and the category an attribute. A name is of letters, digits, dots, dashes and underscores;
-  what is not is refused.
+- These addresses see the prompts of one project: the one that the key is limited to, else `default`. A prompt was known
+  by category and name; here the **name is unique in the project** and the category an attribute. A name is of letters,
+  digits, dots, dashes and underscores; what is not is refused.
 - Ids are UUIDs as text. What was taken in the query is taken there and in the body. The body is JSON, also where
   `curl -d` calls it something else. A list that was a whole body there still is.
 - `content` is a [template](content.md) and is kept as it is. It is that of the current version: the one at

@@ -1,6 +1,6 @@
 """Prompt Store's addresses, `/api/v1/…`: its fields and its envelope over the domain functions of /v1.
 
-Its prompts are those of the project `default`. What is given in the query there is taken from the body too.
+Its prompts are those of one project: `home`. What is given in the query there is taken from the body too.
 """
 
 import uuid
@@ -14,11 +14,12 @@ import marshmallow as ma
 from sqlalchemy.orm import Session
 
 from app.api import ApiBlueprint, Digits
+from app.auth import caller
 from app.bodies import StrictParser, json_body
 from app.compat import compat_blueprint
 from shared.domain.pages import Numbered
 from shared.domain.prompts import get_by_id
-from shared.domain.tenants import Caller
+from shared.domain.tenants import DEFAULT_PROJECT, Caller
 from shared.errors import NotFound, field_error
 from shared.models import Prompt
 
@@ -144,8 +145,14 @@ def required(fields: dict[str, Any], *names: str) -> None:
             raise field_error(f"/{name}", f"required, here or as ?{name}=")
 
 
-def find(session: Session, caller: Caller, prompt_id: str, *, writing: bool = False) -> Prompt:
-    return get_by_id(session, caller, id_of(prompt_id, "prompt"), writing=writing)
+def home() -> str:
+    """The project that these addresses see: the one that the key is limited to, else `default`."""
+    limits = caller().project_ids
+    return DEFAULT_PROJECT if limits is None or len(limits) != 1 else str(next(iter(limits)))
+
+
+def find(session: Session, reader: Caller, prompt_id: str, *, writing: bool = False) -> Prompt:
+    return get_by_id(session, reader, id_of(prompt_id, "prompt"), project=home(), writing=writing)
 
 
 def id_of(text: str, noun: str) -> uuid.UUID:

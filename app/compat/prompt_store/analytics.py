@@ -12,14 +12,13 @@ from sqlalchemy.orm import Session
 
 from app.api import Digits, Moment
 from app.auth import caller
-from app.compat.prompt_store import answer, blueprint, enveloped, find
+from app.compat.prompt_store import answer, blueprint, enveloped, find, home
 from shared.db import reading
-from shared.domain import analytics, lifecycle, projects, prompts, providers
+from shared.domain import analytics, lifecycle, prompts, providers
 from shared.domain.analytics import Figures, Group
 from shared.domain.executions import Filter
 from shared.domain.names import VersionChoice
 from shared.domain.prompt_cards import cards_of
-from shared.domain.tenants import DEFAULT_PROJECT
 from shared.errors import FieldError, Unprocessable
 
 blp = blueprint("analytics", "what was run, how it went, what it took.")
@@ -137,7 +136,7 @@ def store_summary(query: dict[str, Any]) -> flask.Response:
         wanted = _window(session, days=query["days_back"])
         total = analytics.total(session, caller(), wanted)
         popular = analytics.groups(session, caller(), wanted, "prompt", limit=POPULAR)[0]
-        counts = lifecycle.count_states(session, caller(), project=DEFAULT_PROJECT)
+        counts = lifecycle.count_states(session, caller(), project=home())
         data = {
             "time_range_days": query["days_back"],
             "summary": {
@@ -194,11 +193,10 @@ def store_prompt_figures(query: dict[str, Any], prompt_id: str) -> flask.Respons
 
 
 def _window(session: Session, *, days: int, start: datetime | None = None, end: datetime | None = None) -> Filter:
-    home = str(projects.get_project(session, caller(), None).id)
     if start is not None and end is not None and start >= end:
         raise _refused("?start_date", "must be before end_date")
     try:
-        wanted = Filter(project=home, purpose="run", created_from=start, created_before=end)
+        wanted = Filter(project=home(), purpose="run", created_from=start, created_before=end)
         return analytics.within(session, wanted, default_days=days)
     except Unprocessable as error:
         raise _refused("?start_date", error.detail.partition(": ")[2]) from error

@@ -13,7 +13,18 @@ from app import replay
 from app.api import runs
 from app.api.bulk import MAX_BULK_BYTES
 from app.auth import caller
-from app.compat.prompt_store import Length, SliceQuery, answer, blueprint, enveloped, id_of, slice_of, sliced, wrapped
+from app.compat.prompt_store import (
+    Length,
+    SliceQuery,
+    answer,
+    blueprint,
+    enveloped,
+    home,
+    id_of,
+    slice_of,
+    sliced,
+    wrapped,
+)
 from app.compat.prompt_store.prompts import DESCRIBED, StorePromptIn, check_declared, tags_field, variables_field
 from shared.db import reading
 from shared.domain import bulk
@@ -262,7 +273,7 @@ def _item(pointer: str, body: Mapping[str, Any], *, is_new: bool) -> tuple[str, 
         except Unprocessable as error:
             errors = [FieldError(pointer + one.pointer, one.detail) for one in error.errors]
             raise Unprocessable("; ".join(map(str, errors)), errors=errors) from error
-    return pointer, fields if is_new else {"prompt_id": str(body["prompt_id"]), **fields}
+    return pointer, {**({"project": home()} if is_new else {"prompt_id": str(body["prompt_id"])}), **fields}
 
 
 def _submitted(verb: str, items: Sequence[tuple[str, dict[str, Any]]], message: str) -> flask.Response:

@@ -15,13 +15,13 @@ from app.compat.prompt_store import (
     either,
     enveloped,
     find,
+    home,
     required,
 )
 from app.compat.prompt_store.prompts import StorePromptOut, rendered
 from shared.db import reading, transaction
 from shared.domain import lifecycle, prompts
 from shared.domain.lifecycle import TRANSITIONS, Lifecycle
-from shared.domain.tenants import DEFAULT_PROJECT
 from shared.errors import NotFound, PromptmillError
 from shared.models import Role
 
@@ -144,7 +144,7 @@ def store_list_status(query: dict[str, Any], status: str) -> flask.Response:
     if status not in STATES:
         raise NotFound(f"no lifecycle status {status!r}; there are: {', '.join(STATES)}")
     with reading() as session:
-        found = prompts.list_from(session, caller(), lifecycle=status, **query)
+        found = prompts.list_from(session, caller(), lifecycle=status, project=home(), **query)
         shown = rendered(session, caller(), found.data)
     data = {"status": status, "prompts": shown, "count": len(shown), "total": found.total, **query}
     return answer(data, "Prompts retrieved successfully")
@@ -167,7 +167,7 @@ def store_status_history(prompt_id: str) -> flask.Response:
 def store_count_status() -> flask.Response:
     """How many prompts are in each state"""
     with reading() as session:
-        counts = lifecycle.count_states(session, caller(), project=DEFAULT_PROJECT)
+        counts = lifecycle.count_states(session, caller(), project=home())
     return answer({"status_counts": counts, "total_prompts": sum(counts.values())}, "Status counts retrieved")
 
 
@@ -217,7 +217,7 @@ def store_change_statuses(body: dict[str, Any], query: dict[str, Any]) -> flask.
                 names[prompt_id] = find(session, author, prompt_id, writing=True).name
             except NotFound as error:
                 missing[prompt_id] = error.detail
-        found = lifecycle.change_states(session, author, list(names.values()), state, reason=reason)
+        found = lifecycle.change_states(session, author, list(names.values()), state, project=home(), reason=reason)
     done = dict(zip(names, found, strict=True))
     results = [_result(prompt_id, done.get(prompt_id), missing.get(prompt_id)) for prompt_id in body["prompt_ids"]]
     failed = sum(not result["success"] for result in results)

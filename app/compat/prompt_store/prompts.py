@@ -18,6 +18,7 @@ from app.compat.prompt_store import (
     blueprint,
     enveloped,
     find,
+    home,
     slice_of,
     sliced,
     wrapped,
@@ -112,7 +113,9 @@ def store_create(body: dict[str, Any]) -> flask.Response:
     fields, content = new_prompt(body)
 
     def make(session: Session, _: Any) -> Any:
-        made = prompts.upsert(session, author, fields["name"], content, **beside(fields), must_be_new=True)
+        made = prompts.upsert(
+            session, author, fields["name"], content, project=home(), **beside(fields), must_be_new=True
+        )
         return rendered(session, author, [made.prompt])[0]
 
     return wrapped(replay.create(author, body, 201, make), "Prompt created successfully")
@@ -162,11 +165,11 @@ def store_update(body: dict[str, Any], prompt_id: str) -> flask.Response:
     author = caller(Role.EDITOR)
     content = check_content(template_source=body["content"]) if "content" in body else None
     with transaction() as session:
-        prompt = prompt_rows.lock_prompt(session, author, find(session, author, prompt_id, writing=True).name)
+        prompt = _locked(session, author, prompt_id)
         described = {name: body[name] for name in DESCRIBED if name in body}
         prompt_rows.update_prompt(session, author, prompt, described)
         if content is not None:
-            prompts.upsert(session, author, prompt.name, content, set_active=True)
+            prompts.upsert(session, author, prompt.name, content, project=home(), set_active=True)
         (card,) = cards_of(session, author, [prompt])
         check_declared(card.version.variables, body.get("variables"))
         if "lifecycle_status" in body:
@@ -183,7 +186,7 @@ def store_delete(query: dict[str, Any], prompt_id: str) -> flask.Response:
     """Delete a prompt; POST /v1/prompts/{id}/restore brings it back"""
     author = caller(Role.EDITOR)
     with transaction() as session:
-        prompt = prompt_rows.lock_prompt(session, author, find(session, author, prompt_id, writing=True).name)
+        prompt = _locked(session, author, prompt_id)
         prompt_rows.delete_prompt(session, author, prompt)
         return answer({"prompt_id": str(prompt.id), "deleted": True}, "Prompt deleted successfully")
 
@@ -215,15 +218,19 @@ def rendered(session: Session, reader: Caller, found: Sequence[Prompt]) -> list[
 
 def listed(query: dict[str, Any], message: str) -> flask.Response:
     with reading() as session:
-        found = prompts.list_from(session, caller(), **query)
+        found = prompts.list_from(session, caller(), project=home(), **query)
         return answer(sliced(rendered(session, caller(), found.data), found, query), message)
 
 
 def in_category(session: Session, category: str, name: str) -> Prompt:
-    prompt = prompts.get_prompt(session, caller(), name)
+    prompt = prompts.get_prompt(session, caller(), name, project=home())
     if prompt.category != category:
         raise NotFound(f"no prompt {name!r} in category {category!r}")
     return prompt
+
+
+def _locked(session: Session, author: Caller, prompt_id: str) -> Prompt:
+    return prompt_rows.lock_prompt(session, author, find(session, author, prompt_id, writing=True).name, project=home())
 
 
 def _row(card: Card) -> Any:

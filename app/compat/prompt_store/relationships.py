@@ -20,6 +20,7 @@ from app.compat.prompt_store import (
     either,
     enveloped,
     find,
+    home,
     id_of,
     required,
     wrapped,
@@ -315,7 +316,7 @@ def _relate(session: Session, prompt_id: str, body: dict[str, Any]) -> Edge:
 def _source(session: Session, relationship_id: str) -> Prompt:
     """The prompt that it begins at, which must be one that these addresses show."""
     found = relationships.source_of(session, caller(), id_of(relationship_id, "relationship"))
-    return prompts.get_by_id(session, caller(), found.id)
+    return prompts.get_by_id(session, caller(), found.id, project=home())
 
 
 def _edges(session: Session, prompt: Prompt, direction: str, **options: Any) -> tuple[list[Edge], bool]:

@@ -10,14 +10,13 @@ from sqlalchemy.orm import Session
 from app.api import Digits, WholeNumber
 from app.auth import caller
 from app.bodies import json_body, refuse_unstorable
-from app.compat.prompt_store import CURL, Length, answer, blueprint, either, enveloped, required, slice_of
+from app.compat.prompt_store import CURL, Length, answer, blueprint, either, enveloped, home, required, slice_of
 from app.compat.prompt_store.prompts import StorePromptOut, in_category, rendered, tags_field
 from shared.db import reading
 from shared.domain import search
 from shared.domain.content import render_messages
 from shared.domain.prompt_cards import cards_of
 from shared.domain.search import Filters
-from shared.domain.tenants import DEFAULT_PROJECT
 from shared.errors import FieldError, Unprocessable
 from shared.models import Prompt
 from shared.strict_json import loads
@@ -92,7 +91,7 @@ def _search(
     session: Session, words: str, category: str | None, tags: list[str], limit: int
 ) -> tuple[list[Prompt], int, bool]:
     """(hits, how many there are, whether there are more than these)."""
-    scope: dict[str, Any] = {"project": DEFAULT_PROJECT}
+    scope: dict[str, Any] = {"project": home()}
     if len(tags) < 2:
         filters = Filters(category=category, tag=tags[0] if tags else None)
         found = search.search(session, caller(), words, filters=filters, limit=limit, **scope)

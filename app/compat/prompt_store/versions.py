@@ -16,6 +16,7 @@ from app.compat.prompt_store import (
     either,
     enveloped,
     find,
+    home,
     required,
     slice_of,
     sliced,
@@ -120,7 +121,7 @@ def store_put_content(body: dict[str, Any], query: dict[str, Any], prompt_id: st
 
     def make(session: Session, _: Any) -> Any:
         prompt = find(session, author, prompt_id, writing=True)
-        made = prompts.upsert(session, author, prompt.name, content, set_active=True, **said)
+        made = prompts.upsert(session, author, prompt.name, content, project=home(), set_active=True, **said)
         return _current(session, author, made.prompt, made.label_request)
 
     return wrapped(replay.create(author, given, 200, make), "Prompt content updated successfully")
@@ -183,7 +184,7 @@ def store_fork(body: dict[str, Any], query: dict[str, Any], prompt_id: str) -> f
         active: dict[str, Any] = {"set_active": content is None}
         made = versions.fork(session, author, source, card.version, name, **said, **described, **active)
         if content is not None:
-            made = prompts.upsert(session, author, name, content, set_active=True, **said)
+            made = prompts.upsert(session, author, name, content, project=home(), set_active=True, **said)
         check_declared(made.version.variables, changes.get("variables"))
         return rendered(session, author, [made.prompt])[0]
 

@@ -1,6 +1,7 @@
 """Running a prompt of Prompt Studio, through the one execution path of /v1."""
 
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import flask
@@ -21,6 +22,8 @@ from shared.models import Execution, Role, State
 
 blp = studio_blueprint("executions", "Prompt Studio: runs of prompts.")
 DEFAULT_MODEL = ("openai", "gpt-3.5-turbo")  # the original's, when neither the request nor the version names one
+
+STATUS_CODES: Mapping[str, int] = {State.SUCCEEDED: 200, State.FAILED: 502, State.CANCELED: 409}
 
 
 class StudioExecuteIn(ma.Schema):
@@ -84,10 +87,10 @@ def _planned(session: Session, body: dict[str, Any]) -> NewExecution:
 
 
 def _answer(execution: Execution) -> flask.Response:
-    used = [execution.prompt_tokens, execution.response_tokens]
+    asked, answered = execution.prompt_tokens, execution.response_tokens
     data = {
         "output": execution.response_text,
-        "tokens_used": None if None in used else sum(used),
+        "tokens_used": None if asked is None or answered is None else asked + answered,
         "execution_time": None if execution.latency_ms is None else execution.latency_ms / 1000,
         "execution_id": execution.id,
         "status": STATUSES[execution.state],
@@ -97,5 +100,5 @@ def _answer(execution: Execution) -> flask.Response:
         body |= {"success": False, "error": execution.error_message or execution.state}
         body["error_code"] = execution.error_type or execution.state
     answer = flask.jsonify(body)
-    answer.status_code = {State.SUCCEEDED: 200, State.FAILED: 502, State.CANCELED: 409}.get(execution.state, 202)
+    answer.status_code = STATUS_CODES.get(execution.state, 202)
     return answer
