@@ -1,6 +1,5 @@
 """Evaluations of Prompt Studio: measured by the fleet, never made up."""
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 from shared.models import Evaluation, Role
 from tests.compat.studio import NOBODY, Studio, triage
 from tests.rows import count, everything
-from tests.support import Api, Drain, make_prompt, pointers
+from tests.support import Api, Drain, Worker, make_prompt, pointers
 
 NOW: dict[str, Any] = {"headers": {"Prefer": "wait=0"}}
 
@@ -53,12 +52,10 @@ def test_an_evaluation_has_the_fields_of_the_original_and_what_was_measured(stud
 
 def test_without_run_async_the_end_is_waited_for(studio: Studio, drain: Drain) -> None:
     project_id, prompt_id = triage(studio)
-    worker = threading.Timer(0.2, drain)
-    worker.start()
 
-    data = studio.data(200, "POST", "/evaluations", {"project_id": project_id, "prompt_id": prompt_id})
+    with Worker(drain):
+        data = studio.data(200, "POST", "/evaluations", {"project_id": project_id, "prompt_id": prompt_id})
 
-    worker.join()
     assert (data["status"], data["metrics"]["total_tests"]) == ("completed", 12)
 
 

@@ -252,6 +252,7 @@ def test_a_comparison_starts_every_strategy_under_the_same_ceiling(studio: Studi
         ({"config": {"presence_penalty": 1}}, "/config/presence_penalty"),
         ({"config": {"top_p": 1}, "model_configuration": {"top_p": 1}}, "/config"),
         ({"test_case_ids": [NOBODY]}, "/test_case_ids/0"),
+        ({"config": {"model_name": "gpt-5", "temperature": 0.5}}, "/config/temperature"),  # it takes none
     ],
 )
 def test_a_comparison_starts_all_or_none(studio: Studio, fields: dict[str, Any], pointer: str) -> None:

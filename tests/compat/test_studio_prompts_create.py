@@ -161,5 +161,7 @@ def test_what_it_refers_to_must_be_there(studio: Studio, field: str) -> None:
     body = {"project_id": studio.project()["id"], "name": "greeter", "user_prompt": "Hi", field: NOBODY}
     before = everything()
 
-    assert studio.request("POST", "/prompts/create", body).status_code == 404
+    answer = studio.request("POST", "/prompts/create", body)
+
+    assert (answer.status_code, pointers(answer)) == (404, [f"/{field}"])
     assert everything() == before

@@ -1,6 +1,5 @@
 """POST /api/v1/prompt-studio/prompts/execute: through the queue, the budget and the ledger of /v1."""
 
-import threading
 import uuid
 from collections.abc import Callable
 
@@ -10,7 +9,7 @@ from shared.models import Execution, Role
 from tests.compat.studio import NOBODY, Studio, triage
 from tests.factories import execution, fail
 from tests.rows import count, everything
-from tests.support import MODEL, Api, Drain, make_prompt, pointers
+from tests.support import MODEL, Api, Drain, Worker, make_prompt, pointers
 
 NOW = {"headers": {"Prefer": "wait=0"}}
 
@@ -22,12 +21,10 @@ def greeter(studio: Studio) -> str:
 
 def test_the_answer_of_the_model_is_waited_for(studio: Studio, drain: Drain) -> None:
     prompt_id = greeter(studio)
-    worker = threading.Timer(0.2, drain)
-    worker.start()
 
-    data = studio.data(200, "POST", "/prompts/execute", {"prompt_id": prompt_id, "inputs": {"name": "Ada"}})
+    with Worker(drain):
+        data = studio.data(200, "POST", "/prompts/execute", {"prompt_id": prompt_id, "inputs": {"name": "Ada"}})
 
-    worker.join()
     ours = studio.api.expect(200, "GET", f"/v1/executions/{data['execution_id']}")
     telemetry = ours["telemetry"]
     assert data["output"] == ours["response_text"] != ""
