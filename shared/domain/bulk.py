@@ -179,9 +179,7 @@ def list_from(
 ) -> Numbered:
     """The same by offset: for the older addresses."""
     query = _matching(caller, state, operation)
-    return pages.at_offset(
-        session, query, BulkOperation.created_at.desc(), BulkOperation.id.desc(), limit=limit, offset=offset
-    )
+    return pages.at_offset(session, query, BulkOperation, limit=limit, offset=offset)
 
 
 def list_results(

@@ -324,8 +324,7 @@ def list_executions(
 def list_from(session: Session, caller: Caller, wanted: Filter, *, limit: int, offset: int) -> Numbered:
     """The same by offset, without texts: for the older addresses."""
     query = _without_texts(matching(session, caller, wanted))
-    order = (Execution.created_at.desc(), Execution.id.desc())
-    return pages.at_offset(session, query, *order, limit=limit, offset=offset)
+    return pages.at_offset(session, query, Execution, limit=limit, offset=offset)
 
 
 def _without_texts(query: sa.Select[Any]) -> sa.Select[Any]:

@@ -177,8 +177,7 @@ def list_from(
     return pages.at_offset(
         session,
         query.where(Prompt.deleted_at.is_(None)),
-        Prompt.created_at.desc(),
-        Prompt.id.desc(),
+        Prompt,
         limit=limit,
         offset=offset,
     )

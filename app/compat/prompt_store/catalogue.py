@@ -2,6 +2,7 @@
 
 from app.compat.catalogue import Endpoint
 
+_CACHE = "of the cache that prompts are read through here"
 _EXPERIMENTS = "comes with experiments"
 _REFINEMENT = "comes with refinement"
 _WEBHOOKS = "comes with webhooks"
@@ -111,9 +112,9 @@ CATALOGUE: tuple[Endpoint, ...] = (
     Endpoint("GET", "/api/v1/analytics/performance", "GET /v1/analytics/summary", "answered constants there"),
     Endpoint("POST", "/api/v1/analytics/usage", "POST /v1/executions:run", "what is run is counted; nobody tells us"),
     Endpoint("POST", "/api/v1/analytics/satisfaction", "POST /v1/executions/{id}/feedback", "of an execution"),
-    Endpoint("GET", "/api/v1/cache/stats", None, "comes with the cache, as `GET /v1/cache/stats`"),
-    Endpoint("POST", "/api/v1/cache/invalidate", None, "comes with the cache, as `POST /v1/cache/invalidate`"),
-    Endpoint("POST", "/api/v1/cache/warmup", None, "comes with the cache, as `POST /v1/cache/warmup`"),
+    Endpoint("GET", "/api/v1/cache/stats", "GET /v1/cache/stats", _CACHE),
+    Endpoint("POST", "/api/v1/cache/invalidate", "POST /v1/cache/invalidate", _CACHE),
+    Endpoint("POST", "/api/v1/cache/warmup", "POST /v1/cache/warmup", _CACHE),
     Endpoint("POST", "/api/v1/ab-tests", None, _EXPERIMENTS),
     Endpoint("GET", "/api/v1/ab-tests", None, _EXPERIMENTS),
     Endpoint("GET", "/api/v1/ab-tests/{id}", None, _EXPERIMENTS),
