@@ -148,6 +148,16 @@ class BudgetTooSmall(Unprocessable):
     code = "budget_too_small"
 
 
+class TooManyRequests(PromptmillError):
+    """This API key has made too many requests."""
+
+    status, code = 429, "rate_limited"
+
+    def __init__(self, detail: str, *, retry_after_seconds: int) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class DatabaseBusy(PromptmillError):
     """The database is busy; try again."""
 

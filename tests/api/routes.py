@@ -54,6 +54,8 @@ ABOVE_EDITORS = [
     ("PUT", "/v1/prompts/<name>/labels/<label>/protection"),
 ]
 WRITES: dict[tuple[str, str], Any] = {
+    ("POST", "/v1/cache/invalidate"): {},
+    ("POST", "/v1/cache/warmup"): {},
     ("POST", "/v1/projects"): {"name": "another"},
     ("PATCH", "/v1/projects/<project>"): {"description": "changed"},
     ("DELETE", "/v1/projects/<project>"): None,
