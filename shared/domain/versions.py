@@ -44,12 +44,10 @@ def get_relative(session: Session, caller: Caller, version_id: uuid.UUID, *, wri
     `writing`: the prompt is to be changed or run, which is a 409 in an archived project.
     """
     found = _relatives(session, caller, [version_id])
-    if found and found[0].prompt.deleted_at is None:
-        prompt = found[0].prompt
-        if projects.find_project(session, caller, str(prompt.project_id)):
-            projects.get_project(session, caller, str(prompt.project_id), writing=writing)
-            return found[0]
-    raise NotFound(f"no version {version_id}", fields=["prompt_id", "initial_prompt_id", "parent_version_id"])
+    if not found or found[0].prompt.deleted_at is not None:
+        raise NotFound(f"no version {version_id}", fields=["prompt_id", "initial_prompt_id", "parent_version_id"])
+    projects.get_project(session, caller, str(found[0].prompt.project_id), writing=writing)
+    return found[0]
 
 
 def listed(caller: Caller, project_id: uuid.UUID | None, *, include_deleted: bool = False) -> sa.Select[Version]:

@@ -137,7 +137,7 @@ def test_every_parameter_that_a_view_reads_is_in_it_beside_the_headers(
 
 
 def test_options_and_a_405_name_the_methods_that_the_document_has(document: Any, api: Api) -> None:
-    for path in document["paths"]:
+    for path in (path for path in document["paths"] if path.startswith("/v1/")):
         concrete = re.sub(r"{\w+}", "nobody", re.sub(r"{\w+_id}", NO_ID, path.replace("{job_id}", "1")))
         # An address such as /v1/prompts/search is also that of a prompt, though none may have such a name.
         same = [other for other in document["paths"] if re.fullmatch(pattern(other), concrete)]

@@ -136,6 +136,8 @@ def test_the_same_idempotency_key_makes_one_prompt(studio: Studio) -> None:
         ({"few_shot_examples": [{"inputs": "x", "outputs": {}}]}, "/few_shot_examples/0/inputs"),
         ({"modules_config": [{"type": "cot", "enabled": True, "config": {}}]}, "/modules_config"),
         ({"signature_id": 7}, "/signature_id"),
+        ({"signature_id": 0}, "/signature_id"),
+        ({"prompt_schema_version": 2}, "/prompt_schema_version"),
         ({"prompt_format": "structured"}, "/prompt_format"),
         ({"prompt_definition": {"blocks": []}}, "/prompt_definition"),
         ({"parent_version_id": "7"}, "/parent_version_id"),

@@ -71,10 +71,22 @@ def test_a_new_name_renames_the_prompt_with_all_its_versions(studio: Studio) -> 
     studio.prompt({"id": first["project_id"]}, "greeter")
 
 
+def test_a_rename_by_an_old_version_moves_no_label(studio: Studio) -> None:
+    first = studio.prompt(studio.project())
+    update(studio, first, user_prompt="two")
+
+    renamed = update(studio, first, name="hello")
+
+    assert (renamed["id"], renamed["name"]) == (first["id"], "hello")
+    label = studio.api.expect(200, "GET", "/v1/prompts/hello/labels/production?project=atlas")
+    assert label["version_number"] == 2
+
+
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
         ({"user_prompt": "x"}, "/change_description"),
+        ({"change_description": "nothing"}, ""),
         ({"user_prompt": "x", "change_description": ""}, "/change_description"),
         ({"user_prompt": "x", "change_description": "a" * 501}, "/change_description"),
         ({"user_prompt": "{{", "change_description": "a"}, "/user_prompt"),

@@ -1,7 +1,7 @@
 """Starting and ending the optimizations of Prompt Studio: real searches under a real budget."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -142,7 +142,10 @@ def start_optimization(body: dict[str, Any]) -> flask.Response:
 @blp.arguments(StudioComparisonIn)
 @blp.response(201, envelope_of(StudioComparisonOut))
 def compare_strategies(body: dict[str, Any]) -> flask.Response:
-    """Start an optimization for each strategy, all under the same budget; all of them or none"""
+    """Start an optimization for each strategy, all under the same budget; all of them or none
+
+    The same number of iterations on the same cases makes the same ceiling.
+    """
     author = caller(Role.EDITOR)
     if body.get("config") and body.get("model_configuration"):
         raise field_error("/config", "is another word for model_configuration; give one of them")
@@ -156,11 +159,10 @@ def compare_strategies(body: dict[str, Any]) -> flask.Response:
 
     def plan() -> list[Planned]:
         with reading() as session:
-            found = [
+            return [
                 _planned(session, author, config, body, body["prompt_id"], "/prompt_id", model=model, params=params)
                 for config in configs
             ]
-        return _at_equal_budget(found)
 
     def make(session: Session, planned: list[Planned]) -> Any:
         made = [str(_create(session, author, item).id) for item in planned]
@@ -241,16 +243,6 @@ def _ceiling(config: Config, calls: int) -> Limits:
     if config.max_cost_usd is not None:
         return Limits(max_cost_usd=config.max_cost_usd)
     return Limits(max_task_calls=calls)
-
-
-def _at_equal_budget(planned: Sequence[Planned]) -> list[Planned]:
-    """The largest of their ceilings for each."""
-    calls = max(item.request.budget.max_task_calls or 0 for item in planned)
-    requests = [replace(item.request, budget=Limits(max_task_calls=calls)) for item in planned]
-    return [
-        replace(item, request=request, spec=optimizations.check_request(request))
-        for request, item in zip(requests, planned, strict=True)
-    ]
 
 
 def _create(session: Session, author: Caller, planned: Planned) -> Optimization:

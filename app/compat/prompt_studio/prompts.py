@@ -31,6 +31,7 @@ NOTHING_HERE: Mapping[str, str] = {
     "modules_config": "nothing runs modules here; write what they would do into the prompt",
     "signature_id": "there are no signatures, and never was a way to make one; variables_schema and response_schema of"
     " PUT /v1/prompts/{name} say what goes in and out",
+    "prompt_schema_version": "is of the structured format, which is not read",
     "prompt_definition": "is not read; chat messages are taken by PUT /v1/prompts/{name}",
 }
 
@@ -186,12 +187,14 @@ def update_prompt(body: dict[str, Any], prompt_id: uuid.UUID) -> flask.Response:
     """Change a version into the next one; content that the prompt had before is that version again"""
     author = caller(Role.EDITOR)
     texts, warnings = given_texts(body)
+    if not texts and "name" not in body:
+        raise field_error("", f"give at least one of name, {', '.join(FIELDS)}")
     with reading() as session:
         base = versions.get_relative(session, author, prompt_id, writing=True).version.content
     kept = from_content(base)
     if texts and kept is None:
         raise Conflict("its messages have no place in these fields; change it with PUT /v1/prompts/{name}")
-    content = to_content({**(kept or {}), **texts}, base) if kept is not None else None
+    content = to_content({**(kept or {}), **texts}, base) if texts else None
     with transaction() as session:
         found = versions.get_relative(session, author, prompt_id, writing=True)
         label_moves.lock_prompt(session, found.prompt)
@@ -201,7 +204,7 @@ def update_prompt(body: dict[str, Any], prompt_id: uuid.UUID) -> flask.Response:
             name = body["name"]
             described = {} if names.ours(name) == name else {"description": name}
             prompt_rows.update_prompt(session, author, found.prompt, {"name": names.ours(name), **described})
-        if content is None:
+        if content is None:  # a rename is no reason to run another version
             return flask.jsonify(enveloped(_row(session, found)))
         made = prompts.upsert(
             session,
@@ -237,7 +240,7 @@ def revert_prompt(prompt_id: uuid.UUID, version: int) -> flask.Response:
 def given_texts(body: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The content fields that were given, and what of them is not what the original would have made of it."""
     for name, why in NOTHING_HERE.items():
-        if body.get(name):
+        if body.get(name) not in (None, [], {}):
             raise field_error(f"/{name}", why)
     texts = {name: body[name] for name in FIELDS if name in body}
     warnings = []
