@@ -14,6 +14,7 @@ from app.api import (
     analytics,
     batches,
     bulk,
+    case_files,
     content,
     datasets,
     drift,
@@ -35,6 +36,7 @@ from app.api import (
     search,
     status,
     suggestions,
+    test_cases,
     versions,
 )
 from app.problems import ProblemApi
@@ -54,6 +56,8 @@ NOUNS: tuple[ModuleType, ...] = (
     search,
     bulk,
     datasets,
+    test_cases,
+    case_files,
     executions,
     feedback,
     batches,

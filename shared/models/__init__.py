@@ -4,7 +4,7 @@ from shared.models.base import OPEN_STATES, Base, State, new_id, table_of
 from shared.models.batches import Batch
 from shared.models.budgets import Budget
 from shared.models.bulk import BulkItem, BulkOperation
-from shared.models.datasets import Dataset, TestCase
+from shared.models.datasets import Dataset, DatasetRevision, TestCase
 from shared.models.evaluations import Evaluation, WorkItem
 from shared.models.events import Event
 from shared.models.executions import Call, Execution
@@ -33,6 +33,7 @@ __all__ = [
     "Call",
     "Candidate",
     "Dataset",
+    "DatasetRevision",
     "Evaluation",
     "Event",
     "Execution",
