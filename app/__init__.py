@@ -39,6 +39,14 @@ from app.api import (
     test_cases,
     versions,
 )
+from app.compat.prompt_studio import drafts as studio_drafts
+from app.compat.prompt_studio import evaluations as studio_evaluations
+from app.compat.prompt_studio import executions as studio_executions
+from app.compat.prompt_studio import optimizations as studio_optimizations
+from app.compat.prompt_studio import projects as studio_projects
+from app.compat.prompt_studio import prompts as studio_prompts
+from app.compat.prompt_studio import searches as studio_searches
+from app.compat.prompt_studio import status as studio_status
 from app.problems import ProblemApi
 from shared import logs
 from shared.config import settings
@@ -70,6 +78,14 @@ NOUNS: tuple[ModuleType, ...] = (
     jobs,
     queues,
     status,
+    studio_projects,
+    studio_prompts,
+    studio_drafts,
+    studio_executions,
+    studio_evaluations,
+    studio_optimizations,
+    studio_searches,
+    studio_status,
 )
 
 

@@ -103,7 +103,9 @@ def batch_body(names: Iterable[str], **fields: Any) -> dict[str, Any]:
 
 
 def pointers(answer: TestResponse) -> list[str]:
-    """The fields that a problem names."""
+    """The fields that a problem names, or an error in the envelope of an older prefix."""
+    if answer.mimetype == "application/json" and not answer.get_json().get("success", True):
+        return [error["pointer"] for error in answer.get_json()["metadata"].get("errors", [])]
     assert answer.mimetype == "application/problem+json", answer.get_data(as_text=True)
     return [error["pointer"] for error in answer.get_json().get("errors", [])]
 

@@ -16,7 +16,18 @@ from shared.domain.executions import RunRequest
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller, get_visible
 from shared.errors import BudgetTooSmall, FieldError, PromptmillError, field_error
-from shared.models import Evaluation, Execution, JobKind, Prompt, Queue, TestCase, Version, WorkItem, new_id
+from shared.models import (
+    OPEN_STATES,
+    Evaluation,
+    Execution,
+    JobKind,
+    Prompt,
+    Queue,
+    TestCase,
+    Version,
+    WorkItem,
+    new_id,
+)
 from shared.scoring import needs_expected
 
 MAX_CHECK_SECONDS = 5.0  # for rendering every case of a dataset while somebody waits for the answer
@@ -168,6 +179,11 @@ def create_evaluation(
 
 def get_evaluation(session: Session, caller: Caller, evaluation_id: uuid.UUID) -> Evaluation:
     return get_visible(session, caller, Evaluation, evaluation_id)
+
+
+def is_waiting(session: Session, evaluation_id: uuid.UUID) -> bool:
+    """Whether its outcome is still to come."""
+    return session.scalar(sa.select(Evaluation.state).where(Evaluation.id == evaluation_id)) in OPEN_STATES
 
 
 def list_evaluations(

@@ -24,6 +24,23 @@ class Page:
     next_cursor: str | None
 
 
+@dataclass(frozen=True)
+class Numbered:
+    """`data` of one page by its number, and how many rows there are on all pages."""
+
+    data: Sequence[Any]
+    total: int
+
+
+def at_offset(session: Session, query: sa.Select[Any], *order: Any, limit: int, offset: int) -> Numbered:
+    """One page by its place: for clients that count pages. Rows that are added meanwhile move the pages.
+
+    Costs a count of all rows, and a walk over those before the page.
+    """
+    total = session.scalar(sa.select(sa.func.count()).select_from(query.order_by(None).subquery())) or 0
+    return Numbered(session.scalars(query.order_by(*order).limit(limit).offset(offset)).all(), total)
+
+
 def newest_first(session: Session, query: sa.Select[Any], entity: Any, *, limit: int, cursor: str | None) -> Page:
     """One page of `query` ordered by (created_at, id) descending."""
     if cursor:

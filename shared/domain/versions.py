@@ -11,12 +11,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.domain import events, label_moves, labels, pages, prompts
+from shared.domain import events, label_moves, labels, pages, projects, prompts
 from shared.domain.content import Content
 from shared.domain.events import Change
 from shared.domain.names import PRODUCTION
 from shared.domain.prompts import Upserted
 from shared.domain.tenants import Caller
+from shared.errors import NotFound
 from shared.models import Label, LabelRequest, Prompt, Version
 
 MAX_ANCESTORS = 100
@@ -35,6 +36,50 @@ class Relative:
 
     prompt: Prompt
     version: Version
+
+
+def get_relative(session: Session, caller: Caller, version_id: uuid.UUID, *, writing: bool = False) -> Relative:
+    """A version by its id, with its prompt; neither the prompt nor its project is deleted.
+
+    `writing`: the prompt is to be changed or run, which is a 409 in an archived project.
+    """
+    found = _relatives(session, caller, [version_id])
+    if found and found[0].prompt.deleted_at is None:
+        prompt = found[0].prompt
+        if projects.find_project(session, caller, str(prompt.project_id)):
+            projects.get_project(session, caller, str(prompt.project_id), writing=writing)
+            return found[0]
+    raise NotFound(f"no version {version_id}", fields=["prompt_id", "initial_prompt_id", "parent_version_id"])
+
+
+def listed(caller: Caller, project_id: uuid.UUID | None, *, include_deleted: bool = False) -> sa.Select[Version]:
+    """The versions of every prompt of a project, or of all that the caller may see."""
+    query = (
+        sa.select(Version)
+        .join(Prompt, Prompt.id == Version.prompt_id)
+        .where(*_visible(caller), projects.is_living(caller, Prompt.project_id))
+    )
+    if project_id is not None:
+        query = query.where(Prompt.project_id == project_id)
+    return query if include_deleted else query.where(Prompt.deleted_at.is_(None))
+
+
+def with_prompts(session: Session, caller: Caller, versions: Sequence[Version]) -> list[Relative]:
+    """In the order given."""
+    found = {relative.version.id: relative for relative in _relatives(session, caller, [v.id for v in versions])}
+    return [found[version.id] for version in versions]
+
+
+def parents_of(session: Session, versions: Sequence[Version]) -> dict[uuid.UUID, uuid.UUID | None]:
+    """By version the one before it in its prompt; of version 1, what it was forked from."""
+    before = [(version.prompt_id, version.number - 1) for version in versions if version.number > 1]
+    numbers = sa.tuple_(Version.prompt_id, Version.number)
+    rows = session.execute(sa.select(Version.prompt_id, Version.number, Version.id).where(numbers.in_(before))).all()
+    known = {(row.prompt_id, row.number): row.id for row in rows}
+    return {
+        version.id: known.get((version.prompt_id, version.number - 1), version.forked_from_version_id)
+        for version in versions
+    }
 
 
 def roll_back(
