@@ -39,6 +39,8 @@ from app.api import (
     test_cases,
     versions,
 )
+from app.compat.prompt_studio import case_files as studio_case_files
+from app.compat.prompt_studio import case_runs as studio_case_runs
 from app.compat.prompt_studio import drafts as studio_drafts
 from app.compat.prompt_studio import evaluations as studio_evaluations
 from app.compat.prompt_studio import executions as studio_executions
@@ -47,6 +49,7 @@ from app.compat.prompt_studio import projects as studio_projects
 from app.compat.prompt_studio import prompts as studio_prompts
 from app.compat.prompt_studio import searches as studio_searches
 from app.compat.prompt_studio import status as studio_status
+from app.compat.prompt_studio import test_cases as studio_test_cases
 from app.problems import ProblemApi
 from shared import logs
 from shared.config import settings
@@ -81,6 +84,9 @@ NOUNS: tuple[ModuleType, ...] = (
     studio_projects,
     studio_prompts,
     studio_drafts,
+    studio_test_cases,
+    studio_case_files,
+    studio_case_runs,
     studio_executions,
     studio_evaluations,
     studio_optimizations,

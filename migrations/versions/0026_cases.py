@@ -61,7 +61,9 @@ def upgrade() -> None:
         cases.create_unique_constraint(
             op.f("uq_test_cases_dataset_id_ordinal_added_in"), ["dataset_id", "ordinal", "added_in"]
         )
-        cases.create_unique_constraint(op.f("uq_test_cases_case_id_added_in"), ["case_id", "added_in"])
+        cases.create_unique_constraint(
+            op.f("uq_test_cases_dataset_id_case_id_added_in"), ["dataset_id", "case_id", "added_in"]
+        )
     op.create_index(
         CONTENT, "test_cases", ["dataset_id", "content_hash"], unique=True, postgresql_where=LIVE, sqlite_where=LIVE
     )
@@ -75,12 +77,13 @@ def downgrade() -> None:
         " WHERE every.dataset_id = test_cases.dataset_id) + numbered.place"
         " FROM (SELECT older.id, row_number() OVER (PARTITION BY older.dataset_id ORDER BY older.id) AS place"
         " FROM test_cases AS older WHERE EXISTS (SELECT 1 FROM test_cases AS newer"
-        " WHERE newer.case_id = older.case_id AND newer.added_in > older.added_in)) AS numbered"
+        " WHERE newer.dataset_id = older.dataset_id AND newer.case_id = older.case_id"
+        " AND newer.added_in > older.added_in)) AS numbered"
         " WHERE numbered.id = test_cases.id"
     )
     op.drop_index(CONTENT, table_name="test_cases")
     with op.batch_alter_table("test_cases") as cases:
-        cases.drop_constraint(op.f("uq_test_cases_case_id_added_in"), type_="unique")
+        cases.drop_constraint(op.f("uq_test_cases_dataset_id_case_id_added_in"), type_="unique")
         cases.drop_constraint(op.f("uq_test_cases_dataset_id_ordinal_added_in"), type_="unique")
         cases.create_unique_constraint(op.f("uq_test_cases_dataset_id_ordinal"), ["dataset_id", "ordinal"])
         cases.drop_column("source_execution_id")

@@ -180,12 +180,12 @@ def add_revision(
     return dataset.revision
 
 
-def check_revision(dataset: Dataset, revision: int | None) -> int:
+def check_revision(dataset: Dataset, revision: int | None, pointer: str = "?revision") -> int:
     """The revision asked for, or the newest."""
     if revision is None:
         return dataset.revision
     if not 0 <= revision <= dataset.revision:
-        raise field_error("?revision", f"{dataset.name} has the revisions 0 to {dataset.revision}")
+        raise field_error(pointer, f"{dataset.name} has the revisions 0 to {dataset.revision}")
     return revision
 
 

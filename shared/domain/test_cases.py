@@ -15,7 +15,7 @@ from shared.domain.pages import Page
 from shared.domain.tenants import Caller
 from shared.errors import Conflict, NotFound, field_error
 from shared.hashing import dump_json
-from shared.models import Dataset, TestCase, new_id
+from shared.models import Batch, Dataset, Evaluation, Optimization, Role, TestCase, new_id
 
 PAGE = 500  # cases read, or inserted, at a time
 
@@ -25,6 +25,7 @@ class Filter:
     """Which cases: what is None is not asked for. `q` is a part of the name, description, inputs or expected."""
 
     tag: str | None = None
+    any_tag: Sequence[str] = ()
     golden: bool | None = None
     generated: bool | None = None
     group: str | None = None
@@ -55,6 +56,8 @@ def matching(session: Session, dataset: Dataset, wanted: Filter) -> sa.Select[An
             query = query.where(getattr(TestCase, name) == value)
     if wanted.tag is not None:
         query = query.where(holds_item(session, TestCase.tags, wanted.tag))
+    if wanted.any_tag:
+        query = query.where(sa.or_(*(holds_item(session, TestCase.tags, tag) for tag in wanted.any_tag)))
     if wanted.q is not None:
         query = query.where(_holds_text(wanted.q.lower()))
     return query
@@ -130,6 +133,20 @@ def import_cases(
     return Imported(dataset, len(fresh), duplicates)
 
 
+def added_in(session: Session, dataset: Dataset) -> Sequence[TestCase]:
+    """The cases that the newest revision added, in order."""
+    query = sa.select(TestCase).where(TestCase.dataset_id == dataset.id, TestCase.added_in == dataset.revision)
+    return session.scalars(query.order_by(TestCase.ordinal)).all()
+
+
+def find_same(session: Session, dataset: Dataset, case: NewCase) -> uuid.UUID | None:
+    """The case of the dataset that has this content."""
+    query = sa.select(TestCase.case_id).where(
+        TestCase.dataset_id == dataset.id, TestCase.removed_in.is_(None), TestCase.content_hash == case.content_hash
+    )
+    return session.scalar(query)
+
+
 def change_case(session: Session, caller: Caller, dataset: Dataset, case: TestCase, fields: Mapping[str, Any]) -> None:
     """Give a case of a locked dataset other fields in a new revision; older ones keep it as it was.
 
@@ -171,6 +188,57 @@ def restore_case(session: Session, caller: Caller, dataset: Dataset, case_id: uu
     _add_again(session, dataset, last, case_of(row_of(last)))
 
 
+def replace_cases(session: Session, caller: Caller, dataset: Dataset, cases: Sequence[TestCase]) -> None:
+    """One revision of a locked dataset that holds copies of these cases of another, and none that it had before.
+
+    A copy keeps the `case_id`.
+    """
+    number = datasets.add_revision(
+        session, dataset, "selected", added=len(cases), removed=dataset.case_count, author=caller.user_name
+    )
+    live = (TestCase.dataset_id == dataset.id, TestCase.removed_in.is_(None))
+    session.execute(sa.update(TestCase).where(*live).values(removed_in=number))
+    kept = ("case_id", "source_execution_id")
+    rows = [
+        _row(dataset, ordinal, case_of(row_of(case))) | {name: getattr(case, name) for name in kept}
+        for ordinal, case in enumerate(cases, start=1)
+    ]
+    bulk_insert(session, TestCase, rows)
+
+
+def destroy_case(session: Session, caller: Caller, dataset: Dataset, case_id: uuid.UUID) -> None:
+    """Take a case out of a locked dataset with all that it ever was; `Conflict` when anything was run on it.
+
+    Older revisions, which nobody has run, no longer have it.
+    """
+    caller.require(Role.ADMIN)
+    every = (TestCase.dataset_id == dataset.id, TestCase.case_id == case_id)
+    rows = session.scalars(sa.select(TestCase).where(*every)).all()
+    if not rows:
+        raise NotFound(f"no test case {case_id} was ever in {dataset.name}")
+    if any(_was_run(session, dataset, row) for row in rows):
+        raise Conflict("it was run, and what was run would no longer say on what; delete it without `permanent`")
+    if any(row.removed_in is None for row in rows):
+        said = {"case_id": str(case_id), "permanent": True}
+        datasets.add_revision(session, dataset, "removed", removed=1, author=caller.user_name, data=said)
+    session.execute(sa.delete(TestCase).where(*every))
+
+
+def _was_run(session: Session, dataset: Dataset, row: TestCase) -> bool:
+    """Whether a run is pinned to a revision that has this row."""
+    end = dataset.revision + 1 if row.removed_in is None else row.removed_in
+    return any(
+        session.scalar(
+            sa.select(
+                sa.exists().where(
+                    run.dataset_id == dataset.id, run.dataset_revision >= row.added_in, run.dataset_revision < end
+                )
+            )
+        )
+        for run in (Evaluation, Optimization, Batch)
+    )
+
+
 def etag_of(case: TestCase) -> str:
     """Another one for each change: the row is made anew."""
     return case.id.hex
@@ -188,7 +256,8 @@ def _require_new(session: Session, dataset: Dataset, content_hash: str, *, besid
 def _add_again(session: Session, dataset: Dataset, before: TestCase, case: NewCase) -> None:
     session.flush()  # first the old row is out of the revision: both may have the same content
     row = _row(dataset, before.ordinal, case)
-    session.add(TestCase(**row | {"case_id": before.case_id, "source_execution_id": before.source_execution_id}))
+    kept = ("case_id", "created_at", "source_execution_id")
+    session.add(TestCase(**row | {name: getattr(before, name) for name in kept}))
     session.flush()
 
 

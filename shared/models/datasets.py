@@ -70,7 +70,7 @@ class TestCase(Identified, Base):
             postgresql_where=sa.text("removed_in IS NULL"),
             sqlite_where=sa.text("removed_in IS NULL"),
         ),
-        sa.UniqueConstraint("case_id", "added_in"),
+        sa.UniqueConstraint("dataset_id", "case_id", "added_in"),  # a selection has the case of another dataset
     )
 
     dataset_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("datasets.id", ondelete="CASCADE"))
