@@ -14,7 +14,7 @@ from shared.domain.names import check_name, is_name
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller, get_visible
 from shared.errors import AlreadyExists, Conflict, NotFound, Unprocessable, field_error
-from shared.models import Batch, Dataset, DatasetRevision, Evaluation, Optimization, Role, TestCase, new_id
+from shared.models import Batch, Dataset, DatasetRevision, Evaluation, Generation, Optimization, Role, TestCase, new_id
 
 MAX_CASES = 100_000
 
@@ -108,7 +108,7 @@ def destroy_dataset(session: Session, caller: Caller, dataset_id: uuid.UUID) -> 
         entity.__tablename__: session.scalar(
             sa.select(sa.func.count()).select_from(entity).where(entity.dataset_id == dataset.id)
         )
-        for entity in (Evaluation, Optimization, Batch)
+        for entity in (Evaluation, Optimization, Batch, Generation)
     }
     held = ", ".join(f"{count} {noun}" for noun, count in counts.items() if count)
     if held:

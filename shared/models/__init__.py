@@ -9,6 +9,7 @@ from shared.models.evaluations import Evaluation, WorkItem
 from shared.models.events import Event
 from shared.models.executions import Call, Execution
 from shared.models.feedback import Feedback
+from shared.models.generations import Generation
 from shared.models.idempotency import IdempotencyRecord
 from shared.models.jobs import Barrier, Job, JobKind, JobLease, Queue, QueueControl, Schedule, WorkerProcess
 from shared.models.labels import LabelMove, LabelProtection, LabelRequest, RequestState
@@ -38,6 +39,7 @@ __all__ = [
     "Event",
     "Execution",
     "Feedback",
+    "Generation",
     "IdempotencyRecord",
     "Job",
     "JobKind",

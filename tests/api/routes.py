@@ -73,6 +73,8 @@ WRITES: dict[tuple[str, str], Any] = {
     ("PATCH", "/v1/datasets/<name>/cases/<uuid:test_case_id>"): {"name": "another"},
     ("DELETE", "/v1/datasets/<name>/cases/<uuid:test_case_id>"): None,
     ("POST", "/v1/datasets/<name>/cases/<uuid:test_case_id>/restore"): None,
+    ("POST", "/v1/datasets/<name>/cases:generate"): {"prompt_name": "triage", "count": 2},
+    ("POST", "/v1/generations/<uuid:generation_id>/cancel"): None,
     ("POST", "/v1/datasets/<name>/cases:from-executions"): {"filter": {"prompt_name": "triage"}, "expected": "none"},
     ("POST", "/v1/executions:run"): run_body("triage", variables={"ticket": "another"}),
     ("POST", "/v1/executions:submit"): run_body("triage", variables={"ticket": "another"}),
@@ -103,6 +105,7 @@ def seed(owner: Api, drain: Drain) -> None:
     owner.expect(200, "POST", "/v1/prompts/register-code", {"prompts": [in_code]})
     for name in ("root", "base"):
         make_prompt(owner, name)
+    owner.expect(201, "POST", "/v1/datasets", {"name": "written"})
     make_triage(owner, cases=12)
     owner.expect(200, "PUT", "/v1/prompts/triage/labels/staging/protection", {"approvals": 1})
     owner.expect(202, "PUT", "/v1/prompts/triage/labels/staging", {"version_number": 1})
@@ -110,6 +113,7 @@ def seed(owner: Api, drain: Drain) -> None:
         for kind in ("extends", "depends_on"):
             owner.expect(201, "POST", f"/v1/prompts/{name}/relationships", {"target": target, "type": kind})
     owner.expect(202, "POST", "/v1/evaluations", evaluation_body())
+    owner.expect(202, "POST", "/v1/datasets/written/cases:generate", {"prompt_name": "triage", "count": 1})
     owner.expect(
         202,
         "POST",
