@@ -142,7 +142,7 @@ def _undefined(source: str, variables: Mapping[str, Any], detail: str) -> Render
 def literal(text: str) -> str:
     """A template that renders to exactly this text: what opens a construct is written as a constant."""
     pieces = {"{": '{{ "{" }}', "\r": '{{ "\\r" }}'}  # Jinja would make a newline of a carriage return
-    return re.sub(r"\{(?=[{%#])|\r", lambda match: pieces[match[0]], text)
+    return re.sub(r"\{(?=[{%#\r])|\r", lambda match: pieces[match[0]], text)
 
 
 class _LimitPassed(TemplateError):

@@ -1,6 +1,7 @@
 """Plain helpers for tests: a small HTTP client, factories with only the fields that matter, a drain."""
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -82,6 +83,26 @@ class Drain:
         with db.reading() as session:
             loaded: Mapping[int, Any] = step.load(session, [lease])
         return step.run(lease, loaded[lease.job_id]) if lease.job_id in loaded else Canceled(started=False)
+
+
+class Worker:
+    """Drains the queues in a thread of this process while a request waits."""
+
+    def __init__(self, drain: Drain) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, args=(drain,))
+
+    def __enter__(self) -> "Worker":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _work(self, drain: Drain) -> None:
+        while not self._stop.wait(0.01):
+            drain()
 
 
 def make_prompt(api: Api, name: str = "greeter", *, template: str = "Say hello to {{ name }}.", **fields: Any) -> Any:

@@ -191,8 +191,16 @@ def is_waiting(session: Session, evaluation_id: uuid.UUID) -> bool:
 def list_evaluations(
     session: Session, caller: Caller, *, project: str | None = None, limit: int, cursor: str | None
 ) -> Page:
+    return pages.newest_first(
+        session, matching(session, caller, project=project), Evaluation, limit=limit, cursor=cursor
+    )
+
+
+def matching(
+    session: Session, caller: Caller, *, project: str | None, version_id: uuid.UUID | None = None
+) -> sa.Select[Evaluation]:
     query = projects.visible_in(session, caller, Evaluation, project)
-    return pages.newest_first(session, query, Evaluation, limit=limit, cursor=cursor)
+    return query if version_id is None else query.where(Evaluation.version_id == version_id)
 
 
 def list_results(session: Session, evaluation: Evaluation, *, limit: int, cursor: str | None) -> Page:

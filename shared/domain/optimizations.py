@@ -118,8 +118,15 @@ def get_optimization(session: Session, caller: Caller, optimization_id: uuid.UUI
 def list_optimizations(
     session: Session, caller: Caller, *, project: str | None = None, limit: int, cursor: str | None
 ) -> Page:
-    query = projects.visible_in(session, caller, Optimization, project)
+    query = matching(session, caller, project=project)
     return pages.newest_first(session, query, Optimization, limit=limit, cursor=cursor)
+
+
+def matching(
+    session: Session, caller: Caller, *, project: str | None, state: str | None = None
+) -> sa.Select[Optimization]:
+    query = projects.visible_in(session, caller, Optimization, project)
+    return query if state is None else query.where(Optimization.state == state)
 
 
 def list_candidates(session: Session, optimization: Optimization, *, limit: int, cursor: str | None) -> Page:

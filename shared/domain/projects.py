@@ -62,7 +62,7 @@ def get_project(
     wanted = DEFAULT_PROJECT if name_or_id is None else name_or_id
     project = find_project(session, caller, wanted, include_deleted=include_deleted)
     if project is None:
-        raise NotFound(f"no project {wanted!r}", fields=["project"])
+        raise NotFound(f"no project {wanted!r}", fields=["project", "project_id"])
     if writing and project.status == ProjectStatus.ARCHIVED:
         raise Conflict(
             f"project {project.name} is archived and takes no changes and no runs;"

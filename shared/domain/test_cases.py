@@ -135,7 +135,12 @@ def import_cases(
 
 def added_in(session: Session, dataset: Dataset) -> Sequence[TestCase]:
     """The cases that the newest revision added, in order."""
-    query = sa.select(TestCase).where(TestCase.dataset_id == dataset.id, TestCase.added_in == dataset.revision)
+    return made_in(session, dataset.id, dataset.revision)
+
+
+def made_in(session: Session, dataset_id: uuid.UUID, revision: int) -> Sequence[TestCase]:
+    """The same for any revision, as it made them."""
+    query = sa.select(TestCase).where(TestCase.dataset_id == dataset_id, TestCase.added_in == revision)
     return session.scalars(query.order_by(TestCase.ordinal)).all()
 
 

@@ -64,6 +64,10 @@ def listed(caller: Caller, project_id: uuid.UUID | None, *, include_deleted: boo
     return query if include_deleted else query.where(Prompt.deleted_at.is_(None))
 
 
+def of_prompt(prompt: Prompt) -> sa.Select[Version]:
+    return sa.select(Version).where(Version.prompt_id == prompt.id)
+
+
 def with_prompts(session: Session, caller: Caller, versions: Sequence[Version]) -> list[Relative]:
     """In the order given."""
     found = {relative.version.id: relative for relative in _relatives(session, caller, [v.id for v in versions])}

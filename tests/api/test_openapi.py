@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from tests.api.routes import routes
+from tests.api.routes import STUDIO, routes
 
+API = ("/v1/", "/api/v1/")
 METHODS = {"get", "put", "post", "delete", "patch"}
 
 
@@ -66,7 +67,7 @@ def test_every_route_of_the_api_is_in_it_and_nothing_else_is(document: Any, flas
         for method, rule in routes(flask_client.application)
     }
 
-    described = {(method, path) for method, path, _, _ in operations(document) if path.startswith("/v1/")}
+    described = {(method, path) for method, path, _, _ in operations(document) if path.startswith(API)}
 
     assert described == served
     assert len(served) > 25
@@ -87,13 +88,19 @@ def test_every_success_says_what_its_body_is(document: Any) -> None:
 
 
 def test_every_error_is_described_as_a_problem(document: Any) -> None:
-    problem = document["components"]["schemas"]["Problem"]
+    schemas = document["components"]["schemas"]
 
-    assert set(problem["properties"]) == {"type", "title", "status", "detail", "code", "request_id", "errors"}
+    assert set(schemas["Problem"]["properties"]) == {
+        *("type", "title", "status", "detail", "code", "request_id", "errors")
+    }
+    assert set(schemas["StudioError"]["properties"]) == {
+        *("success", "data", "error", "error_code", "detail", "metadata")
+    }
     for method, path, operation, _ in operations(document):
         default = operation["responses"]["default"]
         answer = resolve(document, default["$ref"]) if "$ref" in default else default
-        assert "#/components/schemas/Problem" in list(values(answer, "$ref")), (method, path)
+        schema = "StudioError" if path.startswith(STUDIO) else "Problem"
+        assert f"#/components/schemas/{schema}" in list(values(answer, "$ref")), (method, path)
 
 
 def test_every_parameter_of_a_path_is_documented_and_none_twice(document: Any) -> None:
@@ -113,8 +120,8 @@ def test_every_operation_that_reads_a_body_describes_it(document: Any) -> None:
         if method in ("post", "put", "patch") and "requestBody" not in operation
     }
 
-    assert {path.rpartition("/")[2] for _, path in without} <= set(
-        "archive cancel drain pause requeue restore resume retry unarchive".split()
+    assert {re.sub("(/{[^/]+})+$", "", path).rpartition("/")[2] for _, path in without} <= set(
+        "archive cancel drain pause requeue restore resume retry revert unarchive".split()
     )
     for method, path, operation, _ in operations(document):
         for content in values(operation.get("requestBody", {}), "content"):
@@ -132,7 +139,7 @@ def test_every_reference_leads_somewhere(document: Any) -> None:
 def test_the_documented_limit_is_the_one_that_holds(document: Any) -> None:
     for method, path, _, parameters in operations(document):
         for parameter in parameters:
-            if parameter["name"] == "limit":
+            if parameter["name"] == "limit" and path.startswith("/v1/"):
                 schema = parameter["schema"]
                 assert (schema["minimum"], schema["maximum"], schema["default"]) == (1, 100, 50), (method, path)
 

@@ -102,6 +102,7 @@ def import_cases(body: dict[str, Any]) -> flask.Response:
 @blp.response(200, envelope_of(StudioImportedOut))
 def upload_cases() -> flask.Response:
     """Import test cases from a CSV file of a form"""
+    caller(Role.EDITOR)
     flask.request.max_content_length = MAX_IMPORT_BYTES
     raw_body(flask.request)
     form, upload = flask.request.form, flask.request.files.get("file")

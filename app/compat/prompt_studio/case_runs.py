@@ -1,4 +1,4 @@
-"""Test cases of Prompt Studio, run: an evaluation of the chosen cases on the fleet."""
+"""Test cases of Prompt Studio, run (an evaluation of the chosen cases) and written by a model (a generation)."""
 
 import uuid
 from typing import Any
@@ -8,20 +8,24 @@ import marshmallow as ma
 from sqlalchemy.orm import Session
 
 from app import replay, waiting
+from app.api import WholeNumber
 from app.api.content import Length
 from app.api.executions import PREFER, wait_seconds
 from app.auth import caller
 from app.compat.prompt_studio import STATUSES, envelope_of, enveloped, relocated, studio_blueprint
 from app.compat.prompt_studio.models import chosen
 from app.compat.prompt_studio.targets import MOVED, scorers_for
+from app.compat.prompt_studio.test_cases import StudioCaseOut, refuse_signature, signature_field
 from shared.db import reading, transaction
-from shared.domain import case_choices, datasets, evaluations, versions
+from shared.domain import case_choices, datasets, evaluations, generations, test_cases, versions
+from shared.domain.case_requests import DIVERSE, STRATEGIES
 from shared.domain.evaluations import EvaluationRequest, Target
+from shared.domain.generations import MAX_COUNT, GenerationRequest
 from shared.domain.tenants import Caller
-from shared.errors import PromptmillError
-from shared.models import Evaluation, Role
+from shared.errors import NotFound, PromptmillError, field_error
+from shared.models import Evaluation, Generation, Role
 
-blp = studio_blueprint("test-case runs", "Prompt Studio: runs of test cases.")
+blp = studio_blueprint("test-case runs", "Prompt Studio: test cases run, and written by a model.")
 MAX_CASES = 1_000
 
 
@@ -117,3 +121,71 @@ def _run(session: Session, evaluation: Evaluation) -> Any:
         results = [{**row._mapping, "test_case_id": of_place[row.ordinal]} for row in page.data]
     shown = {"evaluation_id": evaluation.id, "status": STATUSES[evaluation.state], "results": results}
     return StudioRunOut().dump(shown)
+
+
+class StudioGenerateIn(ma.Schema):
+    project_id = ma.fields.UUID(required=True)
+    prompt_id = ma.fields.UUID(allow_none=True, metadata={"description": "Required: its variables are what is filled"})
+    signature_id = signature_field()
+    num_cases = WholeNumber(load_default=5, validate=ma.validate.Range(1, MAX_COUNT))
+    generation_strategy = ma.fields.String(load_default=DIVERSE, validate=ma.validate.OneOf(STRATEGIES))
+    base_on_description = ma.fields.String(allow_none=True, validate=Length(max=2000))
+
+
+class StudioGeneratedOut(ma.Schema):
+    generation_id = ma.fields.UUID()
+    status = ma.fields.String()
+    test_cases = ma.fields.List(ma.fields.Nested(StudioCaseOut), metadata={"description": "[] until it has ended"})
+    error_message = ma.fields.String(allow_none=True)
+
+
+@blp.post("/test-cases/generate")
+@blp.doc(parameters=[replay.PARAMETER, PREFER])
+@blp.arguments(StudioGenerateIn)
+@blp.response(200, envelope_of(StudioGeneratedOut))
+@blp.alt_response(202, schema=envelope_of(StudioGeneratedOut), description="Not done yet; poll the Location")
+def generate_cases(body: dict[str, Any]) -> flask.Response:
+    """Have the prompt's model write test cases into the project, and wait for them"""
+    author, seconds = caller(Role.EDITOR), wait_seconds()
+    refuse_signature(body)
+    if body.get("prompt_id") is None:
+        raise field_error("/prompt_id", "required: its variables are what a test case fills")
+
+    def make(session: Session, _: Any) -> Any:
+        found = versions.get_relative(session, author, body["prompt_id"], writing=True)
+        if found.prompt.project_id != body["project_id"]:
+            raise NotFound(f"no prompt {body['prompt_id']} in the project", fields=["prompt_id"])
+        dataset = case_choices.studio_dataset(session, author, body["project_id"])
+        request = GenerationRequest(
+            prompt_name=f"{found.prompt.name}@v{found.version.number}",
+            count=body["num_cases"],
+            strategy=body["generation_strategy"],
+            description=body.get("base_on_description") or "",
+        )
+        project = str(body["project_id"])
+        try:
+            target = generations.plan_generation(session, author, request, dataset.name, project=project)
+        except PromptmillError as error:
+            raise relocated(error, {"/prompt_name": "/prompt_id", "/model": "/prompt_id"}) from error
+        return enveloped(_generated(session, generations.create_generation(session, author, request, target)))
+
+    answer = replay.create(author, flask.g.body, 202, make)
+    generation_id = uuid.UUID(answer.get_json()["data"]["generation_id"])
+    waiting.wait_for(generation_id, seconds, generations.is_waiting)
+    with reading() as session:
+        if not generations.is_waiting(session, generation_id):
+            found = generations.get_generation(session, author, generation_id)
+            answer.set_data(flask.json.dumps(enveloped(_generated(session, found))))
+            answer.status_code = 200
+    answer.headers["Location"] = f"/v1/generations/{generation_id}"
+    return answer
+
+
+def _generated(session: Session, generation: Generation) -> Any:
+    cases = test_cases.made_in(session, generation.dataset_id, generation.revision) if generation.revision else []
+    return {
+        "generation_id": str(generation.id),
+        "status": STATUSES[generation.state],
+        "test_cases": [{**StudioCaseOut().dump(case), "project_id": str(generation.project_id)} for case in cases],
+        "error_message": generation.error_message,
+    }

@@ -79,6 +79,8 @@ class Config:
             "/budget/max_cost_usd": f"{self.at}/budget_limit",
             "/budget/max_task_calls": f"{self.at}/max_iterations",
             "/model": f"{self.at}/models_to_test",
+            "/params": self.at,
+            "/params/max_new_tokens": f"{self.at}/max_tokens",
         }
 
 

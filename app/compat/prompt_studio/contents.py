@@ -16,7 +16,7 @@ FIELDS = (*TEXTS, "few_shot_examples")
 _CONSTRUCT = re.compile(
     r"\{%[-+]?\s*raw\s*[-+]?%\}.*?\{%[-+]?\s*endraw\s*[-+]?%\}|\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL
 )
-_BRACES = re.compile(r"(?<![{$])\{([A-Za-z][A-Za-z0-9_]{0,63})\}(?!\})")
+_BRACES = re.compile(r"(?<![{$])\{([A-Za-z][A-Za-z0-9_]{0,63})\}")
 _DOLLAR = re.compile(r"(?<![\w$])\$([A-Za-z][A-Za-z0-9_]{0,63})")
 _WORDS = frozenset("and or not in is if elif else true false none True False None self loop".split())
 

@@ -152,11 +152,8 @@ def list_evaluations(query: dict[str, Any]) -> flask.Response:
     limit, offset = query["limit"], query["offset"]
     project = query["project_id"] and str(query["project_id"])
     with reading() as session:
-        wanted = projects.visible_in(session, caller(), Evaluation, project)
-        if query["prompt_id"] is not None:
-            wanted = wanted.where(Evaluation.version_id == query["prompt_id"])
-        order = (Evaluation.created_at.desc(), Evaluation.id.desc())
-        found = pages.at_offset(session, wanted, *order, limit=limit, offset=offset)
+        wanted = evaluations.matching(session, caller(), project=project, version_id=query["prompt_id"])
+        found = pages.at_offset(session, wanted, Evaluation, limit=limit, offset=offset)
         rows = [_evaluation(session, item) for item in found.data]
     return paged(rows, page=offset // limit + 1, per_page=limit, total=found.total)
 

@@ -152,7 +152,7 @@ def compare_strategies(body: dict[str, Any]) -> flask.Response:
     names = [strategy_of(name, f"/strategies/{index}") for index, name in enumerate(body["strategies"])]
     if len(set(names)) < len(names):
         raise field_error("/strategies", "names a strategy twice")
-    configs = [check({"max_iterations": COMPARED_ITERATIONS}, "/strategies", strategy=name) for name in names]
+    configs = [check({"max_iterations": COMPARED_ITERATIONS}, at, strategy=name) for name in names]
 
     def plan() -> list[Planned]:
         with reading() as session:
@@ -209,7 +209,7 @@ def _planned(
         wanted.get("model_name", config.model_name),
         wanted.get("provider"),
         settings,
-        field=f"{config.at}/models_to_test" if model is None else "/model_configuration/model_name",
+        field=f"{config.at}/{'models_to_test' if model is None else 'model_name'}",
     )
     request = OptimizationRequest(
         prompt_name=found.prompt.name,

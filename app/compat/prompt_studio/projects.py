@@ -118,8 +118,7 @@ def list_projects(query: dict[str, Any]) -> flask.Response:
     page, size, search = query.pop("page"), query.pop("per_page"), query.pop("search")
     with reading() as session:
         wanted = projects.matching(caller(), **query, search=search and names.part(search))
-        order = (Project.created_at.desc(), Project.id.desc())
-        found = pages.at_offset(session, wanted, *order, limit=size, offset=(page - 1) * size)
+        found = pages.numbered(session, wanted, Project, page=page, per_page=size)
         stats = project_stats.stats_of(session, [project.id for project in found.data])
         rows = [_listed(project, stats[project.id]) for project in found.data]
     return paged(rows, page=page, per_page=size, total=found.total)

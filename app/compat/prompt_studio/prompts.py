@@ -123,7 +123,6 @@ def create_prompt(body: dict[str, Any]) -> flask.Response:
     name = body["name"]
 
     def make(session: Session, _: Any) -> Any:
-        projects.get_project(session, author, str(body["project_id"]), writing=True)
         parent = body.get("parent_version_id")
         made = prompts.upsert(
             session,
@@ -174,8 +173,8 @@ def get_history(query: dict[str, Any], prompt_id: uuid.UUID) -> flask.Response:
     page, size = query["page"], query["per_page"]
     with reading() as session:
         prompt = versions.get_relative(session, caller(), prompt_id).prompt
-        wanted = versions.listed(caller(), prompt.project_id).where(Version.prompt_id == prompt.id)
-        found = pages.at_offset(session, wanted, Version.number.desc(), limit=size, offset=(page - 1) * size)
+        wanted = versions.of_prompt(prompt)
+        found = pages.numbered(session, wanted, Version, page=page, per_page=size, by=Version.number.desc())
         rows = _rows(session, [Relative(prompt, version) for version in found.data])
     return paged(rows, page=page, per_page=size, total=found.total)
 
@@ -257,8 +256,7 @@ def _list(project_id: uuid.UUID | None, *, page: int, per_page: int, include_del
         if project_id is not None:
             projects.get_project(session, reader, str(project_id))
         wanted = versions.listed(reader, project_id, include_deleted=include_deleted)
-        order = (Version.created_at.desc(), Version.id.desc())
-        found = pages.at_offset(session, wanted, *order, limit=per_page, offset=(page - 1) * per_page)
+        found = pages.numbered(session, wanted, Version, page=page, per_page=per_page)
         rows = _rows(session, versions.with_prompts(session, reader, found.data))
     return paged(rows, page=page, per_page=per_page, total=found.total)
 

@@ -23,7 +23,7 @@ from app.compat.prompt_studio import (
 from app.compat.prompt_studio.configs import rounds_of
 from shared import knobs
 from shared.db import reading
-from shared.domain import case_choices, jobs, optimizations, pages, projects, providers
+from shared.domain import case_choices, jobs, optimizations, pages, providers
 from shared.domain.optimizations import CandidateSpend
 from shared.errors import Conflict
 from shared.models import Candidate, Job, Optimization, Role, State
@@ -146,11 +146,9 @@ def list_optimizations(query: dict[str, Any], project_id: uuid.UUID) -> flask.Re
     """List the optimizations of a project, newest first"""
     page, size, status = query["page"], query["per_page"], query["status"]
     with reading() as session:
-        wanted = projects.visible_in(session, caller(), Optimization, str(project_id))
-        if status is not None:
-            wanted = wanted.where(Optimization.state == OURS[status])
-        order = (Optimization.created_at.desc(), Optimization.id.desc())
-        found = pages.at_offset(session, wanted, *order, limit=size, offset=(page - 1) * size)
+        state = None if status is None else OURS[status]
+        wanted = optimizations.matching(session, caller(), project=str(project_id), state=state)
+        found = pages.numbered(session, wanted, Optimization, page=page, per_page=size)
         rows = [rendered(session, item) for item in found.data]
     return paged(rows, page=page, per_page=size, total=found.total)
 
@@ -196,7 +194,7 @@ def list_iterations(query: dict[str, Any], optimization_id: uuid.UUID) -> flask.
     with reading() as session:
         run = optimizations.get_optimization(session, caller(), optimization_id)
         wanted = optimizations.candidates_of(run)
-        found = pages.at_offset(session, wanted, Candidate.ordinal, limit=size, offset=(page - 1) * size)
+        found = pages.numbered(session, wanted, Candidate, page=page, per_page=size, by=Candidate.ordinal)
         spent = optimizations.spend_by_candidate(session, run, found.data)
         rows = [_iteration(item, spent.get(item.hash)) for item in found.data]
     return paged(rows, page=page, per_page=size, total=found.total)

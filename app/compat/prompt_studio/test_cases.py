@@ -163,7 +163,8 @@ def list_cases(query: dict[str, Any], project_id: uuid.UUID) -> flask.Response:
         found = pages.at_offset(
             session,
             test_cases.matching(session, dataset, wanted),
-            TestCase.ordinal,
+            TestCase,
+            by=TestCase.ordinal,
             limit=size,
             offset=(page - 1) * size,
         )
