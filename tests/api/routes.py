@@ -190,6 +190,7 @@ def seed(owner: Api, drain: Drain) -> None:
     tags = {"operation": "tag", "add": ["seeded"], "items": [{"name": "triage"}, {"name": "nobody"}]}
     owner.expect(202, "POST", "/v1/bulk/prompts", tags)
     drain()
+    owner.expect(200, "DELETE", "/v1/datasets/written")  # `tickets` is the only one of the project
     waiting = run_body("triage", variables={"ticket": "it broke"})
     owner.expect(202, "POST", "/v1/executions:batch", {"items": [waiting]})
     owner.expect(202, "POST", "/v1/executions:submit", waiting)

@@ -306,3 +306,23 @@ def test_a_case_that_was_run_is_not_deleted_for_good(api: Api, project: str, pro
     assert answer.status_code == 409
     data(api, 200, "DELETE", f"/delete/{cases[0]['id']}")
     assert len(listed(api, project)) == 4
+
+
+def test_a_model_writes_cases_into_the_project(api: Api, project: str, prompt: str, drain: Drain) -> None:
+    body = {"project_id": project, "prompt_id": prompt, "num_cases": 4, "generation_strategy": "minimal"}
+    headers = {"Prefer": "wait=0", "Idempotency-Key": str(uuid.uuid4())}
+
+    started = data(api, 202, "POST", "/generate", body, headers=headers)
+    drain()
+    done = data(api, 200, "POST", "/generate", body, headers=headers)
+
+    assert (started["status"], done["status"]) == ("pending", "completed")
+    assert done["test_cases"]
+    assert all(case["is_generated"] and case["inputs"]["text"] for case in done["test_cases"])
+    assert listed(api, project)[5:] == [case["name"] for case in done["test_cases"]]
+
+
+def test_without_a_prompt_no_case_is_written(api: Api, project: str) -> None:
+    answer = api.post(f"{PREFIX}/test-cases/generate", {"project_id": project})
+
+    assert (answer.status_code, pointers(answer)) == (422, ["/prompt_id"])
