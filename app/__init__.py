@@ -15,6 +15,7 @@ from app.api import (
     batches,
     bulk,
     cache,
+    case_files,
     content,
     datasets,
     drift,
@@ -22,6 +23,7 @@ from app.api import (
     events,
     executions,
     feedback,
+    generations,
     health,
     jobs,
     labels,
@@ -37,10 +39,13 @@ from app.api import (
     search,
     status,
     suggestions,
+    test_cases,
     versions,
 )
 from app.compat.prompt_ledger import executions as ledger_executions
 from app.compat.prompt_store.nouns import NOUNS as PROMPT_STORE
+from app.compat.prompt_studio import case_files as studio_case_files
+from app.compat.prompt_studio import case_runs as studio_case_runs
 from app.compat.prompt_studio import drafts as studio_drafts
 from app.compat.prompt_studio import evaluations as studio_evaluations
 from app.compat.prompt_studio import executions as studio_executions
@@ -49,6 +54,7 @@ from app.compat.prompt_studio import projects as studio_projects
 from app.compat.prompt_studio import prompts as studio_prompts
 from app.compat.prompt_studio import searches as studio_searches
 from app.compat.prompt_studio import status as studio_status
+from app.compat.prompt_studio import test_cases as studio_test_cases
 from app.problems import ProblemApi
 from shared import logs
 from shared.config import settings
@@ -67,6 +73,9 @@ NOUNS: tuple[ModuleType, ...] = (
     search,
     bulk,
     datasets,
+    test_cases,
+    case_files,
+    generations,
     executions,
     feedback,
     batches,
@@ -83,6 +92,9 @@ NOUNS: tuple[ModuleType, ...] = (
     studio_projects,
     studio_prompts,
     studio_drafts,
+    studio_test_cases,
+    studio_case_files,
+    studio_case_runs,
     studio_executions,
     studio_evaluations,
     studio_optimizations,

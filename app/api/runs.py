@@ -9,10 +9,10 @@ from app.auth import caller
 from shared.db import reading, transaction
 from shared.domain import jobs, providers, runs
 from shared.domain.tenants import Caller
-from shared.models import BulkOperation, Evaluation, JobKind, Optimization, Role
+from shared.models import BulkOperation, Evaluation, Generation, JobKind, Optimization, Role
 
-Run = Evaluation | Optimization
-Found = TypeVar("Found", Evaluation, Optimization, BulkOperation)
+Run = Evaluation | Optimization | Generation
+Found = TypeVar("Found", Evaluation, Optimization, Generation, BulkOperation)
 
 
 def spend(session: Session, run: Run) -> dict[str, Any]:

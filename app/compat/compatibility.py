@@ -8,7 +8,6 @@ import flask
 from app.compat.catalogue import Endpoint
 from app.compat.prompt_ledger.catalogue import CATALOGUE as PROMPT_LEDGER
 from app.compat.prompt_store.catalogue import CATALOGUE as PROMPT_STORE
-from app.compat.prompt_studio.catalogue import CASES
 from app.compat.prompt_studio.catalogue import CATALOGUE as PROMPT_STUDIO
 
 CATALOGUES: Mapping[str, Sequence[Endpoint]] = {
@@ -17,7 +16,7 @@ CATALOGUES: Mapping[str, Sequence[Endpoint]] = {
     "Prompt Store": PROMPT_STORE,
 }
 # How the note of an endpoint begins that is neither served nor has a successor.
-ABSENT = ("comes with ", "not taken over: ", CASES)
+ABSENT = ("comes with ", "not taken over: ")
 
 _HEAD = """\
 # Compatibility

@@ -51,6 +51,7 @@ class TargetRequest:
 
     prompt_name: str
     dataset: str
+    dataset_revision: int | None = None  # the newest if left out
     project: str | None = None
     version_number: int | None = None
     label: str | None = None
@@ -93,7 +94,8 @@ def plan_target(
     quote = providers.quote(session, provider, model_name)
     providers.check_params(quote, params)
     dataset = datasets.get_dataset(session, caller, request.dataset, project=request.project)
-    cases = datasets.cases_of(session, dataset.id, dataset.revision)
+    revision = datasets.check_revision(dataset, request.dataset_revision, "/dataset_revision")
+    cases = datasets.cases_of(session, dataset.id, revision)
     if not cases:
         raise field_error("/dataset", f"dataset {dataset.name} has no test case; import some")
     deadline = time.monotonic() + MAX_CHECK_SECONDS
@@ -110,7 +112,7 @@ def plan_target(
         if case.expected is None and (kind := needs_expected(scorers)):
             raise field_error("/dataset", f"case {case.ordinal} has no expected value, which {kind} needs")
     model = {"provider": provider, "model_name": model_name, "params": params}
-    return Target(prompt, version, dataset.id, dataset.revision, cases, model)
+    return Target(prompt, version, dataset.id, revision, cases, model)
 
 
 def check_limits(session: Session, limits: Limits | None, *models: Mapping[str, Any]) -> None:

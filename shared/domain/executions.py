@@ -25,7 +25,7 @@ from shared.hashing import dump_json, hash_of
 from shared.models import Call, Execution, Feedback, Job, JobKind, Prompt, Queue, State, Version, new_id
 
 Found = TypeVar("Found")
-PURPOSES = ("run", "evaluation", "proposal", "judge", "embedding", "refinement")
+PURPOSES = ("run", "evaluation", "proposal", "judge", "embedding", "refinement", "generation")
 
 
 @dataclass(frozen=True)

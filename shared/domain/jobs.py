@@ -29,6 +29,7 @@ from shared.models import (
     BulkOperation,
     Evaluation,
     Execution,
+    Generation,
     Job,
     JobKind,
     JobLease,
@@ -44,17 +45,20 @@ SUBJECTS: Mapping[JobKind, Any] = {
     JobKind.EXECUTION: Execution,
     JobKind.EVALUATION: Evaluation,
     JobKind.OPTIMIZATION: Optimization,
+    JobKind.GENERATION: Generation,
     JobKind.BULK: BulkOperation,
 }
 ADDRESSES: Mapping[JobKind, str] = {
     JobKind.EXECUTION: "/v1/executions",
     JobKind.EVALUATION: "/v1/evaluations",
     JobKind.OPTIMIZATION: "/v1/optimizations",
+    JobKind.GENERATION: "/v1/generations",
     JobKind.BULK: "/v1/bulk/operations",
 }
 STEP_QUEUES: Mapping[JobKind, Queue] = {
     JobKind.EVALUATION: Queue.OPTIMIZATIONS,
     JobKind.OPTIMIZATION: Queue.OPTIMIZATIONS,
+    JobKind.GENERATION: Queue.OPTIMIZATIONS,
     JobKind.BULK: Queue.MAINTENANCE,
 }
 

@@ -24,6 +24,7 @@ OLDER = {
     "project_id": ("/v1/projects", "project_id"),
     "prompt_id": ("/v1/prompts/triage/versions", "version_id"),  # to their clients a prompt is one version
     "version": ("/v1/prompts/triage/versions", "version_number"),
+    "test_case_id": ("/v1/datasets/tickets/cases", "test_case_id"),
     "evaluation_id": ("/v1/evaluations", "evaluation_id"),
     "optimization_id": ("/v1/optimizations", "optimization_id"),
 }
@@ -41,6 +42,8 @@ IN_THE_STORE = {
 }
 STUDIO = "/api/v1/prompt-studio"
 THE_PROMPT = "<the id of triage 1>"  # filled in by `writes`
+THE_VAULT = "<the id of the project vault>"
+THE_CASES = "<the ids of the first of tickets, in a list>"
 THE_PROJECT = "<the id of the project default>"
 TRIAGE, ROOT = "<the id of triage>", "<the id of root>"
 # They say why they do nothing: 409 to whoever may write and see what they name.
@@ -48,6 +51,8 @@ REFUSED = [
     ("DELETE", f"{STUDIO}/evaluations/<uuid:evaluation_id>"),
     ("POST", f"{STUDIO}/optimizations/iterations/<uuid:optimization_id>"),
 ]
+# They read a form, which no body here is: 422 to whoever may write.
+FORMS = [("POST", f"{STUDIO}/test-cases/import/csv-upload")]
 # They act on what all workspaces share, so no role of a workspace is enough.
 OF_THE_FLEET = [
     ("PATCH", "/v1/queues/<name>"),
@@ -64,6 +69,7 @@ READ_BY_POST = [
     ("POST", f"{STUDIO}/prompts/convert"),
     ("POST", f"{STORE}/prompts/search"),
     ("POST", f"{STORE}/prompts/<prompt_id>/lifecycle/validate"),
+    ("POST", f"{STUDIO}/test-cases/export/<uuid:project_id>"),
 ]
 # They decide what editors may do.
 ABOVE_EDITORS = [
@@ -108,7 +114,16 @@ WRITES: dict[tuple[str, str], Any] = {
     ("PATCH", "/v1/prompts/<name>/relationships/<uuid:relationship_id>"): {"strength": 0.25},
     ("DELETE", "/v1/prompts/<name>/relationships/<uuid:relationship_id>"): None,
     ("POST", "/v1/datasets"): {"name": "another"},
+    ("PATCH", "/v1/datasets/<name>"): {"description": "another"},
+    ("DELETE", "/v1/datasets/<name>"): None,
+    ("POST", "/v1/datasets/<uuid:dataset_id>/restore"): {},
     ("POST", "/v1/datasets/<name>/cases"): [{"inputs": {"ticket": "another"}}],
+    ("PATCH", "/v1/datasets/<name>/cases/<uuid:test_case_id>"): {"name": "another"},
+    ("DELETE", "/v1/datasets/<name>/cases/<uuid:test_case_id>"): None,
+    ("POST", "/v1/datasets/<name>/cases/<uuid:test_case_id>/restore"): None,
+    ("POST", "/v1/datasets/<name>/cases:generate"): {"prompt_name": "triage", "count": 2},
+    ("POST", "/v1/generations/<uuid:generation_id>/cancel"): None,
+    ("POST", "/v1/datasets/<name>/cases:from-executions"): {"filter": {"prompt_name": "triage"}, "expected": "none"},
     ("POST", "/v1/executions:run"): run_body("triage", variables={"ticket": "another"}),
     ("POST", "/v1/executions:submit"): run_body("triage", variables={"ticket": "another"}),
     ("POST", "/v1/executions/run"): run_body("triage", variables={"ticket": "another"}),
@@ -169,6 +184,19 @@ WRITES: dict[tuple[str, str], Any] = {
     ("POST", f"{STUDIO}/prompts/execute"): {"prompt_id": THE_PROMPT, "inputs": {"ticket": "another"}},
     ("POST", f"{STUDIO}/prompts/preview"): {"user_prompt": "Hi {name}", "variables": {"name": "Ada"}},
     ("POST", f"{STUDIO}/prompts/convert"): {"user_prompt": "Hi $name"},
+    ("POST", f"{STUDIO}/test-cases/create"): {"project_id": THE_VAULT, "inputs": {"ticket": "theirs"}},
+    ("POST", f"{STUDIO}/test-cases/bulk"): {"project_id": THE_VAULT, "test_cases": [{"inputs": {"ticket": "two"}}]},
+    ("PUT", f"{STUDIO}/test-cases/update/<uuid:test_case_id>"): {"name": "changed again"},
+    ("DELETE", f"{STUDIO}/test-cases/delete/<uuid:test_case_id>"): None,
+    ("POST", f"{STUDIO}/test-cases/import"): {
+        "project_id": THE_VAULT,
+        "format": "csv",
+        "data": "input.a,input.b\n1,2\n",
+    },
+    ("POST", f"{STUDIO}/test-cases/import/csv-upload"): None,
+    ("POST", f"{STUDIO}/test-cases/export/<uuid:project_id>"): {"format": "csv"},
+    ("POST", f"{STUDIO}/test-cases/run"): {"prompt_id": THE_PROMPT, "test_case_ids": THE_CASES},
+    ("POST", f"{STUDIO}/test-cases/generate"): {"project_id": THE_PROJECT, "prompt_id": THE_PROMPT, "num_cases": 1},
     ("POST", f"{STUDIO}/evaluations"): {"project_id": THE_PROJECT, "prompt_id": THE_PROMPT},
     ("DELETE", f"{STUDIO}/evaluations/<uuid:evaluation_id>"): None,
     ("POST", f"{STUDIO}/optimizations/create"): {
@@ -192,6 +220,7 @@ def seed(owner: Api, drain: Drain) -> None:
     owner.expect(200, "POST", "/v1/prompts/register-code", {"prompts": [in_code]})
     for name in ("root", "base"):
         make_prompt(owner, name)
+    owner.expect(201, "POST", "/v1/datasets", {"name": "written"})
     make_triage(owner, cases=12)
     owner.expect(200, "PATCH", "/v1/prompts/triage", {"category": "support", "owner_team": "care", "tags": ["care"]})
     owner.expect(200, "PUT", "/v1/prompts/triage/labels/staging/protection", {"approvals": 1})
@@ -200,6 +229,7 @@ def seed(owner: Api, drain: Drain) -> None:
         for kind in ("extends", "depends_on"):
             owner.expect(201, "POST", f"/v1/prompts/{name}/relationships", {"target": target, "type": kind})
     owner.expect(202, "POST", "/v1/evaluations", evaluation_body())
+    owner.expect(202, "POST", "/v1/datasets/written/cases:generate", {"prompt_name": "triage", "count": 1})
     owner.expect(
         202,
         "POST",
@@ -209,6 +239,7 @@ def seed(owner: Api, drain: Drain) -> None:
     tags = {"operation": "tag", "add": ["seeded"], "items": [{"name": "triage"}, {"name": "nobody"}]}
     owner.expect(202, "POST", "/v1/bulk/prompts", tags)
     drain()
+    owner.expect(200, "DELETE", "/v1/datasets/written")  # `tickets` is the only one of the project
     waiting = run_body("triage", variables={"ticket": "it broke"})
     owner.expect(202, "POST", "/v1/executions:batch", {"items": [waiting]})
     owner.expect(202, "POST", "/v1/executions:submit", waiting)
@@ -239,6 +270,8 @@ def writes(app: Flask, owner: Api) -> list[tuple[str, str, Any]]:
     found.sort(key=lambda route: route[1].count("/") if route[0] == "DELETE" else 99, reverse=True)
     ids = {
         THE_PROMPT: owner.expect(200, "GET", "/v1/prompts/triage/versions/1")["version_id"],
+        THE_CASES: [owner.expect(200, "GET", "/v1/datasets/tickets/cases?limit=1")["data"][0]["test_case_id"]],
+        THE_VAULT: owner.expect(200, "GET", "/v1/projects/vault")["project_id"],
         THE_PROJECT: owner.expect(200, "GET", "/v1/projects/default")["project_id"],
         TRIAGE: owner.expect(200, "GET", "/v1/prompts/triage")["prompt_id"],
         ROOT: owner.expect(200, "GET", "/v1/prompts/root")["prompt_id"],
@@ -246,7 +279,7 @@ def writes(app: Flask, owner: Api) -> list[tuple[str, str, Any]]:
     return [(method, rule, _filled(WRITES[method, rule], ids)) for method, rule in found]
 
 
-def _filled(body: Any, ids: Mapping[str, str]) -> Any:
+def _filled(body: Any, ids: Mapping[str, Any]) -> Any:
     if isinstance(body, dict):
         return {name: _filled(value, ids) for name, value in body.items()}
     if isinstance(body, list):

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from app.compat.catalogue import Endpoint
 
 PREFIX = "/api/v1/prompt-studio"
-CASES = "built on datasets"
 REALTIME = "WebSocket messages are events of one stream; polling shows the same facts"
 
 
@@ -40,18 +39,34 @@ CATALOGUE: Sequence[Endpoint] = (
     _endpoint("POST", "/prompts/convert", "reads `$x` too"),
     _endpoint("PATCH", "/prompts/{id}", "named by the PRD only", "PATCH /v1/prompts/{name}"),
     _endpoint("DELETE", "/prompts/{id}", "named by the PRD only", "DELETE /v1/prompts/{name}"),
-    _endpoint("POST", "/test-cases/create", CASES),
-    _endpoint("POST", "/test-cases/bulk", CASES),
-    _endpoint("GET", "/test-cases/list/{project_id}", CASES),
-    _endpoint("GET", "/test-cases/get/{id}", CASES),
-    _endpoint("PUT", "/test-cases/update/{id}", CASES),
-    _endpoint("DELETE", "/test-cases/delete/{id}", CASES),
-    _endpoint("POST", "/test-cases/import", CASES),
-    _endpoint("POST", "/test-cases/import/csv-upload", CASES),
-    _endpoint("GET", "/test-cases/import/template", CASES),
-    _endpoint("POST", "/test-cases/export/{project_id}", CASES),
-    _endpoint("POST", "/test-cases/run", CASES),
-    _endpoint("POST", "/test-cases/generate", CASES),
+    _endpoint(
+        "POST",
+        "/test-cases/create",
+        "in the dataset `test-cases`; the same inputs and outputs again: 409",
+    ),
+    _endpoint("POST", "/test-cases/bulk", "all or none; what is there already is left out, and a warning says so"),
+    _endpoint("GET", "/test-cases/list/{project_id}", "`tags`: with any of these"),
+    _endpoint("GET", "/test-cases/get/{id}", "of any dataset of the project"),
+    _endpoint(
+        "PUT",
+        "/test-cases/update/{id}",
+        "a new revision; what runs keeps the case as it was",
+    ),
+    _endpoint(
+        "DELETE",
+        "/test-cases/delete/{id}",
+        "`permanent=true` also out of older revisions, unless one was run",
+    ),
+    _endpoint("POST", "/test-cases/import", "the good rows are imported, the others told"),
+    _endpoint("POST", "/test-cases/import/csv-upload", "the fields `project_id` and `file` of a form"),
+    _endpoint("GET", "/test-cases/import/template", "`prompt_id` gives the columns of a prompt"),
+    _endpoint("POST", "/test-cases/export/{project_id}", "imports as the same cases"),
+    _endpoint("POST", "/test-cases/run", "an evaluation of these cases; 202 when it takes too long"),
+    _endpoint(
+        "POST",
+        "/test-cases/generate",
+        "a model writes the inputs; `prompt_id` is required",
+    ),
     _endpoint("POST", "/evaluations", "200 when it ended while the request waited, else 202; `metrics` are measured"),
     _endpoint("GET", "/evaluations", "of your workspace and projects only"),
     _endpoint("GET", "/evaluations/{id}"),
