@@ -7,12 +7,13 @@ import flask
 import structlog
 from flask_swagger_ui import get_swaggerui_blueprint
 
-from app import bodies, metrics, problems, rates
+from app import addresses, bodies, metrics, problems, rates
 from app.api import (
     analytics,
     batches,
     bulk,
     cache,
+    case_files,
     content,
     datasets,
     drift,
@@ -20,6 +21,7 @@ from app.api import (
     events,
     executions,
     feedback,
+    generations,
     health,
     jobs,
     labels,
@@ -35,8 +37,22 @@ from app.api import (
     search,
     status,
     suggestions,
+    test_cases,
     versions,
 )
+from app.compat.prompt_ledger import executions as ledger_executions
+from app.compat.prompt_store.nouns import NOUNS as PROMPT_STORE
+from app.compat.prompt_studio import case_files as studio_case_files
+from app.compat.prompt_studio import case_runs as studio_case_runs
+from app.compat.prompt_studio import drafts as studio_drafts
+from app.compat.prompt_studio import evaluations as studio_evaluations
+from app.compat.prompt_studio import executions as studio_executions
+from app.compat.prompt_studio import optimizations as studio_optimizations
+from app.compat.prompt_studio import projects as studio_projects
+from app.compat.prompt_studio import prompts as studio_prompts
+from app.compat.prompt_studio import searches as studio_searches
+from app.compat.prompt_studio import status as studio_status
+from app.compat.prompt_studio import test_cases as studio_test_cases
 from app.problems import ProblemApi
 from app.requests import ALWAYS, name_request
 from shared import logs
@@ -56,6 +72,9 @@ NOUNS: tuple[ModuleType, ...] = (
     search,
     bulk,
     datasets,
+    test_cases,
+    case_files,
+    generations,
     executions,
     feedback,
     batches,
@@ -69,12 +88,24 @@ NOUNS: tuple[ModuleType, ...] = (
     jobs,
     queues,
     status,
+    studio_projects,
+    studio_prompts,
+    studio_drafts,
+    studio_test_cases,
+    studio_case_files,
+    studio_case_runs,
+    studio_executions,
+    studio_evaluations,
+    studio_optimizations,
+    studio_searches,
+    studio_status,
 )
 
 
 def create_app() -> flask.Flask:
     logs.configure("api")
     app = flask.Flask(__name__, static_folder=None)
+    addresses.install(app)
     app.config.update(
         MAX_CONTENT_LENGTH=settings().max_body_bytes,
         API_TITLE="Promptmill",
@@ -91,7 +122,7 @@ def create_app() -> flask.Flask:
     app.after_request(bodies.drain)
     api = ProblemApi(app, spec_kwargs={"components": _SECURITY, "security": [{"ApiKey": []}, {"Bearer": []}]})
     problems.register(app)
-    for noun in NOUNS:
+    for noun in (*NOUNS, ledger_executions, *PROMPT_STORE):
         api.register_blueprint(noun.blp)
     api.register_blueprint(health.blp)
     app.register_blueprint(get_swaggerui_blueprint("/docs", "/openapi.json", config={"app_name": "Promptmill"}))
