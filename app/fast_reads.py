@@ -1,8 +1,8 @@
 """Reads of versions that are remembered, answered before Flask is asked: routing, schemas and contexts take ten times
 as long as the answer does.
 
-It knows nothing that the route does not know: what it answers is what `GET /v1/prompts/{name}/versions/{version}` would,
-with the same key, limits, headers and metrics, and whatever it is unsure of it leaves to the route.
+It knows nothing that the route does not know: what it answers is what `GET /v1/prompts/{name}/versions/{version}`
+would, with the same key, limits, headers and metrics, and whatever it is unsure of it leaves to the route.
 """
 
 import re
@@ -19,6 +19,7 @@ from app.requests import ALWAYS, name_request
 
 RULE = "/v1/prompts/<name>/versions/<version>"
 _PATH = re.compile(r"/v1/prompts/([A-Za-z0-9._-]+)/versions/([A-Za-z0-9._-]+)")
+_ETAG = re.compile(r'"[^",]*"')
 # With any of these there is more to know of the request than its path and its key.
 _LEFT_TO_THE_ROUTE = ("HTTP_AUTHORIZATION", "HTTP_CACHE_CONTROL", "HTTP_TRANSFER_ENCODING")
 
@@ -58,6 +59,8 @@ class FastReads:
         path = _PATH.fullmatch(environ["PATH_INFO"])
         if path is None or environ.get("CONTENT_LENGTH") or any(name in environ for name in _LEFT_TO_THE_ROUTE):
             return None
+        if not _ETAG.fullmatch(environ.get("HTTP_IF_NONE_MATCH", '""')):
+            return None  # a list of them, or any
         reader = known_caller(environ.get("HTTP_X_API_KEY", ""))
         if reader is None:
             return None
