@@ -1,7 +1,5 @@
 """The HTTP process: parse, authorise, call `shared.domain`, render. It makes no provider call."""
 
-import random
-import re
 from types import ModuleType
 from typing import Any
 
@@ -56,6 +54,7 @@ from app.compat.prompt_studio import searches as studio_searches
 from app.compat.prompt_studio import status as studio_status
 from app.compat.prompt_studio import test_cases as studio_test_cases
 from app.problems import ProblemApi
+from app.requests import ALWAYS, name_request
 from shared import logs
 from shared.config import settings
 
@@ -140,14 +139,12 @@ _SECURITY: dict[str, Any] = {
 
 
 def _name_the_request() -> None:
-    """One id from the caller's request to the worker's log line: theirs if it is sane, else a new one."""
-    given = flask.request.headers.get("X-Request-Id", "")
-    flask.g.request_id = given if re.fullmatch(r"[\w.:-]{1,64}", given) else f"{random.getrandbits(128):032x}"
+    flask.g.request_id = name_request(flask.request.headers.get("X-Request-Id", ""))
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=flask.g.request_id)
 
 
 def _finish(response: flask.Response) -> flask.Response:
     response.headers["X-Request-Id"] = flask.g.get("request_id", "")
-    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.extend(ALWAYS)
     return response

@@ -34,6 +34,11 @@ def key_of_request() -> str:
     return key
 
 
+def known_caller(key: str) -> Caller | None:
+    """Whose key this was a moment ago; None when the database has to say."""
+    return _callers.find(key)
+
+
 def is_good(key: str) -> bool:
     """Whether a key that was good is good still: for what outlives its request."""
     try:
@@ -58,11 +63,16 @@ class _Callers:
         self._engine: Engine | None = None
         self._lock = Lock()
 
-    def of(self, key: str) -> Caller:
-        digest, engine = sha256(key), db.engine()
-        found = self._known.get(digest)
-        if found is not None and found[1] > time.monotonic() and self._engine is engine:
+    def find(self, key: str) -> Caller | None:
+        found = self._known.get(sha256(key))
+        if found is not None and found[1] > time.monotonic() and self._engine is db.engine():
             return found[0]
+        return None
+
+    def of(self, key: str) -> Caller:
+        if (known := self.find(key)) is not None:
+            return known
+        digest, engine = sha256(key), db.engine()
         until = time.monotonic() + KNOWN_SECONDS
         with db.reading() as session:
             current = tenants.authenticate(session, key)

@@ -180,6 +180,18 @@ def key_of(reader: Caller, parts: Sequence[str | None]) -> str:
     return f"{reader.workspace_id.hex}:" + ":".join("" if part is None else part for part in parts)
 
 
+def may_see(reader: Caller, entry: Entry) -> bool:
+    return reader.project_ids is None or reader.may_see(uuid.UUID(entry.scope))
+
+
+def headers_of(entry: Entry, where: str) -> list[tuple[str, str]]:
+    return [
+        ("ETag", f'"{entry.etag}"'),
+        ("Cache-Control", "private, no-cache"),
+        ("Cache-Status", f"promptmill; hit; detail={where}" if where else "promptmill; fwd=miss"),
+    ]
+
+
 def answer(key_parts: Sequence[str | None], make: Callable[[], Made]) -> flask.Response:
     """What is remembered under this key, or what `make` reads from the database, with its ETag.
 
@@ -192,16 +204,14 @@ def answer(key_parts: Sequence[str | None], make: Callable[[], Made]) -> flask.R
     entry, where = None, ""
     if "no-cache" not in request.headers.get("Cache-Control", ""):
         entry, where = remembered.find(key)
-    if entry is not None and not (reader.project_ids is None or reader.may_see(uuid.UUID(entry.scope))):
+    if entry is not None and not may_see(reader, entry):
         entry, where = None, ""  # the database says it in its own words
     if entry is None:
         version = remembered.version
         entry = remembered.keep(key, make(), version=version)
     remembered.count(reader.workspace_id, where or "miss", time.perf_counter() - started)
     response = flask.Response(entry.body, mimetype="application/json")
-    response.headers["ETag"] = f'"{entry.etag}"'
-    response.headers["Cache-Control"] = "private, no-cache"
-    response.headers["Cache-Status"] = f"promptmill; hit; detail={where}" if where else "promptmill; fwd=miss"
+    response.headers.extend(headers_of(entry, where))
     if "If-None-Match" in request.headers:
         response.make_conditional(request)
     return response

@@ -19,6 +19,7 @@ from limits.storage import RedisStorage
 from redis import RedisError
 
 from shared.config import settings
+from shared.domain.tenants import Caller
 from shared.errors import TooManyRequests
 
 TIMEOUT_SECONDS = 0.25
@@ -38,35 +39,39 @@ class Allowance:
     left: int
     seconds: int  # until the window ends
 
-    @property
-    def policy(self) -> str:
-        return f'"{self.limit.GRANULARITY.name}";q={self.limit.amount};w={self.limit.get_expiry()}'
-
 
 def check() -> None:
     """Count this request of the caller; 429 when a limit is passed."""
+    allowance = flask.g.allowance = take(flask.g.caller)
+    if allowance is not None and allowance.left < 0:
+        raise TooManyRequests(
+            f"{allowance.limit}; the next begins in {allowance.seconds} s", retry_after_seconds=allowance.seconds
+        )
+
+
+def take(caller: Caller) -> Allowance | None:
+    """Count a request; what is left of the limit that is nearest to its end, below 0 when it is passed."""
     limits = _limits()
     if not limits:
-        return
-    now = time.time()
-    allowances = [_counter().take(limit, str(flask.g.caller.key_id), now) for limit in limits]
-    flask.g.allowance = min(allowances, key=lambda allowance: allowance.left)
-    for allowance in allowances:
-        if allowance.left < 0:
-            flask.g.allowance = allowance
-            raise TooManyRequests(
-                f"{allowance.limit}; the next begins in {allowance.seconds} s", retry_after_seconds=allowance.seconds
-            )
+        return None
+    now, key = time.time(), str(caller.key_id)
+    return min((_counter().take(limit, key, now) for limit in limits), key=lambda allowance: allowance.left)
 
 
 def tell(response: flask.Response) -> flask.Response:
-    """The fields RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers)."""
-    allowance: Allowance | None = flask.g.get("allowance")
-    if allowance is not None:
-        response.headers["RateLimit-Policy"] = allowance.policy
-        name = allowance.policy.partition(";")[0]
-        response.headers["RateLimit"] = f"{name};r={max(0, allowance.left)};t={allowance.seconds}"
+    response.headers.extend(headers_of(flask.g.get("allowance")))
     return response
+
+
+def headers_of(allowance: Allowance | None) -> list[tuple[str, str]]:
+    """The fields RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers)."""
+    if allowance is None:
+        return []
+    name = f'"{allowance.limit.GRANULARITY.name}"'
+    return [
+        ("RateLimit-Policy", f"{name};q={allowance.limit.amount};w={allowance.limit.get_expiry()}"),
+        ("RateLimit", f"{name};r={max(0, allowance.left)};t={allowance.seconds}"),
+    ]
 
 
 @dataclass
