@@ -35,6 +35,7 @@ from app.api import (
     search,
     status,
     suggestions,
+    verdicts,
     versions,
 )
 from app.problems import ProblemApi
@@ -58,6 +59,7 @@ NOUNS: tuple[ModuleType, ...] = (
     feedback,
     batches,
     evaluations,
+    verdicts,
     optimizations,
     analytics,
     mode_usage,
