@@ -80,7 +80,8 @@ def _parts(value: Any, pointer: str, depth: int) -> list[dict[str, Any]]:
 
 def hash_of_scorers(scorers: Sequence[Mapping[str, Any]]) -> str:
     """What two evaluations must have in common for their scores to be compared."""
-    return hash_of([_complete(item) for item in scorers])
+    # Without the hash itself, which what was stored before there was one does not have.
+    return hash_of([{key: value for key, value in _complete(item).items() if key != "hash"} for item in scorers])
 
 
 def needs_expected(scorers: Sequence[Mapping[str, Any]]) -> str | None:
@@ -157,6 +158,8 @@ def _one(item: Mapping[str, Any], answer: Delivered) -> Scored:
 
 def _complete(item: Mapping[str, Any]) -> Mapping[str, Any]:
     """What was stored, with the defaults of options that there were not yet."""
+    if item["type"] not in SCORERS:  # of a version that knew others
+        return item
     options = SCORERS[item["type"]].all_options()
     return {**{name: option.default for name, option in options.items()}, "version": 1, **item}
 

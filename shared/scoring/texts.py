@@ -141,7 +141,7 @@ def bleu(answer: Delivered, settings: Settings) -> Score:
 
 @lru_cache(maxsize=4)
 def _bleu(tokenize: str) -> Any:
-    return BLEU(effective_order=True, tokenize=tokenize)
+    return BLEU(effective_order=True, tokenize=tokenize)  # type: ignore[no-untyped-call]
 
 
 def length(answer: Delivered, settings: Settings) -> Score:

@@ -16,6 +16,8 @@ FIELDS = {"project": "name", "version": "version_number"}
 WHICH_PROMPT = {"/execute": "?mode=tracking", "/<label>": "?name_prefix=triage"}
 # Where what stands in an address is listed, when not by the address before it.
 LISTS = {"/v1/analytics/prompts": "/v1/prompts"}
+# What a route must be asked, by its last part; {before} is what stands before that.
+QUERIES = {"compare": "?with={before}", "gate": "?min_score=0"}
 # They act on what all workspaces share, so no role of a workspace is enough.
 OF_THE_FLEET = [
     ("PATCH", "/v1/queues/<name>"),
@@ -77,6 +79,7 @@ WRITES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/suggestions"): {"template_source": "Hello"},
     ("POST", "/v1/evaluations"): evaluation_body(),
     ("POST", "/v1/evaluations/<uuid:evaluation_id>/cancel"): None,
+    ("POST", "/v1/evaluations/<uuid:evaluation_id>/retry"): {},
     ("POST", "/v1/optimizations"): optimization_body(),
     ("POST", "/v1/optimizations/<uuid:optimization_id>/cancel"): None,
     ("POST", "/v1/jobs/<int:job_id>/requeue"): None,
@@ -146,7 +149,8 @@ def address(owner: Api, rule: str) -> str:
     for part in rule.split("/")[1:]:
         parameter = re.fullmatch(r"<(?:\w+:)?(\w+)>", part)
         path += "/" + (_first(owner, path + _which(path, rule), parameter[1]) if parameter else part)
-    return path
+    before, _, last = path.rpartition("/")
+    return path + QUERIES.get(last, "").format(before=before.rpartition("/")[2])
 
 
 def _which(path: str, rule: str) -> str:

@@ -165,7 +165,7 @@ def stranger(request: pytest.FixtureRequest, owner: Api, as_user: Callable[..., 
 
 
 # Lists that are not empty for a stranger: of his own projects, and of what is the same for all.
-NOT_EMPTY = ("/v1/projects", "/v1/optimizations/strategies", "/v1/queues")
+NOT_EMPTY = ("/v1/projects", "/v1/evaluations/scorers", "/v1/optimizations/strategies", "/v1/queues")
 # Of these every caller sees the same names, and counts of his own.
 SHARED = ("/v1/queues/<name>",)
 

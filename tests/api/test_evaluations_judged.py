@@ -43,7 +43,7 @@ def test_what_judges_cost_is_in_what_was_spent_and_in_the_budget(api: Api, drain
 
     with db.reading() as session:
         budget = session.scalars(sa.select(Budget)).one()
-        cost = session.scalar(sa.select(sa.func.sum(Execution.cost_nano)))
+        cost = int(session.scalar(sa.select(sa.func.sum(Execution.cost_nano))) or 0)
         outside = session.scalar(
             sa.select(sa.func.count()).where(~sa.exists().where(Call.execution_id == Execution.id))
         )

@@ -259,3 +259,20 @@ def test_a_retry_writes_no_score_into_the_first_one(api: Api, drain: Drain) -> N
     with db.reading() as session:
         scopes = session.execute(sa.select(Execution.scope_id, sa.func.count()).group_by(Execution.scope_id)).all()
     assert sorted(row[1] for row in scopes) == [3, 10]
+
+
+def test_drift_counts_an_answer_that_several_evaluations_had_once(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=24)
+    evaluate(api, drain)
+    evaluate(api, drain)  # the same answers
+    body = {
+        "template_source": "Sort {{ ticket }}",
+        "model": {**MODEL, "params": {"temperature": 0.0, "max_new_tokens": 60}},
+    }
+    api.expect(200, "PUT", "/v1/prompts/triage", {**body, "set_active": True})
+    evaluate(api, drain)
+
+    found = api.expect(200, "GET", "/v1/prompts/triage/drift?baseline=v1&current=v2")
+
+    (signal,) = [one for one in found["signals"] if one["signal"] == "evaluation_score"]
+    assert (signal["n_baseline"], signal["n_current"]) == (24, 24)

@@ -14,6 +14,7 @@ from shared.scoring import (
     Told,
     asks,
     check_scorers,
+    hash_of_scorers,
     needs_expected,
     problem_with_expected,
     score,
@@ -664,3 +665,11 @@ def test_an_expected_value_that_a_scorer_cannot_take_is_found_before_anything_is
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 1.1])
 def test_whatever_the_arithmetic_gives_the_score_is_a_share(value: float) -> None:
     assert 0 <= graded(value, "odd").value <= 1
+
+
+def test_scorers_that_were_stored_before_there_were_hashes_are_the_same_scorers() -> None:
+    old = [{"type": "exact_match", "weight": 1.0, "normalize": True}]
+
+    assert hash_of_scorers(old) == hash_of_scorers(check_scorers([{"type": "exact_match"}]))
+    assert hash_of_scorers(old) != hash_of_scorers(check_scorers([{"type": "exact_match", "weight": 2}]))
+    assert hash_of_scorers([{"type": "of another version"}]) != hash_of_scorers(old)
