@@ -16,8 +16,12 @@ FIELDS = {"project": "name", "version": "version_number"}
 WHICH_PROMPT = {"/execute": "?mode=tracking", "/<label>": "?name_prefix=triage"}
 # Where what stands in an address is listed, when not by the address before it.
 LISTS = {"/v1/analytics/prompts": "/v1/prompts"}
-# What a route must be asked, by its last part; {before} is what stands before that.
-QUERIES = {"compare": "?with={before}", "gate": "?min_score=0"}
+# What a route must be asked, lest it be empty or a 422; {before} is what stands before its last part.
+QUERIES = {
+    "/v1/events": "?after=begin",
+    "/v1/evaluations/<uuid:evaluation_id>/compare": "?with={before}",
+    "/v1/evaluations/<uuid:evaluation_id>/gate": "?min_score=0",
+}
 # They act on what all workspaces share, so no role of a workspace is enough.
 OF_THE_FLEET = [
     ("PATCH", "/v1/queues/<name>"),
@@ -33,6 +37,8 @@ ABOVE_EDITORS = [
     ("PUT", "/v1/prompts/<name>/labels/<label>/protection"),
 ]
 WRITES: dict[tuple[str, str], Any] = {
+    ("POST", "/v1/cache/invalidate"): {},
+    ("POST", "/v1/cache/warmup"): {},
     ("POST", "/v1/projects"): {"name": "another"},
     ("PATCH", "/v1/projects/<project>"): {"description": "changed"},
     ("DELETE", "/v1/projects/<project>"): None,
@@ -149,8 +155,8 @@ def address(owner: Api, rule: str) -> str:
     for part in rule.split("/")[1:]:
         parameter = re.fullmatch(r"<(?:\w+:)?(\w+)>", part)
         path += "/" + (_first(owner, path + _which(path, rule), parameter[1]) if parameter else part)
-    before, _, last = path.rpartition("/")
-    return path + QUERIES.get(last, "").format(before=before.rpartition("/")[2])
+    before = path.rpartition("/")[0].rpartition("/")[2]
+    return path + QUERIES.get(rule, "").format(before=before)
 
 
 def _which(path: str, rule: str) -> str:
