@@ -141,19 +141,25 @@ def bleu(answer: Delivered, settings: Settings) -> Score:
 
 @lru_cache(maxsize=4)
 def _bleu(tokenize: str) -> Any:
-    return BLEU(effective_order=True, tokenize=tokenize)  # type: ignore[no-untyped-call]
+    return BLEU(effective_order=True, tokenize=tokenize)
 
 
 def length(answer: Delivered, settings: Settings) -> Score:
     """1 within the limits; outside, how near it comes to the one that it breaks."""
-    count = {"characters": len, "words": lambda text: len(text.split()), "lines": lambda text: len(text.splitlines())}
     unit, low, high = settings["unit"], settings["min"], settings["max"]
-    number = count[unit](answer.text)
+    number = _COUNTS[unit](answer.text)
     if low is not None and number < low:
         return graded(number / low, f"{number:,} {unit}, at least {low:,} are wanted")
     if high is not None and number > high:
         return graded(high / number, f"{number:,} {unit}, at most {high:,} are wanted")
     return graded(1.0)
+
+
+_COUNTS: Mapping[str, Callable[[str], int]] = {
+    "characters": len,
+    "words": lambda text: len(text.split()),
+    "lines": lambda text: len(text.splitlines()),
+}
 
 
 def _listed(items: Sequence[str]) -> str:
