@@ -158,7 +158,7 @@ def _reasons(session: Session, dead: Sequence[Job]) -> dict[int, str]:
         if job.state != State.FAILED:
             reasons[job.id] = f"the job is {job.state}; only what has failed is requeued"
         elif job.kind != JobKind.EXECUTION:
-            advice = "retry that" if job.kind == JobKind.BULK else f"start a new {job.kind}"
+            advice = "start a new one" if job.kind == JobKind.OPTIMIZATION else "retry that"
             reasons[job.id] = f"it was a step of {jobs.subject_url(job)}, which failed with it; {advice}"
         else:
             calls[job.id] = job
@@ -184,8 +184,10 @@ def _reasons(session: Session, dead: Sequence[Job]) -> dict[int, str]:
         if row is None:
             reasons[job_id] = "its execution has been pruned"
         elif row.run_id is not None:
-            noun = "evaluation" if row.run_id in evaluations else "optimization"
-            reasons[job_id] = f"it was a call of /v1/{noun}s/{row.run_id}, which went on without it; start a new {noun}"
+            noun, advice = "optimizations", "start a new one"
+            if row.run_id in evaluations:
+                noun, advice = "evaluations", "retry that"
+            reasons[job_id] = f"it was a call of /v1/{noun}/{row.run_id}, which went on without it; {advice}"
         elif row.is_closed:
             reasons[job_id] = "its prompt or its project is archived or deleted, and takes no runs"
         else:

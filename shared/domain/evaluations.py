@@ -225,6 +225,8 @@ def retry_evaluation(session: Session, caller: Caller, evaluation_id: uuid.UUID,
         RunRequest(prompt_name=prompt.name, project=str(prompt.project_id), version_number=version.number),
     )
     check_limits(session, limits, first.model, *judges.models_of(first.scorers))
+    if capped(first.model, limits) != first.model:
+        raise field_error("/budget", "its calls have no output limit, and under a ceiling they would be other calls")
     copied = "project_id prompt_id version_id dataset_id dataset_revision name scorers model repeats fresh".split()
     evaluation = Evaluation(
         id=new_id(),
@@ -233,7 +235,6 @@ def retry_evaluation(session: Session, caller: Caller, evaluation_id: uuid.UUID,
         created_by=caller.user_name,
         **{name: getattr(first, name) for name in copied},
     )
-    evaluation.model = capped(first.model, limits)
     evaluation.budget_id = (
         budgets.create(session, caller.workspace_id, evaluation.id, limits) if limits else first.budget_id
     )

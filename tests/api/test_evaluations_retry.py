@@ -11,7 +11,7 @@ from shared import db
 from shared.models import Budget, Call, Evaluation, Execution
 from tests.judged import JUDGE, calls_by_purpose, evaluate, fail_some, read, results
 from tests.rows import event_data
-from tests.support import MODEL, Api, Drain, evaluation_body, make_prompt, make_triage, optimization_body
+from tests.support import MODEL, Api, Drain, evaluation_body, make_prompt, make_triage, optimization_body, pointers
 
 
 def retry(api: Api, evaluation: Any, **body: Any) -> Any:
@@ -198,6 +198,20 @@ def test_a_retry_may_have_a_budget_of_its_own(api: Api, drain: Drain) -> None:
     done = read(api, again)
     assert first["aggregate"]["missing"] == done["spent"]["task_calls"] > 0
     assert done["aggregate"]["missing"] == 0
+
+
+def test_a_budget_that_would_make_other_calls_of_them_is_refused(api: Api, drain: Drain) -> None:
+    """A ceiling needs an output limit, which is part of a call: all ten would have been paid for again."""
+    make_triage(api, cases=10)
+    make_prompt(api, "triage", template="Sort {{ ticket }}", model={**MODEL, "params": {"temperature": 0.0}})
+    started = api.expect(202, "POST", "/v1/evaluations", evaluation_body())
+    drain(most=1)
+    fail_some(drain, 3)
+
+    answer = api.post(f"/v1/evaluations/{started['evaluation_id']}/retry", {"budget": {"max_tokens": 100_000}})
+
+    assert answer.status_code == 422
+    assert pointers(answer) == ["/budget"]
 
 
 def test_a_canceled_evaluation_goes_on_where_it_stopped(api: Api, drain: Drain) -> None:
