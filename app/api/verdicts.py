@@ -115,6 +115,7 @@ def get_slices(evaluation_id: uuid.UUID) -> flask.Response:
 
 
 @blp.get("/evaluations/<uuid:evaluation_id>/compare")
+@blp.fails(409)
 @blp.arguments(CompareQuery, location="query")
 @blp.response(200, ComparisonOut)
 def compare_evaluations(query: dict[str, Any], evaluation_id: uuid.UUID) -> flask.Response:
@@ -127,6 +128,7 @@ def compare_evaluations(query: dict[str, Any], evaluation_id: uuid.UUID) -> flas
 
 
 @blp.get("/evaluations/<uuid:evaluation_id>/gate")
+@blp.fails(409)
 @blp.arguments(GateQuery, location="query")
 @blp.response(200, GateOut)
 def check_gate(query: dict[str, Any], evaluation_id: uuid.UUID) -> flask.Response:

@@ -227,7 +227,7 @@ def test_the_gate_passes_from_the_wanted_score_on(api: Api, drain: Drain) -> Non
     assert failed["reasons"] == [f"score {score:.4f}, at least {score + 0.001:.6g} is wanted"]
 
 
-@pytest.mark.parametrize(("margin", "passed"), [("0.3", True), ("0.01", False)])
+@pytest.mark.parametrize(("margin", "passed"), [("0.3", True), ("0.15", False), ("0.01", False)])
 def test_the_gate_wants_it_no_worse_than_the_other_by_more_than_the_margin(
     api: Api, drain: Drain, margin: str, passed: bool
 ) -> None:
