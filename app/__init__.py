@@ -38,6 +38,7 @@ from app.api import (
     status,
     suggestions,
     test_cases,
+    verdicts,
     versions,
 )
 from app.compat.prompt_ledger import executions as ledger_executions
@@ -79,6 +80,7 @@ NOUNS: tuple[ModuleType, ...] = (
     feedback,
     batches,
     evaluations,
+    verdicts,
     optimizations,
     analytics,
     mode_usage,

@@ -108,6 +108,22 @@ def compare_paired(
     return Difference(len(deltas), _mean(a, uneven), _mean(b, uneven), difference, float(low), float(high), p_value)
 
 
+def paired_effect(
+    baseline: Sequence[float], candidate: Sequence[float], weights: Sequence[float] | None = None
+) -> float | None:
+    """Cohen's d of paired differences (d_z; Cohen 1988): their mean over their standard deviation, both weighted.
+
+    None where all differences are the same, for there is nothing to measure the mean by.
+    """
+    deltas, uneven = np.asarray(candidate, dtype=float) - np.asarray(baseline, dtype=float), _unequal(weights)
+    if len(deltas) < 2:
+        return None
+    shares = np.ones(len(deltas)) if uneven is None else uneven
+    middle = _mean(deltas, uneven)
+    variance = float((shares * (deltas - middle) ** 2).sum() / shares.sum()) * len(deltas) / (len(deltas) - 1)
+    return middle / math.sqrt(variance) if variance > 1e-24 else None
+
+
 def mann_whitney(baseline: Sequence[float], current: Sequence[float]) -> Comparison:
     """Mann and Whitney's U of the current sample (1947): are its values mostly higher, or mostly lower?
 

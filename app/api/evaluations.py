@@ -1,5 +1,6 @@
 """/v1/evaluations: a version scored on a dataset."""
 
+import dataclasses
 import uuid
 from typing import Any
 
@@ -13,12 +14,12 @@ from app.api.content import Length, Params
 from app.api.executions import ModelChoice
 from app.auth import caller
 from shared.db import reading
-from shared.domain import evaluations
+from shared.domain import evaluations, forecasts
 from shared.domain.budgets import Limits
 from shared.domain.evaluations import EvaluationRequest, Target
 from shared.domain.tenants import Caller
 from shared.models import Evaluation, JobKind, Role
-from shared.scoring import SCORERS, check_scorers
+from shared.scoring import check_scorers, describe, openapi
 
 blp = blueprint("evaluations", "A version scored on a pinned dataset revision by scorers.")
 Range = ma.validate.Range
@@ -28,8 +29,19 @@ class EvaluationBudget(ma.Schema):
     """Ceilings that hold before money is spent; what is left out is not limited."""
 
     max_task_calls = WholeNumber(validate=Range(1, 10_000_000))
+    max_judge_calls = WholeNumber(
+        validate=Range(1, 10_000_000), metadata={"description": "Calls of judges and embeddings, for scorers that ask"}
+    )
     max_tokens = WholeNumber(validate=Range(1, 10**12))
     max_cost_usd = Strict(validate=Range(0, 1e6, min_inclusive=False))
+
+
+def scorers_field() -> "ma.fields.List[Any]":
+    return ma.fields.List(
+        ma.fields.Dict(keys=ma.fields.String(), metadata=openapi()),
+        required=True,
+        metadata={"description": "See /v1/evaluations/scorers"},
+    )
 
 
 class EvaluationIn(ma.Schema):
@@ -42,15 +54,26 @@ class EvaluationIn(ma.Schema):
     dataset_revision = WholeNumber(
         validate=Range(1, 999_999_999), metadata={"description": "An older one; the newest if left out"}
     )
-    scorers = ma.fields.List(
-        ma.fields.Dict(keys=ma.fields.String()),
-        required=True,
-        metadata={"description": f"Each is {{type, weight, …}}; types: {', '.join(SCORERS)}"},
-    )
+    scorers = scorers_field()
     model = ma.fields.Nested(ModelChoice)
     params = ma.fields.Nested(Params)
     repeats = WholeNumber(validate=Range(1, 10))
+    fresh = ma.fields.Boolean(
+        truthy={True}, falsy={False}, metadata={"description": "Make every call, although others had it answered"}
+    )
+    dry_run = ma.fields.Boolean(
+        load_default=False,
+        truthy={True},
+        falsy={False},
+        metadata={"description": "Only say what it would take: 200 and a forecast; nothing is started or stored"},
+    )
     budget = ma.fields.Nested(EvaluationBudget)
+
+
+class RetryIn(ma.Schema):
+    budget = ma.fields.Nested(
+        EvaluationBudget, metadata={"description": "What is left of the first one's, if left out"}
+    )
 
 
 class EvaluationOut(ma.Schema):
@@ -64,11 +87,13 @@ class EvaluationOut(ma.Schema):
     scorers = ma.fields.Raw()
     model = ma.fields.Raw()
     repeats = ma.fields.Integer()
-    progress = ma.fields.Raw(metadata={"description": "{done, total} provider calls"})
+    fresh = ma.fields.Boolean()
+    retry_of = ma.fields.UUID(allow_none=True)
+    progress = ma.fields.Raw(metadata={"description": "{done, total} provider calls of the current step"})
     spent = ma.fields.Raw()
     aggregate = ma.fields.Raw(
         allow_none=True,
-        metadata={"description": "score, pass_rate, ci_low and ci_high (95 %), missing; null until it is done"},
+        metadata={"description": "score, pass_rate, ci_low and ci_high (95 %), missing, cached; null until it is done"},
     )
     error_type = ma.fields.String(allow_none=True)
     error_message = ma.fields.String(allow_none=True)
@@ -78,25 +103,59 @@ class EvaluationOut(ma.Schema):
     completed_at = ma.fields.DateTime(allow_none=True)
 
 
+class LowHigh(ma.Schema):
+    low = ma.fields.Float()
+    high = ma.fields.Float()
+
+
+class ForecastOut(ma.Schema):
+    cells = ma.fields.Integer(metadata={"description": "Answers that are scored: cases x repeats"})
+    task_calls = ma.fields.Integer(metadata={"description": "Calls that would be made to have them"})
+    cached_calls = ma.fields.Integer(metadata={"description": "Calls that others had answered, which are free"})
+    judge_calls = ma.fields.Integer(metadata={"description": "At most, for scorers that ask a model"})
+    tokens = ma.fields.Nested(LowHigh)
+    cost_usd = ma.fields.Nested(LowHigh, allow_none=True, metadata={"description": "null where a price is not known"})
+    seconds = ma.fields.Nested(
+        LowHigh, allow_none=True, metadata={"description": "null without live workers or measured calls"}
+    )
+    measured_calls = ma.fields.Integer(metadata={"description": "Recent calls that the ranges rest on"})
+    slots = ma.fields.Integer(metadata={"description": "Calls that the live workers can make at once"})
+
+
 class ResultOut(ma.Schema):
     ordinal = ma.fields.Integer()
     name = ma.fields.String()
     inputs = ma.fields.Raw()
     expected = ma.fields.Raw(allow_none=True)
+    tags = ma.fields.Raw()
+    group = ma.fields.String(allow_none=True)
     repeat = ma.fields.Integer()
     output = ma.fields.String(attribute="response_text", allow_none=True)
     score = ma.fields.Float(allow_none=True)
     passed = ma.fields.Boolean(allow_none=True)
     feedback = ma.fields.String(allow_none=True)
+    details = ma.fields.Raw(allow_none=True, metadata={"description": "The parts: one for each scorer"})
     execution_id = ma.fields.UUID(allow_none=True)
+    cached = ma.fields.Boolean(metadata={"description": "The answer is that of another run"})
+    latency_ms = ma.fields.Integer(allow_none=True)
     status = ma.fields.String(attribute="state", allow_none=True)
     error_type = ma.fields.String(allow_none=True)
+
+
+class ScorerOut(ma.Schema):
+    type = ma.fields.String()
+    version = ma.fields.Integer()
+    description = ma.fields.String()
+    asks_a_model = ma.fields.Boolean()
+    options = ma.fields.Raw(metadata={"description": "JSON Schema of each option"})
+    required = ma.fields.List(ma.fields.String())
 
 
 @blp.post("/evaluations")
 @blp.doc(parameters=[replay.PARAMETER])
 @blp.arguments(EvaluationIn)
 @blp.response(202, EvaluationOut)
+@blp.alt_response(200, schema=ForecastOut, description="The forecast of a `dry_run`")
 def create_evaluation(body: dict[str, Any]) -> flask.Response:
     """Start an evaluation; poll the Location"""
     author = caller(Role.EDITOR)
@@ -111,9 +170,12 @@ def create_evaluation(body: dict[str, Any]) -> flask.Response:
         evaluation = evaluations.create_evaluation(session, author, request, scorers, target)
         return _evaluation(session, evaluation)
 
-    answer = replay.create(author, body, 202, make, plan=plan)
-    answer.headers["Location"] = f"/v1/evaluations/{answer.get_json()['evaluation_id']}"
-    return answer
+    if body["dry_run"]:
+        with reading() as session:
+            target = evaluations.plan_target(session, author, request, scorers)
+            found = forecasts.forecast(session, author, request, scorers, target)
+            return flask.jsonify(ForecastOut().dump(dataclasses.asdict(found)))
+    return _accepted(replay.create(author, body, 202, make, plan=plan))
 
 
 @blp.get("/evaluations")
@@ -126,6 +188,13 @@ def list_evaluations(query: dict[str, Any]) -> flask.Response:
         return flask.jsonify(
             {"data": [_evaluation(session, item) for item in page.data], "next_cursor": page.next_cursor}
         )
+
+
+@blp.get("/evaluations/scorers")
+@blp.response(200, page_of(ScorerOut))
+def list_scorers() -> flask.Response:
+    """List the scorers with their options, ranges and defaults"""
+    return flask.jsonify({"data": describe(), "next_cursor": None})
 
 
 @blp.get("/evaluations/<uuid:evaluation_id>")
@@ -159,8 +228,28 @@ def cancel_evaluation(evaluation_id: uuid.UUID) -> flask.Response:
     return flask.jsonify(runs.cancel(JobKind.EVALUATION, find, _evaluation))
 
 
+@blp.post("/evaluations/<uuid:evaluation_id>/retry")
+@blp.doc(parameters=[replay.PARAMETER])
+@blp.arguments(RetryIn)
+@blp.response(202, EvaluationOut)
+def retry_evaluation(body: dict[str, Any], evaluation_id: uuid.UUID) -> flask.Response:
+    """Make the calls that failed again, as a new evaluation that takes over all answers; poll the Location"""
+    author = caller(Role.EDITOR)
+    limits = Limits(**body["budget"]) if body.get("budget") else None
+
+    def make(session: Session, _: Any) -> Any:
+        return _evaluation(session, evaluations.retry_evaluation(session, author, evaluation_id, limits))
+
+    return _accepted(replay.create(author, body, 202, make))
+
+
+def _accepted(answer: flask.Response) -> flask.Response:
+    answer.headers["Location"] = f"/v1/evaluations/{answer.get_json()['evaluation_id']}"
+    return answer
+
+
 def _request(body: dict[str, Any]) -> EvaluationRequest:
-    fields = dict(body)
+    fields = {name: value for name, value in body.items() if name != "dry_run"}
     model = fields.pop("model", {})
     budget = fields.pop("budget", None)
     return EvaluationRequest(

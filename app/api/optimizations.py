@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app import replay
 from app.api import ListQuery, PageQuery, WholeNumber, blueprint, page_of, project_field, render_page, runs
 from app.api.content import Length, Params
-from app.api.evaluations import EvaluationBudget
+from app.api.evaluations import EvaluationBudget, scorers_field
 from app.api.executions import ModelChoice
 from app.auth import caller
 from shared import knobs as catalogue
@@ -21,7 +21,6 @@ from shared.domain.evaluations import Target
 from shared.domain.optimizations import OptimizationRequest
 from shared.domain.tenants import Caller
 from shared.models import JobKind, Optimization, Role, Version
-from shared.scoring import SCORERS
 
 blp = blueprint("optimizations", "A search for a better version: strategy, candidates, evaluations, one budget.")
 
@@ -44,11 +43,7 @@ class OptimizationIn(ma.Schema):
     early_stopping = ma.fields.Dict(
         keys=ma.fields.String(), metadata={"description": ", ".join(catalogue.EARLY_STOPPING)}
     )
-    scorers = ma.fields.List(
-        ma.fields.Dict(keys=ma.fields.String()),
-        required=True,
-        metadata={"description": f"Each is {{type, weight, …}}; types: {', '.join(SCORERS)}"},
-    )
+    scorers = scorers_field()
     model = ma.fields.Nested(ModelChoice)
     params = ma.fields.Nested(Params)
     proposer = ma.fields.Nested(ModelChoice, metadata={"description": "The task's model if left out"})

@@ -21,6 +21,7 @@ def spend(session: Session, run: Run) -> dict[str, Any]:
     return {
         "task_calls": spent.task_calls,
         "proposer_calls": spent.proposer_calls,
+        "judge_calls": spent.judge_calls,
         "tokens": spent.tokens,
         "cost_usd": providers.usd(spent.nano),
         "ambiguous_attempts": spent.ambiguous,

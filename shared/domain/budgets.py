@@ -16,7 +16,8 @@ from shared.domain import jobs
 from shared.models import Budget, Execution, Job, JobKind, State, new_id
 
 NANO = 1_000_000_000
-MEASURES = ("task_calls", "proposer_calls", "tokens", "nano")
+MEASURES = ("task_calls", "proposer_calls", "judge_calls", "tokens", "nano")
+CALLS_OF = {"proposal": "proposer_calls", "judge": "judge_calls", "embedding": "judge_calls"}  # all else: task_calls
 UNBLOCK_AT_ONCE = 100
 
 
@@ -26,6 +27,7 @@ class Limits:
 
     max_task_calls: int | None = None
     max_proposer_calls: int | None = None
+    max_judge_calls: int | None = None
     max_tokens: int | None = None
     max_cost_usd: float | None = None
 
@@ -52,6 +54,7 @@ def create(
         subject_id=subject_id,
         limit_task_calls=limits.max_task_calls,
         limit_proposer_calls=limits.max_proposer_calls,
+        limit_judge_calls=limits.max_judge_calls,
         limit_tokens=limits.max_tokens,
         limit_nano=None if limits.max_cost_usd is None else round(limits.max_cost_usd * NANO),
     )
@@ -195,7 +198,7 @@ def _bounds(session: Session, of: Sequence[Job]) -> dict[int, dict[str, int]]:
     )
     bounds = {}
     for row in rows:
-        call = "proposer_calls" if row.purpose == "proposal" else "task_calls"
+        call = CALLS_OF.get(row.purpose, "task_calls")
         for job_id in by_subject[row.id]:
             bounds[job_id] = {call: 1, "tokens": row.estimate_tokens, "nano": row.estimate_nano}
     return bounds

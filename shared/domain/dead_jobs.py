@@ -159,7 +159,7 @@ def _reasons(session: Session, dead: Sequence[Job]) -> dict[int, str]:
         if job.state != State.FAILED:
             reasons[job.id] = f"the job is {job.state}; only what has failed is requeued"
         elif job.kind != JobKind.EXECUTION:
-            advice = "retry that" if job.kind == JobKind.BULK else f"start a new {job.kind}"
+            advice = "start a new one" if job.kind == JobKind.OPTIMIZATION else "retry that"
             reasons[job.id] = f"it was a step of {jobs.subject_url(job)}, which failed with it; {advice}"
         else:
             calls[job.id] = job
@@ -190,7 +190,8 @@ def _reasons(session: Session, dead: Sequence[Job]) -> dict[int, str]:
             reasons[job_id] = "its execution has been pruned"
         elif row.run_id is not None:
             noun = nouns.get(row.run_id, "optimization")
-            reasons[job_id] = f"it was a call of /v1/{noun}s/{row.run_id}, which went on without it; start a new {noun}"
+            advice = "retry that" if noun == "evaluation" else f"start a new {noun}"
+            reasons[job_id] = f"it was a call of /v1/{noun}s/{row.run_id}, which went on without it; {advice}"
         elif row.is_closed:
             reasons[job_id] = "its prompt or its project is archived or deleted, and takes no runs"
         else:

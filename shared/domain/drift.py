@@ -3,6 +3,7 @@
 Each signal names its test, its effect and how many executions it is of; with too few it says so and nothing else.
 """
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -21,6 +22,7 @@ from shared.domain.tenants import Caller
 from shared.errors import FieldError, Unprocessable
 from shared.hashing import canonical_json
 from shared.models import Evaluation, Execution, Feedback, Prompt, State, Version, WorkItem
+from shared.scoring import hash_of_scorers
 
 SIMILARITY = 0.7  # below it two texts are said to differ
 COMPARED_VERSIONS = 50
@@ -254,11 +256,13 @@ def _scores(session: Session, caller: Caller, wanted: Filter) -> dict[str, list[
         .join(Evaluation, Evaluation.id == WorkItem.scope_id)
         .where(WorkItem.score.is_not(None), WorkItem.repeat == 0)
     )
-    found: dict[str, list[float]] = {}
-    columns = (WorkItem.score, Evaluation.dataset_id, Evaluation.scorers, Evaluation.model)
-    for score, *like in session.execute(_newest(query, *columns)):
-        found.setdefault(canonical_json([str(like[0]), *like[1:]]), []).append(score)
-    return found
+    found: dict[str, dict[uuid.UUID, float]] = {}
+    columns = (Execution.id, WorkItem.score, Evaluation.dataset_id, Evaluation.scorers, Evaluation.model)
+    for execution_id, score, dataset_id, scorers, model in session.execute(_newest(query, *columns)):
+        like = canonical_json([str(dataset_id), hash_of_scorers(scorers), model])
+        # An answer that several evaluations had is one observation.
+        found.setdefault(like, {})[execution_id] = score
+    return {like: list(scores.values()) for like, scores in found.items()}
 
 
 def _newest(query: sa.Select[Any], *columns: Any) -> sa.Select[Any]:

@@ -2,20 +2,21 @@
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.domain import budgets, datasets, events, executions, jobs, pages, projects, providers, queues
+from shared.domain import budgets, datasets, events, executions, jobs, judges, pages, projects, providers, queues
 from shared.domain.budgets import NANO, Limits
 from shared.domain.content import render_messages
-from shared.domain.executions import RunRequest
+from shared.domain.executions import NewExecution, RunRequest
 from shared.domain.pages import Page
+from shared.domain.providers import Quote
 from shared.domain.tenants import Caller, get_visible
-from shared.errors import BudgetTooSmall, FieldError, PromptmillError, field_error
+from shared.errors import BudgetTooSmall, Conflict, FieldError, PromptmillError, field_error
 from shared.models import (
     OPEN_STATES,
     Evaluation,
@@ -23,14 +24,16 @@ from shared.models import (
     JobKind,
     Prompt,
     Queue,
+    State,
     TestCase,
     Version,
     WorkItem,
     new_id,
 )
-from shared.scoring import needs_expected
+from shared.scoring import Delivered, asks, facts_needed, problem_with_expected
 
 MAX_CHECK_SECONDS = 5.0  # for rendering every case of a dataset while somebody waits for the answer
+MAX_QUESTIONS = 200_000  # to judges, of one evaluation
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class EvaluationRequest(TargetRequest):
     scorers: Sequence[Mapping[str, Any]]
     name: str = ""
     repeats: int = 1
+    fresh: bool = False
     limits: Limits | None = None
 
 
@@ -93,6 +97,9 @@ def plan_target(
     params = {**settings.get("params", {}), **request.params}
     quote = providers.quote(session, provider, model_name)
     providers.check_params(quote, params)
+    judges.check_models(scorers)
+    if "cost" in facts_needed(scorers) and not quote.has_price:
+        raise field_error("/scorers", f"no price is known for {provider}/{model_name}, which cost needs")
     dataset = datasets.get_dataset(session, caller, request.dataset, project=request.project)
     revision = datasets.check_revision(dataset, request.dataset_revision, "/dataset_revision")
     cases = datasets.cases_of(session, dataset.id, revision)
@@ -109,8 +116,8 @@ def plan_target(
             render_messages(version.content, case.inputs)
         except PromptmillError as error:
             raise field_error("/dataset", f"case {case.ordinal} does not fit the prompt: {error.detail}") from error
-        if case.expected is None and (kind := needs_expected(scorers)):
-            raise field_error("/dataset", f"case {case.ordinal} has no expected value, which {kind} needs")
+        if problem := problem_with_expected(scorers, case.expected):
+            raise field_error("/dataset", f"case {case.ordinal} {problem}")
     model = {"provider": provider, "model_name": model_name, "params": params}
     return Target(prompt, version, dataset.id, revision, cases, model)
 
@@ -137,6 +144,26 @@ def capped(model: Mapping[str, Any], limits: Limits | None) -> dict[str, Any]:
     return {**model, "params": params}
 
 
+def check_request(
+    session: Session, request: EvaluationRequest, scorers: Sequence[Mapping[str, Any]], target: Target
+) -> None:
+    """What can be known to be too little or too much before anything is made."""
+    limits = request.limits
+    cells = len(target.cases) * request.repeats
+    if limits is not None and limits.max_task_calls is not None and limits.max_task_calls < cells:
+        detail = f"{len(target.cases)} cases x {request.repeats} repeats need {cells} task calls"
+        raise BudgetTooSmall(detail, errors=[FieldError("/budget/max_task_calls", detail)])
+    questions = cells * questions_per_answer(scorers)
+    if questions > MAX_QUESTIONS:
+        raise field_error("/scorers", f"the judges would be asked {questions:,} times; at most {MAX_QUESTIONS:,}")
+    check_limits(session, limits, target.model, *judges.models_of(scorers))
+
+
+def questions_per_answer(scorers: Sequence[Mapping[str, Any]]) -> int:
+    """How many calls judging one answer takes."""
+    return len(asks(scorers, Delivered("an answer", "what is expected")))
+
+
 def create_evaluation(
     session: Session,
     caller: Caller,
@@ -145,17 +172,19 @@ def create_evaluation(
     target: Target,
 ) -> Evaluation:
     """Insert the evaluation and its first job."""
-    needed = len(target.cases) * request.repeats
-    limits = request.limits
-    if limits is not None and limits.max_task_calls is not None and limits.max_task_calls < needed:
-        detail = f"{len(target.cases)} cases x {request.repeats} repeats need {needed} task calls"
-        raise BudgetTooSmall(detail, errors=[FieldError("/budget/max_task_calls", detail)])
-    check_limits(session, limits, target.model)
-    queues.accept(session, Queue.OPTIMIZATIONS, Queue.EXECUTIONS)
-    evaluation_id = new_id()
-    budget_id = budgets.create(session, caller.workspace_id, evaluation_id, limits) if limits else None
-    evaluation = Evaluation(
-        id=evaluation_id,
+    check_request(session, request, scorers, target)
+    evaluation = planned(caller, request, scorers, target)
+    if request.limits:
+        evaluation.budget_id = budgets.create(session, caller.workspace_id, evaluation.id, request.limits)
+    return _start(session, caller, evaluation)
+
+
+def planned(
+    caller: Caller, request: EvaluationRequest, scorers: Sequence[Mapping[str, Any]], target: Target
+) -> Evaluation:
+    """The row that would be inserted; in no session."""
+    return Evaluation(
+        id=new_id(),
         workspace_id=caller.workspace_id,
         project_id=target.prompt.project_id,
         prompt_id=target.prompt.id,
@@ -164,19 +193,98 @@ def create_evaluation(
         dataset_revision=target.dataset_revision,
         name=request.name,
         scorers=list(scorers),
-        model=capped(target.model, limits),
+        model=capped(target.model, request.limits),
         repeats=request.repeats,
-        budget_id=budget_id,
+        fresh=request.fresh,
         created_by=caller.user_name,
     )
+
+
+def retry_evaluation(session: Session, caller: Caller, evaluation_id: uuid.UUID, limits: Limits | None) -> Evaluation:
+    """A new evaluation of the same, which takes over every answer of this one and makes only the calls that failed.
+
+    Those are the next generation of their calls in the ledger. It spends from the budget that is left, unless it is
+    given one. `Conflict` while the first one is open, when nothing is missing, and when it was retried already.
+    """
+    first = get_evaluation(session, caller, evaluation_id)
+    session.refresh(first, with_for_update=True)  # of two who retry it, the second sees what the first has made
+    if first.state in OPEN_STATES:
+        raise Conflict(f"the evaluation is {first.state}; retry it once it has ended, or cancel it")
+    if first.state == State.SUCCEEDED and not (first.aggregate or {}).get("missing"):
+        raise Conflict("nothing of the evaluation is missing")
+    again = session.execute(
+        sa.select(Evaluation.id, Evaluation.state)
+        .where(Evaluation.retry_of == first.id, Evaluation.state.in_((*OPEN_STATES, State.SUCCEEDED)))
+        .order_by(Evaluation.id.desc())
+        .limit(1)
+    ).first()
+    if again is not None:
+        raise Conflict(f"it was retried as /v1/evaluations/{again.id}, which is {again.state}")
+    prompt, version = session.get_one(Prompt, first.prompt_id), session.get_one(Version, first.version_id)
+    executions.resolve(
+        session,
+        caller,
+        RunRequest(prompt_name=prompt.name, project=str(prompt.project_id), version_number=version.number),
+    )
+    check_limits(session, limits, first.model, *judges.models_of(first.scorers))
+    if capped(first.model, limits) != first.model:
+        raise field_error("/budget", "its calls have no output limit, and under a ceiling they would be other calls")
+    copied = "project_id prompt_id version_id dataset_id dataset_revision name scorers model repeats fresh".split()
+    evaluation = Evaluation(
+        id=new_id(),
+        workspace_id=first.workspace_id,
+        retry_of=first.id,
+        created_by=caller.user_name,
+        **{name: getattr(first, name) for name in copied},
+    )
+    evaluation.budget_id = (
+        budgets.create(session, caller.workspace_id, evaluation.id, limits) if limits else first.budget_id
+    )
+    return _start(session, caller, evaluation)
+
+
+def _start(session: Session, caller: Caller, evaluation: Evaluation) -> Evaluation:
+    queues.accept(session, Queue.OPTIMIZATIONS, Queue.EXECUTIONS)
     session.add(evaluation)
     session.flush()
+    retried = {"retry_of": str(evaluation.retry_of)} if evaluation.retry_of else {}
     events.record(
         session,
-        [events.Change(caller.workspace_id, "evaluation.queued", evaluation_id, {}, caller.user_name)],
+        [events.Change(caller.workspace_id, "evaluation.queued", evaluation.id, retried, caller.user_name)],
     )
-    jobs.enqueue_step(session, caller.workspace_id, JobKind.EVALUATION, evaluation_id, 1)
+    jobs.enqueue_step(session, caller.workspace_id, JobKind.EVALUATION, evaluation.id, 1)
     return evaluation
+
+
+def calls_of(
+    evaluation: Evaluation, version: Version, cases: Sequence[TestCase], quote: Quote
+) -> Iterator[tuple[TestCase, int, NewExecution]]:
+    """(case, repeat, the call that answers it): each case, as often as it is repeated."""
+    for case in cases:
+        messages = render_messages(version.content, case.inputs)
+        for repeat in range(evaluation.repeats):
+            yield (
+                case,
+                repeat,
+                NewExecution(
+                    workspace_id=evaluation.workspace_id,
+                    model=quote,
+                    params=evaluation.model["params"],
+                    messages=messages,
+                    tools=version.content.get("tools"),
+                    response_schema=version.content.get("response_schema"),
+                    purpose="evaluation",
+                    environment="evaluation",
+                    project_id=evaluation.project_id,
+                    prompt_id=evaluation.prompt_id,
+                    version_id=evaluation.version_id,
+                    scope_id=evaluation.id,
+                    variables=case.inputs,
+                    sample=repeat,
+                    budget_id=evaluation.budget_id,
+                    created_by=evaluation.created_by,
+                ),
+            )
 
 
 def get_evaluation(session: Session, caller: Caller, evaluation_id: uuid.UUID) -> Evaluation:
@@ -205,6 +313,7 @@ def matching(
 
 def list_results(session: Session, evaluation: Evaluation, *, limit: int, cursor: str | None) -> Page:
     """One row per case and repeat: (work item, case, execution), in the order of the dataset."""
+    own = sa.func.coalesce(Execution.scope_id == evaluation.id, True)
     query = (
         sa.select(
             WorkItem.id.label("id"),
@@ -216,13 +325,18 @@ def list_results(session: Session, evaluation: Evaluation, *, limit: int, cursor
             WorkItem.score,
             WorkItem.passed,
             WorkItem.feedback,
+            WorkItem.details,
             WorkItem.execution_id,
+            TestCase.tags,
+            TestCase.group,
             Execution.state,
             Execution.response_text,
             Execution.error_type,
+            Execution.latency_ms,
+            sa.not_(own).label("cached"),
         )
         .join(TestCase, TestCase.id == WorkItem.test_case_id)
         .join(Execution, Execution.id == WorkItem.execution_id, isouter=True)
-        .where(WorkItem.scope_id == evaluation.id)
+        .where(WorkItem.scope_id == evaluation.id, WorkItem.kind == "evaluate")
     )
     return pages.ascending(session, query, WorkItem.id, limit=limit, cursor=cursor, scalars=False)

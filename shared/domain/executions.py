@@ -75,6 +75,7 @@ class NewExecution:
     correlation_id: str | None = None
     request_id: str | None = None
     created_by: str = ""
+    generation: int = 0  # how often this call was made before, and failed
     # Worked out here and now, so that the transaction that inserts thousands need not.
     call_key: str = field(init=False)
     bound: tuple[int, int] = field(init=False)  # tokens and nano-dollars at most
@@ -85,7 +86,9 @@ class NewExecution:
         if beside:  # without it the key is what it was before there was such a thing
             content.append(beside)
         object.__setattr__(self, "call_key", hash_of(content))
-        object.__setattr__(self, "bound", providers.upper_bound(self.model, self.messages, self.params, **beside))
+        replies = self.purpose != "embedding"
+        bound = providers.upper_bound(self.model, self.messages, self.params, replies=replies, **beside)
+        object.__setattr__(self, "bound", bound)
 
     def size(self) -> int:
         """How many characters of it are stored and sent."""
@@ -221,7 +224,7 @@ def submit_many(
             {
                 "scope_id": item.scope_id or execution_id,
                 "call_key": item.call_key,
-                "generation": 0,
+                "generation": item.generation,
                 "workspace_id": item.workspace_id,
                 "execution_id": execution_id,
             }
@@ -263,6 +266,39 @@ def find_calls(session: Session, scope_id: uuid.UUID, call_keys: Sequence[str]) 
             .order_by(Call.generation)
         )
         found.update({row.call_key: row.execution_id for row in rows})
+    return found
+
+
+def find_answers(
+    session: Session,
+    project_id: uuid.UUID,
+    call_keys: Sequence[str],
+    *,
+    usable: Callable[[str, str], bool] | None = None,
+) -> dict[str, uuid.UUID]:
+    """The executions, by key, of calls that runs of a project have had answered; the newest of several.
+
+    Only of evaluations and optimizations, whose calls are never pruned; only of the project, so that a key that is
+    limited to it learns nothing of others, and what is removed with another project is not missed here. `usable` is
+    asked about each key and its text.
+    """
+    text: Any = Execution.response_text if usable else sa.null()
+    found: dict[str, uuid.UUID] = {}
+    for start in range(0, len(call_keys), 500):
+        rows = session.execute(
+            sa.select(Call.call_key, Call.execution_id, text.label("text"))
+            .join(Execution, Execution.id == Call.execution_id)
+            .where(
+                Call.call_key.in_(call_keys[start : start + 500]),
+                Call.scope_id != Call.execution_id,
+                Execution.project_id == project_id,
+                Execution.state == State.SUCCEEDED,
+            )
+            .order_by(Execution.id)
+        )
+        for row in rows:
+            if usable is None or usable(row.call_key, row.text or ""):
+                found[row.call_key] = row.execution_id
     return found
 
 

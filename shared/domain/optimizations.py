@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared import knobs
-from shared.domain import budgets, evaluations, events, jobs, pages, projects, providers, queues, runs
+from shared.domain import budgets, evaluations, events, jobs, judges, pages, projects, providers, queues, runs
 from shared.domain.budgets import NANO, Limits
 from shared.domain.evaluations import Target, TargetRequest
 from shared.domain.pages import Page
@@ -74,7 +74,7 @@ def create_optimization(
         detail = f"the cheapest useful run needs {needed} task calls"
         raise BudgetTooSmall(detail, errors=[FieldError("/budget/max_task_calls", detail)])
     proposer = _proposer(session, request, target, spec)
-    evaluations.check_limits(session, request.budget, target.model, proposer)
+    evaluations.check_limits(session, request.budget, target.model, proposer, *judges.models_of(spec["scorers"]))
     full_spec = {**spec, "model": evaluations.capped(target.model, request.budget), "proposer": proposer}
     queues.accept(session, Queue.OPTIMIZATIONS, Queue.EXECUTIONS)
     optimization_id = new_id()

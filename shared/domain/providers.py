@@ -40,8 +40,11 @@ _CATALOGUE: Sequence[tuple[str, str, int, int, float, float, list[str] | None]] 
     ("openai", "gpt-5.2", 400_000, 128_000, 1.75, 14.00, _REASONING),
     ("openai", "gpt-5.4", 400_000, 128_000, 2.50, 15.00, _REASONING),
     ("openai", "gpt-5.4-mini", 400_000, 128_000, 0.75, 4.50, _REASONING),
+    ("openai", "text-embedding-3-small", 8_191, 0, 0.02, 0.0, []),
+    ("openai", "text-embedding-3-large", 8_191, 0, 0.13, 0.0, []),
     ("simulated", "simulated-small", 128_000, 16_384, 0.15, 0.60, None),
     ("simulated", "simulated-large", 128_000, 16_384, 2.50, 10.00, None),
+    ("simulated", "simulated-embedding", 8_191, 0, 0.02, 0.0, []),
 )
 CATALOGUED = frozenset((provider, name) for provider, name, *_ in _CATALOGUE)
 _CATALOGUE_DATE = datetime(2026, 11, 1, tzinfo=UTC)
@@ -139,17 +142,18 @@ def upper_bound(
     *,
     tools: Sequence[Mapping[str, Any]] | None = None,
     response_schema: Mapping[str, Any] | None = None,
+    replies: bool = True,
 ) -> tuple[int, int]:
     """(tokens, nano-dollars) that one call cannot pass.
 
-    No tokenizer makes more tokens than there are bytes; the reply is capped by max_new_tokens.
+    No tokenizer makes more tokens than there are bytes; the reply is capped by max_new_tokens. An embedding has none.
     """
     input_tokens = _REPLY_FRAMING_TOKENS + sum(
         len(message["content"].encode()) + _MESSAGE_FRAMING_TOKENS for message in messages
     )
     beside = [*(tools or ()), *([response_schema] if response_schema else ())]
     input_tokens += sum(len(dump_json(item).encode()) + _SCHEMA_FRAMING_TOKENS for item in beside)
-    output_tokens = int(params.get("max_new_tokens", DEFAULT_OUTPUT_TOKENS))
+    output_tokens = int(params.get("max_new_tokens", DEFAULT_OUTPUT_TOKENS)) if replies else 0
     return input_tokens + output_tokens, model.cost_nano(input_tokens, output_tokens) or 0
 
 

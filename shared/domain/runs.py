@@ -5,15 +5,15 @@ Several units may share one call: the ledger decides, by the content of the requ
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.db import bulk_insert, db_now
-from shared.domain import events, executions, jobs
+from shared.domain import budgets, events, executions, jobs, providers
 from shared.domain.executions import NewExecution
 from shared.domain.tenants import Caller
 from shared.errors import Conflict
@@ -21,6 +21,7 @@ from shared.models import (
     OPEN_STATES,
     Barrier,
     BulkOperation,
+    Call,
     Evaluation,
     Execution,
     Generation,
@@ -30,6 +31,7 @@ from shared.models import (
     State,
     WorkItem,
 )
+from shared.scoring import Facts
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,22 @@ class Unit:
     """One unit of work with the call that it needs. `call` is None when it cannot be rendered (`problem`)."""
 
     key: str
-    kind: str  # evaluate, propose or generate
+    kind: str  # evaluate, propose, judge, embedding or generate
     call: NewExecution | None
     candidate: str | None = None
     test_case_id: uuid.UUID | None = None
     repeat: int = 0
     problem: str = ""
+    is_usable: Callable[[str], bool] | None = None  # whether an answer of another run will do; None: any will
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """Where answers that have been paid for are looked for before a call is made."""
+
+    project_id: uuid.UUID
+    fresh: bool = False  # not in other runs
+    retry_of: uuid.UUID | None = None  # but always in this one
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,8 @@ class Collected:
     repeat: int
     text: str | None
     error: str | None = None
+    facts: Facts = field(default_factory=Facts)  # of an answer
+    cached: bool = False  # the answer is that of another run, and was paid for there
 
 
 def fan_out(
@@ -67,14 +81,24 @@ def fan_out(
     subject_id: uuid.UUID,
     step_no: int,
     units: Sequence[Unit],
+    reuse: Reuse | None = None,
 ) -> None:
     """Insert the units, their calls and a barrier that starts step `step_no` when all calls have ended.
 
-    A call that the ledger of this run holds already is not made again; it is only waited for if open.
+    A call that the ledger of this run holds already is not made again; it is only waited for if open. With `reuse`
+    neither is one that another run has had answered: the unit then points at that execution, and nothing is charged.
     """
     wanted = {unit.call.call_key: unit.call for unit in units if unit.call is not None}
     known = executions.find_calls(session, subject_id, list(wanted))
-    missing = [call for key, call in wanted.items() if key not in known]
+    generations: Mapping[str, int] = {}
+    if reuse is not None:
+        known = {**_paid_for(session, reuse, units), **known}
+        generations = _generations(session, reuse.retry_of, [key for key in wanted if key not in known])
+    missing = [
+        replace(call, generation=generations[key]) if key in generations else call
+        for key, call in wanted.items()
+        if key not in known
+    ]
     barrier = Barrier(
         workspace_id=workspace_id,
         kind=kind,
@@ -112,6 +136,54 @@ def fan_out(
         jobs.enqueue_step(session, workspace_id, kind, subject_id, step_no)
 
 
+def _paid_for(session: Session, reuse: Reuse, units: Sequence[Unit]) -> dict[str, uuid.UUID]:
+    """By call key, the executions that units may point at instead of a call of their own."""
+    checks = {unit.call.call_key: unit.is_usable for unit in units if unit.call is not None}
+
+    def usable(key: str, text: str) -> bool:
+        check = checks[key]
+        return check is None or check(text)
+
+    asked = usable if any(checks.values()) else None
+    found: dict[str, uuid.UUID] = {}
+    if not reuse.fresh:
+        found = executions.find_answers(session, reuse.project_id, list(checks), usable=asked)
+    if reuse.retry_of is not None:
+        found |= _answers_of(session, reuse.retry_of, checks, usable)
+    return found
+
+
+def _answers_of(
+    session: Session, run_id: uuid.UUID, wanted: Mapping[str, Any], usable: Callable[[str, str], bool]
+) -> dict[str, uuid.UUID]:
+    """The same of one run, with the answers that it had itself from others."""
+    rows = session.execute(
+        sa.select(Call.call_key, WorkItem.execution_id, Execution.response_text)
+        .join(Call, Call.execution_id == WorkItem.execution_id)
+        .join(Execution, Execution.id == WorkItem.execution_id)
+        .where(WorkItem.scope_id == run_id, Execution.state == State.SUCCEEDED)
+        .execution_options(yield_per=500)
+    )
+    return {
+        key: execution_id
+        for key, execution_id, text in rows
+        if execution_id is not None and key in wanted and usable(key, text or "")
+    }
+
+
+def _generations(session: Session, run_id: uuid.UUID | None, call_keys: Sequence[str]) -> dict[str, int]:
+    """Of calls that another run made in vain: the generation that comes next."""
+    found: dict[str, int] = {}
+    for start in range(0, len(call_keys) if run_id else 0, 500):
+        rows = session.execute(
+            sa.select(Call.call_key, sa.func.max(Call.generation))
+            .where(Call.scope_id == run_id, Call.call_key.in_(call_keys[start : start + 500]))
+            .group_by(Call.call_key)
+        )
+        found.update({key: newest + 1 for key, newest in rows})
+    return found
+
+
 def collect(session: Session, subject_id: uuid.UUID, step_no: int) -> list[Collected]:
     """The units that a step was waiting for, in the order of their emission."""
     rows = session.execute(
@@ -125,6 +197,9 @@ def collect(session: Session, subject_id: uuid.UUID, step_no: int) -> list[Colle
             Execution.state,
             Execution.response_text,
             Execution.error_type,
+            Execution.scope_id,
+            Execution.latency_ms,
+            Execution.cost_nano,
         )
         .join(Execution, Execution.id == WorkItem.execution_id, isouter=True)
         .where(WorkItem.scope_id == subject_id, WorkItem.step_no == step_no)
@@ -140,6 +215,8 @@ def collect(session: Session, subject_id: uuid.UUID, step_no: int) -> list[Colle
             row.repeat,
             row.response_text if row.state == State.SUCCEEDED else None,
             _error(row),
+            Facts(row.latency_ms, providers.usd(row.cost_nano)),
+            row.scope_id is not None and row.scope_id != subject_id,
         )
         for row in rows
     ]
@@ -165,6 +242,7 @@ class Spend:
 
     task_calls: int
     proposer_calls: int
+    judge_calls: int
     tokens: int
     nano: int
     ambiguous: int
@@ -185,12 +263,16 @@ def logical_spend_of(session: Session, subject_id: uuid.UUID) -> Spend:
 
 
 def _spend(session: Session, subject_id: uuid.UUID, presumed_paid: sa.SQLColumnExpression[int]) -> Spend:
-    proposal = Execution.purpose == "proposal"
+    def calls(measure: str) -> sa.ColumnElement[int]:
+        purposes = [purpose for purpose, counted_as in budgets.CALLS_OF.items() if counted_as == measure]
+        return sa.func.count().filter(Execution.purpose.in_(purposes))
+
     tokens, nano = charged(presumed_paid)
     row = session.execute(
         sa.select(
-            sa.func.count().filter(~proposal),
-            sa.func.count().filter(proposal),
+            sa.func.count().filter(Execution.purpose.not_in(list(budgets.CALLS_OF))),
+            calls("proposer_calls"),
+            calls("judge_calls"),
             sa.func.coalesce(sa.func.sum(tokens), 0),
             sa.func.coalesce(sa.func.sum(nano), 0),
             sa.func.coalesce(sa.func.sum(Execution.ambiguous_attempts), 0),

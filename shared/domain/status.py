@@ -168,6 +168,12 @@ def consumers(session: Session) -> dict[str, int]:
     return counts
 
 
+def slots(session: Session, queue: Queue) -> int:
+    """How many jobs of the queue the live workers can run at once."""
+    rows = session.execute(sa.select(WorkerProcess.queues, WorkerProcess.concurrency).where(*_is_alive()))
+    return sum(row.concurrency for row in rows if queue in row.queues)
+
+
 def sweep_age_seconds(session: Session) -> float | None:
     row = session.execute(
         sa.select(Schedule.finished_at, db_now()).where(Schedule.name == "sweep", Schedule.finished_at.is_not(None))

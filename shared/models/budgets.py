@@ -19,13 +19,16 @@ class Budget(Identified, Base):
     subject_id: Mapped[uuid.UUID]  # the run that it belongs to
     limit_task_calls: Mapped[int | None]
     limit_proposer_calls: Mapped[int | None]
+    limit_judge_calls: Mapped[int | None]
     limit_tokens: Mapped[int | None] = mapped_column(sa.BigInteger)
     limit_nano: Mapped[int | None] = mapped_column(sa.BigInteger)
     reserved_task_calls: Mapped[int] = mapped_column(default=0)
     reserved_proposer_calls: Mapped[int] = mapped_column(default=0)
+    reserved_judge_calls: Mapped[int] = mapped_column(default=0, server_default="0")
     reserved_tokens: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     reserved_nano: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     spent_task_calls: Mapped[int] = mapped_column(default=0)
     spent_proposer_calls: Mapped[int] = mapped_column(default=0)
+    spent_judge_calls: Mapped[int] = mapped_column(default=0, server_default="0")
     spent_tokens: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     spent_nano: Mapped[int] = mapped_column(sa.BigInteger, default=0)

@@ -33,8 +33,11 @@ class Evaluation(Identified, Run, Base):
     model: Mapped[Json]  # {"provider", "model_name", "params"}
     repeats: Mapped[int] = mapped_column(default=1)
     step_no: Mapped[int] = mapped_column(default=0)
+    fresh: Mapped[bool] = mapped_column(default=False, server_default=sa.false())  # no answer of another run is taken
+    retry_of: Mapped[uuid.UUID | None]  # the evaluation whose answers it takes over
     budget_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("budgets.id"))
     aggregate: Mapped[JsonOrNull]  # null until it is done
+    slices: Mapped[JsonOrNull] = mapped_column(deferred=True)  # the same by tag, group and scorer
     created_by: Mapped[str] = mapped_column(sa.String(128), default="")
 
 
@@ -55,7 +58,7 @@ class WorkItem(Base):
     step_no: Mapped[int]  # the step that reads the result
     ordinal: Mapped[int]  # order of emission within the step
     work_key: Mapped[str] = mapped_column(sa.String(64))
-    kind: Mapped[str] = mapped_column(sa.String(16))  # evaluate or propose
+    kind: Mapped[str] = mapped_column(sa.String(16))  # evaluate, propose, judge or embedding
     candidate: Mapped[str | None] = mapped_column(sa.String(64))  # the candidate's hash, in an optimization
     test_case_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("test_cases.id"))
     repeat: Mapped[int] = mapped_column(default=0)

@@ -85,6 +85,15 @@ class Call(Base):
     """
 
     __tablename__ = "calls"
+    __table_args__ = (
+        # Where an answer to the same call is looked for. A run of a prompt is its own scope, and pays for no entry.
+        sa.Index(
+            "ix_calls_of_runs",
+            "call_key",
+            postgresql_where=sa.text("scope_id <> execution_id"),
+            sqlite_where=sa.text("scope_id <> execution_id"),
+        ),
+    )
 
     scope_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     call_key: Mapped[str] = mapped_column(sa.String(64), primary_key=True)

@@ -17,8 +17,12 @@ FIELDS = {"project": "name", "version": "version_number"}
 WHICH_PROMPT = {"/execute": "?mode=tracking", "/<label>": "?name_prefix=triage"}
 # Where what stands in an address is listed, when not by the address before it.
 LISTS = {"/v1/analytics/prompts": "/v1/prompts"}
-# A list that is empty unless it is asked where to begin.
-QUERIES = {"/v1/events": "?after=begin"}
+# What a route must be asked, lest it be empty or a 422; {before} is what stands before its last part.
+QUERIES = {
+    "/v1/events": "?after=begin",
+    "/v1/evaluations/<uuid:evaluation_id>/compare": "?with={before}",
+    "/v1/evaluations/<uuid:evaluation_id>/gate": "?min_score=0",
+}
 # What stands in an address of an older prefix, whose lists and fields are not ours: where to take it from.
 OLDER = {
     "project_id": ("/v1/projects", "project_id"),
@@ -136,6 +140,7 @@ WRITES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/suggestions"): {"template_source": "Hello"},
     ("POST", "/v1/evaluations"): evaluation_body(),
     ("POST", "/v1/evaluations/<uuid:evaluation_id>/cancel"): None,
+    ("POST", "/v1/evaluations/<uuid:evaluation_id>/retry"): {},
     ("POST", "/v1/optimizations"): optimization_body(),
     ("POST", "/v1/optimizations/<uuid:optimization_id>/cancel"): None,
     ("POST", "/v1/jobs/<int:job_id>/requeue"): None,
@@ -293,7 +298,8 @@ def address(owner: Api, rule: str) -> str:
     for part in rule.split("/")[1:]:
         parameter = re.fullmatch(r"<(?:\w+:)?(\w+)>", part)
         path += "/" + (_first(owner, path + _which(path, rule), parameter[1]) if parameter else part)
-    return path + QUERIES.get(rule, "")
+    before = path.rpartition("/")[0].rpartition("/")[2]
+    return path + QUERIES.get(rule, "").format(before=before)
 
 
 def _which(path: str, rule: str) -> str:

@@ -185,7 +185,7 @@ def stranger(request: pytest.FixtureRequest, owner: Api, as_user: Callable[..., 
 
 # Lists that are not empty for a stranger: of his own projects, and of what is the same for all.
 NOT_EMPTY = (
-    *("/v1/projects", "/v1/optimizations/strategies", "/v1/queues", "/v1/events"),
+    *("/v1/projects", "/v1/evaluations/scorers", "/v1/optimizations/strategies", "/v1/queues", "/v1/events"),
     *(f"{STUDIO}/projects", f"{STUDIO}/projects/", f"{STUDIO}/optimizations/strategies", f"{STUDIO}/status"),
     # An object, that says how few there are.
     *(f"{STORE}/{rest}" for rest in ("prompts", "bulk/operations", "analytics/summary", "analytics/usage")),

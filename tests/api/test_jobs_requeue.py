@@ -213,7 +213,7 @@ def test_a_call_of_a_run_is_refused_for_the_run_went_on_without_it(api: Api, adm
     problem = requeue(api, job_id, 409)
 
     assert f"/v1/evaluations/{run_id}" in problem["detail"]
-    assert "start a new evaluation" in problem["detail"]
+    assert problem["detail"].endswith("retry that")
     assert everything() == before
 
 
@@ -224,7 +224,7 @@ def test_a_dead_step_is_refused_with_what_to_do_instead(api: Api, drain: Drain) 
 
     problem = requeue(api, job_id, 409)
 
-    assert problem["detail"].endswith("start a new evaluation")
+    assert problem["detail"].endswith("retry that")
     assert f"/v1/evaluations/{run['evaluation_id']}" in problem["detail"]
 
 

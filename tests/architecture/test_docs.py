@@ -8,6 +8,8 @@ import pytest
 from app.api.content import ContentIn
 from shared import errors, json_schemas, knobs, scoring, templating
 from shared.domain import content, diffs
+from shared.scoring.catalogue import COMMON
+from tests.architecture.scorer_rows import option_row, row
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/*.md")])
@@ -52,9 +54,14 @@ def test_every_knob_stands_in_the_reference_under_its_heading(name: str) -> None
 def test_every_scorer_stands_in_the_reference_with_its_settings() -> None:
     page = (ROOT / "docs/reference/scorers.md").read_text()
 
+    lines = page.splitlines()
+    for name, option in COMMON.items():
+        assert option_row(name, option) in lines
     for name, kind in scoring.SCORERS.items():
-        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
-        assert all(f"`{setting}`" in row for setting in kind.settings)
+        section = page.split(f"### `{name}`")[1].split("\n#")[0]
+        assert section.strip().split("\n")[0] == row(name)
+        listed = [line for line in section.splitlines() if line.startswith("| `")]
+        assert listed == [option_row(*item) for item in kind.options.items()]
 
 
 def test_every_field_filter_and_limit_of_content_stands_in_the_reference() -> None:

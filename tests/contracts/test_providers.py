@@ -1,5 +1,6 @@
 """What every provider adapter promises: usage, classified errors, no retries of its own, no lost setting."""
 
+import json
 import time
 
 import openai
@@ -210,3 +211,45 @@ def test_latency_is_measured_around_the_call(provider: ProviderServer) -> None:
 
     elapsed_ms = (time.monotonic() - started) * 1000
     assert 120 <= answer.latency_ms <= elapsed_ms
+
+
+# ---- embeddings ----------------------------------------------------------------------------------
+
+
+def embedding_request(text: str = "The invoice is wrong.", **fields: object) -> Request:
+    return request(messages=[{"role": "input", "content": text}], params={}, **fields)
+
+
+def test_an_embedding_is_numbers_with_usage_and_no_reply(adapter: Provider) -> None:
+    answer = adapter.embed(embedding_request())
+
+    assert len(json.loads(answer.text)["embedding"]) == 64
+    assert (answer.prompt_tokens or 0) > 0
+    assert answer.response_tokens == 0
+    assert answer.text == adapter.embed(embedding_request()).text
+
+
+def test_both_ways_to_a_simulated_embedding_agree_and_like_texts_are_alike(provider: ProviderServer) -> None:
+    texts = ("The invoice is wrong.", "Wrong is the invoice!", "How do I sign in?")
+    direct = [json.loads(get_provider("simulated").embed(embedding_request(text)).text)["embedding"] for text in texts]
+
+    over_http = openai_at(provider.base_url).embed(embedding_request(texts[0]))
+
+    assert json.loads(over_http.text)["embedding"] == direct[0]
+    near, far = (sum(a * b for a, b in zip(direct[0], other, strict=True)) for other in direct[1:])
+    assert near > 0.9 > 0.5 > far
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [("rate_limited", "rate_limited"), ("malformed", "malformed_response"), ("bad_request", "bad_request")],
+)
+def test_a_fault_of_an_embedding_has_the_class_of_any_other_call(
+    provider: ProviderServer, fault: str, code: str
+) -> None:
+    provider.set_faults(**{fault: 1.0})
+
+    with pytest.raises(ProviderError) as caught:
+        openai_at(provider.base_url).embed(embedding_request())
+
+    assert caught.value.code == code

@@ -18,7 +18,19 @@ from sqlalchemy.orm import Session
 from app.metrics import QueueCollector
 from shared import db
 from shared.config import settings
-from shared.domain import batches, budgets, bulk, idempotency, jobs, leases, modes, retention, status, tenants
+from shared.domain import (
+    batches,
+    budgets,
+    bulk,
+    executions,
+    idempotency,
+    jobs,
+    leases,
+    modes,
+    retention,
+    status,
+    tenants,
+)
 from shared.domain.tenants import Caller
 from shared.models import (
     Base,
@@ -48,7 +60,7 @@ SMALL = {
     for table in Base.metadata.sorted_tables
     for index in table.indexes
     if index.dialect_options["postgresql"]["where"] is not None
-} - {"ix_jobs_finished", "ix_executions_runs"}
+} - {"ix_jobs_finished", "ix_executions_runs", "ix_calls_of_runs"}
 
 
 @dataclass(frozen=True)
@@ -219,6 +231,7 @@ def verbs(caller: Caller) -> dict[str, Callable[[], Any]]:
         "status": lambda session: status.snapshot(session, caller, warn_seconds=30),
         "queues": lambda session: status.list_queues(session, caller),
         "runs of versions": lambda session: modes.count_runs(session, [new_id(), new_id()]),
+        "answers of others": lambda session: executions.find_answers(session, new_id(), ["one", "two", "three"]),
         "bulk page": lambda session: bulk.next_page(session, open_operation(session)),
         "dead jobs": lambda session: jobs.list_jobs(session, caller, state="failed", limit=50, cursor=None),
     }

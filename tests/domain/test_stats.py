@@ -307,3 +307,29 @@ def test_only_the_proportion_of_weights_counts() -> None:
     larger = stats.mean_interval(scores, seed=0, weights=[weight * 1024 for weight in weights])
 
     assert larger == stats.mean_interval(scores, seed=0, weights=weights)
+
+
+def test_the_paired_effect_is_the_mean_difference_in_standard_deviations() -> None:
+    before, after = [0.1, 0.4, 0.5, 0.9], [0.3, 0.5, 0.9, 0.8]
+    deltas = np.array(after) - np.array(before)
+
+    assert stats.paired_effect(before, after) == pytest.approx(deltas.mean() / deltas.std(ddof=1))
+    assert stats.paired_effect(after, before) == pytest.approx(-deltas.mean() / deltas.std(ddof=1))
+    doubled = stats.paired_effect(before, after, [2.0] * 4)
+    assert doubled == stats.paired_effect(before, after)
+
+
+def test_the_paired_effect_counts_a_heavy_case_more() -> None:
+    light, heavy = (
+        stats.paired_effect([0, 0, 0], [1, 0, 0], [1, 1, 1]),
+        stats.paired_effect([0, 0, 0], [1, 0, 0], [9, 1, 1]),
+    )
+
+    assert light is not None
+    assert heavy is not None
+    assert heavy > light
+
+
+@pytest.mark.parametrize(("before", "after"), [([0.5], [0.9]), ([0.1, 0.2], [0.1, 0.2]), ([0.25, 0.5], [0.5, 0.75])])
+def test_without_a_spread_of_differences_there_is_no_effect_to_tell(before: list[float], after: list[float]) -> None:
+    assert stats.paired_effect(before, after) is None

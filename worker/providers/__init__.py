@@ -46,6 +46,9 @@ class Provider(Protocol):
     def generate(self, request: Request) -> Answer:
         """Make the call once. Raises `shared.errors.ProviderError`, classified; never retries."""
 
+    def embed(self, request: Request) -> Answer:
+        """The same, for the embedding of the one message: the text of the answer is {"embedding": [numbers]}."""
+
 
 _adapters: dict[str, Provider] = {}
 _lock = threading.Lock()

@@ -3,10 +3,11 @@
 The SDK's own retries are off: the job decides about attempts, so three tries never become twelve.
 """
 
+import contextlib
 import email.utils
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,35 +28,36 @@ class OpenAIProvider:
         self._client = client
 
     def generate(self, request: Request) -> Answer:
+        client = self._connected()
+        started = time.monotonic()
+        with _classified():
+            response = client.chat.completions.with_raw_response.create(
+                model=request.model_name,
+                messages=[dict(message) for message in request.messages],  # type: ignore[misc]
+                **_sent_with(request),
+                **_as_openai(request.model_name, request.params),
+                **_beside(request),
+            )
+            return _read(response.http_response, started, _choice)
+
+    def embed(self, request: Request) -> Answer:
+        client = self._connected()
+        started = time.monotonic()
+        with _classified():
+            response = client.embeddings.with_raw_response.create(
+                model=request.model_name,
+                input=[message["content"] for message in request.messages],
+                encoding_format="float",
+                **_sent_with(request),
+            )
+            return _read(response.http_response, started, _embedding)
+
+    def _connected(self) -> openai.OpenAI:
         if self._client is None:
             raise ProviderError(
                 "no_credentials", "set OPENAI_API_KEY or OPENAI_BASE_URL for the workers", retryable=False
             )
-        started = time.monotonic()
-        try:
-            response = self._client.chat.completions.with_raw_response.create(
-                model=request.model_name,
-                messages=[dict(message) for message in request.messages],  # type: ignore[misc]
-                timeout=httpx2.Timeout(request.timeout_seconds, connect=5.0, write=30.0, pool=5.0),
-                extra_headers={
-                    "X-Client-Request-Id": request.execution_id,
-                    "X-Promptmill-Sample": str(request.sample),
-                    "X-Promptmill-Attempt": str(request.attempt),
-                },
-                **_as_openai(request.model_name, request.params),
-                **_beside(request),
-            )
-            return _read(response.http_response, started)
-        except openai.APIStatusError as error:
-            raise _from_status(error) from error
-        except openai.APITimeoutError as error:
-            sent = not isinstance(error.__cause__, httpx2.ConnectTimeout | httpx2.PoolTimeout)
-            raise ProviderError("timeout", "no answer in time", retryable=True, possibly_paid=sent) from error
-        except openai.APIConnectionError as error:
-            sent = not isinstance(error.__cause__, httpx2.ConnectError)
-            raise ProviderError(
-                "connection_error", str(error.__cause__ or error), retryable=True, possibly_paid=sent
-            ) from error
+        return self._client
 
 
 def connect() -> OpenAIProvider:
@@ -66,6 +68,34 @@ def connect() -> OpenAIProvider:
     # A server of one's own often wants no key; the SDK insists on some text.
     secret = key.get_secret_value() if key else "none"
     return OpenAIProvider(openai.OpenAI(api_key=secret, base_url=base_url, max_retries=0))
+
+
+@contextlib.contextmanager
+def _classified() -> Iterator[None]:
+    """The SDK's errors as ours."""
+    try:
+        yield
+    except openai.APIStatusError as error:
+        raise _from_status(error) from error
+    except openai.APITimeoutError as error:
+        sent = not isinstance(error.__cause__, httpx2.ConnectTimeout | httpx2.PoolTimeout)
+        raise ProviderError("timeout", "no answer in time", retryable=True, possibly_paid=sent) from error
+    except openai.APIConnectionError as error:
+        sent = not isinstance(error.__cause__, httpx2.ConnectError)
+        raise ProviderError(
+            "connection_error", str(error.__cause__ or error), retryable=True, possibly_paid=sent
+        ) from error
+
+
+def _sent_with(request: Request) -> dict[str, Any]:
+    return {
+        "timeout": httpx2.Timeout(request.timeout_seconds, connect=5.0, write=30.0, pool=5.0),
+        "extra_headers": {
+            "X-Client-Request-Id": request.execution_id,
+            "X-Promptmill-Sample": str(request.sample),
+            "X-Promptmill-Attempt": str(request.attempt),
+        },
+    }
 
 
 def _as_openai(model_name: str, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,27 +125,43 @@ def _beside(request: Request) -> dict[str, Any]:
     return sent
 
 
-def _read(response: httpx2.Response, started: float) -> Answer:
-    """The first choice of a 200. The body is read by hand: whatever it is, it becomes one of our errors."""
+def _read(
+    response: httpx2.Response, started: float, said: Callable[[Mapping[str, Any]], tuple[str, str | None, int | None]]
+) -> Answer:
+    """What a 200 says. The body is read by hand: whatever it is, it becomes one of our errors."""
     latency_ms = round((time.monotonic() - started) * 1000)
     try:
         body = response.json()
-        choice = body["choices"][0]
-        text, refused = _said(choice["message"])
-        usage = body.get("usage") or {}
+        text, finish_reason, response_tokens = said(body)
         return Answer(
             text=text,
-            prompt_tokens=_count(usage.get("prompt_tokens")),
-            response_tokens=_count(usage.get("completion_tokens")),
+            prompt_tokens=_count((body.get("usage") or {}).get("prompt_tokens")),
+            response_tokens=response_tokens,
             latency_ms=latency_ms,
             provider_request_id=response.headers.get("x-request-id") or body.get("id"),
-            finish_reason="refusal" if refused else choice.get("finish_reason"),
+            finish_reason=finish_reason,
         )
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         # A 200 was billed, and asking again would be billed again; but an unreadable answer is useless.
         raise ProviderError(
             "malformed_response", str(error) or "unreadable answer", retryable=True, possibly_paid=True
         ) from error
+
+
+def _choice(body: Mapping[str, Any]) -> tuple[str, str | None, int | None]:
+    """(text, finish reason, tokens of the reply) of the first choice."""
+    choice = body["choices"][0]
+    text, refused = _said(choice["message"])
+    tokens = _count((body.get("usage") or {}).get("completion_tokens"))
+    return text, "refusal" if refused else choice.get("finish_reason"), tokens
+
+
+def _embedding(body: Mapping[str, Any]) -> tuple[str, str | None, int | None]:
+    numbers = body["data"][0]["embedding"]
+    if not numbers or not all(isinstance(one, int | float) and math.isfinite(one) for one in numbers):
+        raise TypeError("the embedding is no list of numbers")
+    # Six digits tell any two texts apart that the model tells apart, at half the bytes.
+    return dump_json({"embedding": [round(one, 6) for one in numbers]}), None, 0
 
 
 def _said(message: Mapping[str, Any]) -> tuple[str, bool]:

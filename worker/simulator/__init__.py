@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.config import settings
-from worker.simulator import cases, chance, rewrites, tasks
+from shared.hashing import dump_json
+from worker.simulator import cases, chance, embeddings, judges, rewrites, tasks
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ def reply_to(call: SimulatedCall) -> Reply:
     temperature = float(call.params.get("temperature", 1.0))
     if cases.is_case_request(call.messages):
         text = cases.think_of(call.messages, dice)
+    elif judges.is_judge_request(call.messages):
+        text = judges.judge(call.messages, dice)
     elif rewrites.is_rewrite_request(call.messages):
         text = rewrites.rewrite(call.messages, dice)
     else:
@@ -51,9 +54,20 @@ def reply_to(call: SimulatedCall) -> Reply:
     text, finish_reason = _cut(text, call.params)
     prompt_tokens = sum(count_tokens(message["content"]) + 4 for message in call.messages) + 3
     response_tokens = count_tokens(text)
+    return Reply(text, prompt_tokens, response_tokens, finish_reason, _latency(dice, response_tokens))
+
+
+def embedding_of(call: SimulatedCall) -> Reply:
+    """The embedding of the text of a call, as the JSON that is kept of one."""
+    text = "\n".join(message["content"] for message in call.messages)
+    dice = chance.Dice(settings().simulated_seed, call.model_name, "embedding", text)
+    vector = dump_json({"embedding": embeddings.embed(text, settings().simulated_seed)})
+    return Reply(vector, count_tokens(text), 0, "stop", _latency(dice, 0))
+
+
+def _latency(dice: chance.Dice, response_tokens: int) -> float:
     median_seconds = settings().simulated_latency_ms / 1000
-    latency = median_seconds * dice.lognormal("latency", 0.35) * (1 + response_tokens / 400)
-    return Reply(text, prompt_tokens, response_tokens, finish_reason, latency)
+    return median_seconds * dice.lognormal("latency", 0.35) * (1 + response_tokens / 400)
 
 
 def count_tokens(text: str) -> int:

@@ -2,8 +2,8 @@
 
     gunicorn --threads 64 worker.simulator.server:application
 
-`POST /v1/chat/completions` answers; `GET /calls` says how often each call was made (by the sha256 of
-its request and sample), and `GET /log` lists them one by one, from the moment each began;
+`POST /v1/chat/completions` and `/v1/embeddings` answer; `GET /calls` says how often each call was made (by the sha256
+of its request and sample), and `GET /log` lists them one by one, from the moment each began;
 `PUT /faults` with `{"rate_limited": 0.2}` makes it misbehave, `{}` stops it and ends every hang; with
 `"first_attempts": 2` only the first two attempts of a job are hit. `PUT /latency` with `{"ms": 500}` sets
 the wait. One process only: the counts live in memory.
@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -25,6 +25,7 @@ from worker.simulator import faults
 from worker.simulator.faults import RETRY_AFTER_SECONDS
 
 Answer = tuple[int, dict[str, str], Any]  # status, headers, body (bytes as they are, else JSON)
+Reply = tuple[dict[str, Any], float]  # what a well-behaved server answers, after so many seconds
 Handler = Callable[[WSGIEnvironment, Any], Answer]
 
 _PARAMS: Sequence[str] = ("temperature", "max_tokens", "max_completion_tokens", "seed", "stop")
@@ -70,15 +71,33 @@ def _broken_off(content: bytes) -> Iterator[bytes]:
 
 def _complete(environ: WSGIEnvironment, body: dict[str, Any]) -> Answer:
     params = {name: body[name] for name in _PARAMS if name in body}
-    call = simulator.SimulatedCall(
-        body["model"],
-        [{"role": message["role"], "content": message["content"]} for message in body["messages"]],
+    messages = [{"role": message["role"], "content": message["content"]} for message in body["messages"]]
+    beside = [body[name] for name in ("tools", "response_format") if name in body]  # read by nobody here
+    return _noted(environ, _call(environ, body["model"], messages, params), beside, _chat)
+
+
+def _embed(environ: WSGIEnvironment, body: dict[str, Any]) -> Answer:
+    messages = [{"role": "input", "content": text} for text in body["input"]]
+    return _noted(environ, _call(environ, body["model"], messages, {}), [], _vector)
+
+
+def _call(
+    environ: WSGIEnvironment, model: str, messages: Sequence[Mapping[str, str]], params: Mapping[str, Any]
+) -> simulator.SimulatedCall:
+    return simulator.SimulatedCall(
+        model,
+        messages,
         params,
         int(environ.get("HTTP_X_PROMPTMILL_SAMPLE", 0)),
         int(environ.get("HTTP_X_PROMPTMILL_ATTEMPT", 0)),
     )
-    beside = [body[name] for name in ("tools", "response_format") if name in body]  # read by nobody here
-    key = hash_of([call.model_name, params, list(call.messages), call.sample, *beside])
+
+
+def _noted(
+    environ: WSGIEnvironment, call: simulator.SimulatedCall, beside: Sequence[Any], reply: Callable[..., Reply]
+) -> Answer:
+    """Write the call down, then answer it, or do wrong as asked."""
+    key = hash_of([call.model_name, call.params, list(call.messages), call.sample, *beside])
     request_id = _new_request_id()
     with _lock:
         _calls[key] += 1
@@ -93,13 +112,13 @@ def _complete(environ: WSGIEnvironment, body: dict[str, Any]) -> Answer:
                 "fault": fault,
             }
         )
-    status, headers, payload = _answer(call, fault, hang_ends)
+    payload, seconds = reply(call)
+    time.sleep(seconds if _latency_ms is None else _latency_ms / 1000)
+    status, headers, payload = _answer(payload, fault, hang_ends)
     return status, {"x-request-id": request_id, **headers}, payload
 
 
-def _answer(call: simulator.SimulatedCall, fault: str | None, hang_ends: threading.Event) -> Answer:
-    reply = simulator.reply_to(call)
-    time.sleep(reply.latency_seconds if _latency_ms is None else _latency_ms / 1000)
+def _answer(payload: dict[str, Any], fault: str | None, hang_ends: threading.Event) -> Answer:
     if fault == "rate_limited":
         return 429, {"Retry-After": str(RETRY_AFTER_SECONDS)}, _error("slow down", "rate_limit_exceeded")
     if fault == "server_error":
@@ -108,7 +127,17 @@ def _answer(call: simulator.SimulatedCall, fault: str | None, hang_ends: threadi
         return 400, {}, _error("simulated refusal", "bad_request")
     if fault == "malformed":
         return 200, {}, b'{"choices": [{"message": '
-    payload = {
+    if fault == "truncated":
+        whole = json.dumps(payload).encode()
+        return 200, {"Content-Length": str(len(whole))}, whole[: len(whole) // 2]
+    if fault == "timeout":
+        hang_ends.wait(3600)
+    return 200, {}, payload
+
+
+def _chat(call: simulator.SimulatedCall) -> Reply:
+    reply = simulator.reply_to(call)
+    return {
         "id": f"chatcmpl-{uuid.uuid4().hex[:16]}",
         "object": "chat.completion",
         "created": int(time.time()),
@@ -125,13 +154,17 @@ def _answer(call: simulator.SimulatedCall, fault: str | None, hang_ends: threadi
             "completion_tokens": reply.response_tokens,
             "total_tokens": reply.prompt_tokens + reply.response_tokens,
         },
-    }
-    if fault == "truncated":
-        whole = json.dumps(payload).encode()
-        return 200, {"Content-Length": str(len(whole))}, whole[: len(whole) // 2]
-    if fault == "timeout":
-        hang_ends.wait(3600)
-    return 200, {}, payload
+    }, reply.latency_seconds
+
+
+def _vector(call: simulator.SimulatedCall) -> Reply:
+    reply = simulator.embedding_of(call)
+    return {
+        "object": "list",
+        "model": call.model_name,
+        "data": [{"object": "embedding", "index": 0, **json.loads(reply.text)}],
+        "usage": {"prompt_tokens": reply.prompt_tokens, "total_tokens": reply.prompt_tokens},
+    }, reply.latency_seconds
 
 
 def _count(environ: WSGIEnvironment, body: Any) -> Answer:
@@ -173,6 +206,7 @@ def _error(message: str, code: str) -> dict[str, Any]:
 
 _ROUTES: dict[tuple[str, str], Handler] = {
     ("POST", "/v1/chat/completions"): _complete,
+    ("POST", "/v1/embeddings"): _embed,
     ("GET", "/calls"): _count,
     ("GET", "/log"): _list,
     ("PUT", "/faults"): _set_faults,

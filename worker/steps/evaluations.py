@@ -1,26 +1,26 @@
-"""The two steps of an evaluation: fan its cases out over the fleet, then score what came back."""
+"""The steps of an evaluation: fan its cases out over the fleet, ask the judges if there are any, then score."""
 
-import uuid
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared import scoring, stats
 from shared.db import db_now
-from shared.domain import datasets, events, providers, runs
-from shared.domain.content import render_messages
+from shared.domain import datasets, evaluations, events, judges, providers, runs
+from shared.domain.aggregates import Cell, aggregate_of, slices_of
 from shared.domain.executions import NewExecution
+from shared.domain.judges import Quotes
 from shared.domain.leases import Lease
-from shared.domain.runs import Collected, Unit
+from shared.domain.runs import Collected, Reuse, Unit
 from shared.hashing import hash_of
 from shared.models import Evaluation, JobKind, State, TestCase, Version
-from worker.steps import Done, Failure, Verdict
+from shared.scoring import Ask, Missing
+from worker.steps import Done, Failure, Verdict, judging
 
-FAN_OUT, SCORE = 1, 2
+FAN_OUT, SCORE, JUDGED = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,21 @@ class _Loaded:
     version: Version | None = None
     quote: providers.Quote | None = None
     collected: Sequence[Collected] = ()
+    replies: Sequence[Collected] = ()
+    judges: Quotes = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class _FannedOut:
     units: Sequence[Unit]
+    next_step: int
 
 
 @dataclass(frozen=True)
 class _Scored:
     scores: Sequence[Mapping[str, Any]]
     aggregate: Mapping[str, Any]
+    slices: Mapping[str, Any]
 
 
 def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
@@ -59,12 +63,22 @@ def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
                 quote=providers.quote(session, model["provider"], model["model_name"]),
             )
         else:
-            loaded[lease.job_id] = _Loaded(evaluation, cases, collected=runs.collect(session, evaluation.id, SCORE))
+            loaded[lease.job_id] = _Loaded(
+                evaluation,
+                cases,
+                collected=runs.collect(session, evaluation.id, SCORE),
+                replies=runs.collect(session, evaluation.id, JUDGED),
+                judges=judges.quotes_of(session, evaluation.scorers),
+            )
     return loaded
 
 
 def run(lease: Lease, loaded: _Loaded) -> _FannedOut | _Scored:
-    return _fan_out(loaded) if lease.step_no == FAN_OUT else _score(loaded)
+    if lease.step_no == FAN_OUT:
+        return _FannedOut(_answers(loaded), SCORE)
+    if lease.step_no == SCORE and loaded.judges:
+        return _FannedOut(_questions(loaded), JUDGED)
+    return _score(loaded)
 
 
 def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
@@ -77,18 +91,19 @@ def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
         elif isinstance(outcome, Failure):
             verdicts[job.id] = step_failure(job, outcome)
         elif isinstance(outcome, _FannedOut):
-            evaluation.step_no = FAN_OUT
+            evaluation.step_no = job.step_no or FAN_OUT
             runs.fan_out(
                 session,
                 workspace_id=evaluation.workspace_id,
                 kind=JobKind.EVALUATION,
                 subject_id=evaluation.id,
-                step_no=SCORE,
+                step_no=outcome.next_step,
                 units=outcome.units,
+                reuse=Reuse(evaluation.project_id, fresh=evaluation.fresh, retry_of=evaluation.retry_of),
             )
             verdicts[job.id] = Verdict(State.SUCCEEDED)
         elif isinstance(outcome, _Scored):
-            _conclude(session, evaluation, outcome)
+            _conclude(session, evaluation, outcome, job.step_no or SCORE)
             verdicts[job.id] = Verdict(State.SUCCEEDED)
         else:
             verdicts[job.id] = Verdict(State.CANCELED)
@@ -102,88 +117,69 @@ def step_failure(job: Any, failure: Failure) -> Verdict:
     return Verdict(State.FAILED, failure.code, failure.message)
 
 
-def _fan_out(loaded: _Loaded) -> _FannedOut:
-    evaluation, version, quote = loaded.evaluation, loaded.version, loaded.quote
-    assert version is not None
-    assert quote is not None
-    units = []
-    for case in loaded.cases:
-        messages = render_messages(version.content, case.inputs)
-        for repeat in range(evaluation.repeats):
-            call = NewExecution(
-                workspace_id=evaluation.workspace_id,
-                model=quote,
-                params=evaluation.model["params"],
-                messages=messages,
-                tools=version.content.get("tools"),
-                response_schema=version.content.get("response_schema"),
-                purpose="evaluation",
-                environment="evaluation",
-                project_id=evaluation.project_id,
-                prompt_id=evaluation.prompt_id,
-                version_id=evaluation.version_id,
-                scope_id=evaluation.id,
-                variables=case.inputs,
-                sample=repeat,
-                budget_id=evaluation.budget_id,
-                created_by=evaluation.created_by,
-            )
-            units.append(
-                Unit(
-                    hash_of(["case", case.ordinal, repeat]),
-                    "evaluate",
-                    call,
-                    test_case_id=case.id,
-                    repeat=repeat,
-                )
-            )
-    return _FannedOut(units)
+def _answers(loaded: _Loaded) -> list[Unit]:
+    assert loaded.version is not None
+    assert loaded.quote is not None
+    return [
+        Unit(hash_of(["case", case.ordinal, repeat]), "evaluate", call, test_case_id=case.id, repeat=repeat)
+        for case, repeat, call in evaluations.calls_of(loaded.evaluation, loaded.version, loaded.cases, loaded.quote)
+    ]
+
+
+def _questions(loaded: _Loaded) -> list[Unit]:
+    evaluation = loaded.evaluation
+
+    def call(ask: Ask) -> NewExecution:
+        quote = judges.quote_of(loaded.judges, ask)
+        return NewExecution(
+            workspace_id=evaluation.workspace_id,
+            model=quote,
+            params=judges.params_of(quote, ask),
+            messages=ask.messages,
+            purpose=ask.purpose,
+            environment="evaluation",
+            project_id=evaluation.project_id,
+            prompt_id=evaluation.prompt_id,  # and no version: it is no answer of one
+            scope_id=evaluation.id,
+            sample=ask.sample,
+            budget_id=evaluation.budget_id,
+            created_by=evaluation.created_by,
+        )
+
+    return judging.questions(evaluation.scorers, _answered(loaded), call)
+
+
+def _answered(loaded: _Loaded) -> list[judging.Cell]:
+    cases = {case.id: case for case in loaded.cases}
+    return [
+        (item, cases[item.test_case_id])
+        for item in loaded.collected
+        if item.text is not None and item.test_case_id is not None
+    ]
 
 
 def _score(loaded: _Loaded) -> _Scored:
-    """Score each answer. A call that failed is missing, which is not 0.
-
-    Repeats of a case are averaged before anything else, for they are no independent cases; then score, standard
-    error and interval are of the mean by the weights of the cases. `passed` and `pass_rate` count answers.
-    """
-    cases = {case.id: case for case in loaded.cases}
-    rows, passed = [], 0
-    by_case: dict[uuid.UUID, list[float]] = defaultdict(list)
-    missing: Counter[str] = Counter()
-    for item in loaded.collected:
-        if item.text is None or item.test_case_id is None:
-            missing[item.error or "unknown"] += 1
-            continue
-        result = scoring.score(loaded.evaluation.scorers, item.text, cases[item.test_case_id].expected)
-        rows.append(
-            {
-                "id": item.item_id,
-                "score": result.value,
-                "passed": result.passed,
-                "feedback": result.feedback or None,
-            }
-        )
-        by_case[item.test_case_id].append(result.value)
-        passed += result.passed
-    aggregate: dict[str, Any] = {
+    """Score each answer. A call that failed is missing, which is not 0; so is a score that could not be had."""
+    answered = _answered(loaded)
+    results = judging.scored(loaded.evaluation.scorers, answered, loaded.replies)
+    rows, cells = [], []
+    missing: Counter[str] = Counter(item.error or "unknown" for item in loaded.collected if item.text is None)
+    for (item, case), result in zip(answered, results, strict=True):
+        rows.append(judging.row(item, result))
+        if isinstance(result, Missing):
+            missing[result.code] += 1
+        else:
+            cells.append(Cell(case.id, case.weight, result, tuple(case.tags), case.group))
+    aggregate = {
         "cases": len(loaded.collected),
-        "scored": len(rows),
+        "scored": len(cells),
         "missing": missing.total(),
         "missing_by_error": dict(sorted(missing.items())),
-        "passed": passed,
+        "cached": sum(item.cached for item in loaded.collected),
+        "judge_calls_cached": len({item.key for item in loaded.replies if item.cached}),
+        **aggregate_of(cells),
     }
-    if rows:
-        values = [sum(scores) / len(scores) for scores in by_case.values()]
-        weights = [cases[case_id].weight for case_id in by_case]
-        low, high = stats.mean_interval(values, seed=0, weights=weights)
-        aggregate |= {
-            "score": sum(v * w for v, w in zip(values, weights, strict=True)) / sum(weights),
-            "pass_rate": passed / len(rows),
-            "standard_error": stats.standard_error(values, weights),
-            "ci_low": low,
-            "ci_high": high,
-        }
-    return _Scored(rows, aggregate)
+    return _Scored(rows, aggregate, slices_of(cells))
 
 
 def _failure(aggregate: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -197,7 +193,7 @@ def _failure(aggregate: Mapping[str, Any]) -> tuple[str, str] | None:
     return "scoring_failed", f"no call succeeded: {reasons}" if reasons else "no call succeeded"
 
 
-def _conclude(session: Session, evaluation: Evaluation, scored: _Scored) -> None:
+def _conclude(session: Session, evaluation: Evaluation, scored: _Scored, step_no: int) -> None:
     runs.record_scores(session, scored.scores)
     failure = _failure(scored.aggregate)
     state = State.FAILED if failure else State.SUCCEEDED
@@ -205,11 +201,12 @@ def _conclude(session: Session, evaluation: Evaluation, scored: _Scored) -> None
         sa.update(Evaluation)
         .where(Evaluation.id == evaluation.id)
         .values(
-            step_no=SCORE,
+            step_no=step_no,
             state=state,
             error_type=failure[0] if failure else None,
             error_message=failure[1] if failure else None,
             aggregate=dict(scored.aggregate),
+            slices=dict(scored.slices),
             completed_at=db_now(),
         )
     )

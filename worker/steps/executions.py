@@ -34,6 +34,7 @@ log = structlog.get_logger("executions")
 
 _REQUESTS = sa.select(
     Execution.id,
+    Execution.purpose,
     Execution.provider,
     Execution.model_name,
     Execution.messages,
@@ -61,6 +62,7 @@ def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
     return {
         by_subject[row.id].job_id: (
             row.provider,
+            row.purpose == "embedding",
             Request(
                 execution_id=str(row.id),
                 model_name=row.model_name,
@@ -77,10 +79,11 @@ def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
     }
 
 
-def run(lease: Lease, loaded: tuple[str, Request]) -> Answer | Failure:
-    provider, request = loaded
+def run(lease: Lease, loaded: tuple[str, bool, Request]) -> Answer | Failure:
+    provider, is_embedding, request = loaded
     try:
-        answer = get_provider(provider).generate(request)
+        adapter = get_provider(provider)
+        answer = adapter.embed(request) if is_embedding else adapter.generate(request)
     except ProviderError as error:
         message = storable(error.detail, MAX_MESSAGE_CHARACTERS)
         return Failure(error.code, message, error.retryable, error.possibly_paid, error.retry_after_seconds)

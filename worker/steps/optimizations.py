@@ -11,16 +11,18 @@ from sqlalchemy.orm import Session
 
 from shared import scoring, stats
 from shared.db import db_now
-from shared.domain import datasets, events, prompts, providers, runs
+from shared.domain import datasets, events, judges, prompts, providers, runs
 from shared.domain.content import check_content, is_placeholder, render_messages
 from shared.domain.events import Change
 from shared.domain.executions import NewExecution
+from shared.domain.judges import Quotes
 from shared.domain.leases import Lease
 from shared.domain.providers import Quote
 from shared.domain.runs import Collected, Spend, Unit
 from shared.errors import PromptmillError
 from shared.models import Candidate, JobKind, Optimization, State, TestCase, Version, new_id
-from worker.steps import Done, Failure, Verdict
+from shared.scoring import Ask, Delivered, Missing
+from worker.steps import Done, Failure, Verdict, judging
 from worker.steps.evaluations import step_failure
 from worker.strategies import STRATEGIES, search
 from worker.strategies.contract import Case, Evaluate, Problem, Propose, Result, Spent, Step, Work
@@ -35,7 +37,16 @@ class _Loaded:
     task: Quote
     proposer: Quote
     collected: Sequence[Collected]
+    replies: Sequence[Collected]  # of judges, about what was collected
+    judges: Quotes
     spend: Spend
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """The answers are there, and judges are asked about them before the search hears of any."""
+
+    units: Sequence[Unit]
 
 
 @dataclass(frozen=True)
@@ -62,21 +73,31 @@ def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
         if optimization.state not in (State.QUEUED, State.RUNNING):
             continue
         spec = optimization.spec
+        step_no = lease.step_no or 1
+        collected, replies = runs.collect(session, optimization.id, step_no), []
+        if judging.is_about_answers(collected):
+            collected, replies = runs.collect(session, optimization.id, step_no - 1), collected
         loaded[lease.job_id] = _Loaded(
             optimization,
             session.get_one(Version, optimization.version_id),
             datasets.cases_of(session, optimization.dataset_id, optimization.dataset_revision),
             providers.quote(session, spec["model"]["provider"], spec["model"]["model_name"]),
             providers.quote(session, spec["proposer"]["provider"], spec["proposer"]["model_name"]),
-            runs.collect(session, optimization.id, lease.step_no or 1),
+            collected,
+            replies,
+            judges.quotes_of(session, spec["scorers"]),
             runs.logical_spend_of(session, optimization.id),
         )
     return loaded
 
 
-def run(lease: Lease, loaded: _Loaded) -> _Advanced:
+def run(lease: Lease, loaded: _Loaded) -> _Advanced | _Asking:
     optimization = loaded.optimization
     caller = _Calls(loaded)
+    if loaded.judges and not loaded.replies:
+        questions = judging.questions(optimization.spec["scorers"], _answered(loaded), caller.question)
+        if questions:
+            return _Asking(questions)
     problem = Problem(
         spec=optimization.spec,
         components=components_of(loaded.version.content),
@@ -106,6 +127,10 @@ def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
             verdicts[job.id] = Verdict(State.CANCELED)
         elif isinstance(outcome, Failure):
             verdicts[job.id] = step_failure(job, outcome)
+        elif isinstance(outcome, _Asking):
+            optimization.step_no = job.step_no or 1
+            _fan_out(session, optimization, (job.step_no or 1) + 1, outcome.units)
+            verdicts[job.id] = Verdict(State.SUCCEEDED)
         elif isinstance(outcome, _Advanced):
             _write(session, optimization, outcome, job.step_no or 1)
             verdicts[job.id] = Verdict(State.SUCCEEDED)
@@ -149,6 +174,7 @@ class _Calls:
         # What a candidate offers the model besides its messages is what the seed offers.
         self._beside = {name: self._content.get(name) for name in ("tools", "response_schema")}
         self._render = lru_cache(maxsize=None)(self._rendered)
+        self._asks = lru_cache(maxsize=None)(self._asked)
 
     def price(self, components: Mapping[str, str], work: Work) -> tuple[int, int]:
         spec = self._loaded.optimization.spec
@@ -157,7 +183,9 @@ class _Calls:
         messages = self._render(tuple(sorted(components.items())), work.case)
         if isinstance(messages, str):
             return 0, 0
-        return providers.upper_bound(self._loaded.task, messages, spec["model"]["params"], **self._beside)
+        tokens, nano = providers.upper_bound(self._loaded.task, messages, spec["model"]["params"], **self._beside)
+        judged = [judges.bound_of(self._loaded.judges, ask) for ask in self._asks(work.case)]
+        return tokens + sum(bound[0] for bound in judged), nano + sum(bound[1] for bound in judged)
 
     def problem_with(self, components: Mapping[str, str]) -> str | None:
         content = content_from(self._content, components)
@@ -168,6 +196,16 @@ class _Calls:
         if set(checked.variables) != self._variables:
             return f"variables changed from {sorted(self._variables)} to {list(checked.variables)}"[:200]
         return None
+
+    def question(self, ask: Ask) -> NewExecution:
+        quote = judges.quote_of(self._loaded.judges, ask)
+        return self._call(quote, judges.params_of(quote, ask), ask.messages, ask.purpose, ask.sample, {})
+
+    def _asked(self, ordinal: int) -> Sequence[Ask]:
+        """What judges would be asked about the longest answer to a case, as far as its length can be told."""
+        case, spec = self._cases[ordinal], self._loaded.optimization.spec
+        longest = "x" * (4 * int(spec["model"]["params"].get("max_new_tokens", providers.DEFAULT_OUTPUT_TOKENS)))
+        return scoring.asks(spec["scorers"], Delivered(longest, case.expected, inputs=case.inputs))
 
     def unit(self, work: Work, texts: Mapping[str, Mapping[str, str]]) -> Unit:
         if isinstance(work, Propose):
@@ -224,26 +262,28 @@ class _Calls:
         )
 
 
+def _answered(loaded: _Loaded) -> list[judging.Cell]:
+    cases = {case.id: case for case in loaded.cases}
+    return [
+        (item, cases[item.test_case_id])
+        for item in loaded.collected
+        if item.kind == "evaluate" and item.text is not None and item.test_case_id is not None
+    ]
+
+
 def _results(loaded: _Loaded) -> tuple[list[Result], list[dict[str, Any]]]:
     """What the reducer is told, and the same scores for the rows of the work items."""
-    cases = {case.id: case for case in loaded.cases}
-    scorers = loaded.optimization.spec["scorers"]
-    results, rows = [], []
+    answered = _answered(loaded)
+    scored = judging.scored(loaded.optimization.spec["scorers"], answered, loaded.replies)
+    by_item = {item.item_id: result for (item, _), result in zip(answered, scored, strict=True)}
+    results = []
     for item in loaded.collected:
-        if item.kind == "propose" or item.text is None or item.test_case_id is None:
+        result = by_item.get(item.item_id)
+        if result is None or isinstance(result, Missing):
             results.append(Result(item.key, output=item.text))
-            continue
-        scored = scoring.score(scorers, item.text, cases[item.test_case_id].expected)
-        results.append(Result(item.key, item.text, scored.value, scored.passed, scored.feedback))
-        rows.append(
-            {
-                "id": item.item_id,
-                "score": scored.value,
-                "passed": scored.passed,
-                "feedback": scored.feedback or None,
-            }
-        )
-    return results, rows
+        else:
+            results.append(Result(item.key, item.text, result.value, result.passed, result.feedback))
+    return results, [judging.row(item, by_item[item.item_id]) for item, _ in answered]
 
 
 def _measured(record: Record) -> list[_Measured]:
@@ -281,16 +321,20 @@ def _write(session: Session, optimization: Optimization, advanced: _Advanced, st
             )
         )
     else:
-        runs.fan_out(
-            session,
-            workspace_id=optimization.workspace_id,
-            kind=JobKind.OPTIMIZATION,
-            subject_id=optimization.id,
-            step_no=step_no + 1,
-            units=advanced.units,
-        )
+        _fan_out(session, optimization, step_no + 1, advanced.units)
     session.execute(sa.update(Optimization).where(Optimization.id == optimization.id).values(**values))
     events.record(session, changes)
+
+
+def _fan_out(session: Session, optimization: Optimization, step_no: int, units: Sequence[Unit]) -> None:
+    runs.fan_out(
+        session,
+        workspace_id=optimization.workspace_id,
+        kind=JobKind.OPTIMIZATION,
+        subject_id=optimization.id,
+        step_no=step_no,
+        units=units,
+    )
 
 
 def _ending(session: Session, optimization: Optimization, state: Mapping[str, Any]) -> dict[str, Any]:
