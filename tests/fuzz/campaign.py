@@ -23,7 +23,7 @@ from schemathesis.core.parameters import ParameterLocation
 from schemathesis.engine import events
 from schemathesis.hooks import GLOBAL_HOOK_DISPATCHER
 
-from tests.api.routes import READ_BY_POST, WRITES, address
+from tests.api.routes import READ_BY_POST, address, writes
 from tests.fuzz.options import Options
 from tests.support import API_KEY, Api
 
@@ -234,8 +234,9 @@ class Aim:
         self._rules = {
             re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule): rule.rule
             for rule in app.url_map.iter_rules()
-            if rule.rule.startswith("/v1/")
+            if rule.rule.startswith(("/v1/", "/api/v1/"))
         }
+        self._bodies = {(method, rule): body for method, rule, body in writes(app, owner)}
         self._known: dict[str, dict[str, str]] = {}
         self._started: set[str] = set()
 
@@ -262,7 +263,7 @@ class Aim:
             self._started.add(operation.label)
             draw = FIRST
         self._turn_parameters(case, wrong, draw)
-        good = WRITES.get((case.method.upper(), self._rules.get(case.path, "")))
+        good = self._bodies.get((case.method.upper(), self._rules.get(case.path, "")))
         if good is not None and ParameterLocation.BODY not in wrong:
             turned = _turned(case.body, good, draw)
             if turned is not case.body:  # to set a body that was left out would count as a wrong one

@@ -30,6 +30,7 @@ def impatient(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     rates.reset()
 
 
+@pytest.mark.timeout(900)  # each operation, many times
 def test_every_answer_to_every_request_is_as_documented(
     api: Api, drain: Drain, flask_client: FlaskClient, impatient: None, database: str
 ) -> None:
