@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from shared import knobs
 from shared.errors import Unprocessable
-from shared.knobs import EARLY_STOPPING, EVALUATION, SPLIT, STRATEGIES, Knob, minimum_task_calls, split_shares
+from shared.knob_values import Knob
+from shared.knobs import EARLY_STOPPING, EVALUATION, SPLIT, STRATEGIES, minimum_task_calls, split_shares
 from worker.strategies import STRATEGIES as IMPLEMENTED
 
 BLOCKS: Mapping[str, Mapping[str, Knob]] = {

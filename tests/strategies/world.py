@@ -41,6 +41,17 @@ PROPOSAL_PRICE = (500, 20_000)
 SMALL: Mapping[str, Mapping[str, Any]] = {
     "random": {"proposals": 9},
     "beam_search": {"beam_width": 2, "expansions_per_beam": 3, "max_rounds": 3, "evidence_cases": 6},
+    "iterative": {"max_rounds": 4, "proposals_per_step": 3, "evidence_cases": 6, "max_stall": 2},
+    "anneal": {
+        "epochs": 4,
+        "chains": 2,
+        "proposals_per_step": 2,
+        "calibration_moves": 3,
+        "evidence_cases": 6,
+        "reheat_stall_steps": 2,
+        "reheat_max": 1,
+    },
+    "genetic": {"population_size": 4, "generations": 3, "evidence_cases": 6},
 }
 _TOPICS = ("billing", "technical", "account")
 _MAX_STEPS = 500
@@ -70,7 +81,7 @@ def make_spec(
     seed: int = 0,
 ) -> dict[str, Any]:
     """A resolved spec; `SMALL` knobs and rungs of 4 cases unless said otherwise."""
-    return {
+    spec = {
         "strategy": strategy,
         "knobs": knobs.resolve_strategy(strategy, {**SMALL.get(strategy, {}), **(knobs_ or {})}),
         "evaluation": knobs.resolve(knobs.EVALUATION, {"min_cases": 4, **(evaluation or {})}, "/evaluation"),
@@ -79,6 +90,8 @@ def make_spec(
         "budget": {"max_task_calls": 600} if budget is None else dict(budget),
         "seed": seed,
     }
+    knobs.check_together(spec, evaluation or {})
+    return spec
 
 
 def words(text: str) -> set[str]:
@@ -141,6 +154,10 @@ class World:
         text = found[1]
         if self.rewrite is not None:
             return self.rewrite(work, text)
+        if work.operator == "gradient":
+            return "<reasons>\nIt does not say what to do in case of doubt.\n</reasons>"
+        if work.operator == "repair" and "{{ ticket }}" not in text:
+            return f"<prompt>\n{text}\n\nTicket: {{{{ ticket }}}}\n</prompt>"
         fate, pick = fraction("fate", self.salt, work.key), fraction("pick", self.salt, work.key)
         if fate < 0.1:
             return "I would make it more precise."
@@ -186,7 +203,12 @@ class Run:
 
     @property
     def proposals(self) -> list[Propose]:
-        return [work for work in self.emitted if isinstance(work, Propose)]
+        """The first requests; those that send a broken answer back are `repairs`."""
+        return [work for work in self.emitted if isinstance(work, Propose) and not work.repair_of]
+
+    @property
+    def repairs(self) -> list[Propose]:
+        return [work for work in self.emitted if isinstance(work, Propose) and work.repair_of]
 
     @property
     def events(self) -> list[tuple[str, Mapping[str, Any]]]:

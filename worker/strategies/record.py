@@ -27,6 +27,7 @@ def first_state(problem: Problem) -> dict[str, Any]:
         "scores": {},
         "failures": {},
         "rejected": 0,
+        "repairs": [],
         "spent": asdict(Spent()),
         "open": [],
         "incumbent": None,
@@ -123,24 +124,29 @@ class Record:
 
         Repeats of a case are averaged first; a case whose every call failed is missing.
         """
+        return list(self.by_case(candidate, cases).values())
+
+    def by_case(self, candidate: str, cases: Sequence[int]) -> dict[int, float]:
+        """What `scores` gives, by case."""
         known = self.state["scores"].get(candidate, {})
-        found = []
+        found = {}
         for case in cases:
-            values = [value for value in known.get(str(case), []) if value is not None]
+            values = [value for value in known.get(str(case), ()) if value is not None]
             if values:
-                found.append(sum(values) / len(values))
+                found[case] = sum(values) / len(values)
         return found
 
     def weights(self, candidate: str, cases: Sequence[int]) -> list[float]:
         """The weights of the cases that `scores` has a score for, in the same order."""
-        return [self.cases[case].weight for case in cases if self.scores(candidate, [case])]
+        return [self.cases[case].weight for case in self.by_case(candidate, cases)]
 
     def mean(self, candidate: str, cases: Sequence[int]) -> float:
         """Of the scores on these cases, by the weight of the cases; 0 when there are none."""
-        scores, weights = self.scores(candidate, cases), self.weights(candidate, cases)
-        if not scores or not sum(weights):
+        found = self.by_case(candidate, cases)
+        total = sum(self.cases[case].weight for case in found)
+        if not total:
             return 0.0
-        return sum(score * weight for score, weight in zip(scores, weights, strict=True)) / sum(weights)
+        return sum(score * self.cases[case].weight for case, score in found.items()) / total
 
     def value(self, candidate: str, cases: Sequence[int]) -> float | None:
         """What candidates are ranked by: mean - z·se - length penalty; None when too much is missing."""
@@ -148,9 +154,10 @@ class Record:
         if not scores or 1 - len(scores) / len(cases) > self.evaluation["missing_tolerance"]:
             return None
         value = self.mean(candidate, cases)
-        value -= self.evaluation["lcb_z"] * stats.standard_error(scores, self.weights(candidate, cases))
+        if self.evaluation["lcb_z"]:
+            value -= self.evaluation["lcb_z"] * stats.standard_error(scores, self.weights(candidate, cases))
         growth = len(self.text(candidate)) / max(1, len(self.text(self.seed)))
-        return value - self.knobs["length_penalty"] * growth / 10
+        return value - self.knobs.get("length_penalty", 0.0) * growth / 10
 
     def is_tried(self, candidate: str, case: int, repeat: int = 0) -> bool:
         """Whether the call was made and has ended, with a score or without one."""
@@ -162,8 +169,10 @@ class Record:
 
     def untried(self, candidate: str, cases: Sequence[int]) -> list[Evaluate]:
         """The work that is left until the candidate was tried on every repeat of these cases."""
+        # The twin of a candidate has the same text: other sample numbers make its calls other calls.
+        first = self.candidates[candidate].get("first_repeat", 0)
         return [
-            Evaluate(candidate, case, repeat)
+            Evaluate(candidate, case, first + repeat)
             for case in cases
             for repeat in range(self.evaluation["repeats"])
             if not self.is_tried(candidate, case, repeat)
