@@ -22,7 +22,7 @@ def screening_mode(knobs: Mapping[str, Any], evaluation: Mapping[str, Any]) -> s
 
 
 def broken(strategy: str, knobs: Mapping[str, Any], given: Collection[str]) -> _Errors:
-    """The rules between the knobs of one strategy that these values break. `given` are those not left to default."""
+    """The rules between the knobs of one strategy that are broken. `given` are those that are not at their default."""
     rule = _RULES.get(strategy)
     return rule(knobs, given) if rule else []
 
@@ -139,7 +139,7 @@ def _genetic(knobs: Mapping[str, Any], given: Collection[str]) -> _Errors:
         errors.append(FieldError("/knobs/crossover_operator", "de needs a population_size of at least 4"))
     if knobs["crossover_rate"] + knobs["mutation_rate"] <= 0:
         errors.append(FieldError("/knobs/mutation_rate", "crossover_rate + mutation_rate must be above 0"))
-    if knobs["immigrants"] and "immigrants" in given and knobs["immigrants"] * size < 1:
+    if "immigrants" in given and 0 < knobs["immigrants"] * size < 1:
         rule = f"immigrants x population_size must be 0 or at least 1; this is {knobs['immigrants'] * size:g}"
         errors.append(FieldError("/knobs/immigrants", rule))
     if knobs["adaptive_mutation"] and knobs["mutation_min"] > knobs["mutation_max"]:

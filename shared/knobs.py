@@ -471,7 +471,8 @@ def resolve_strategy(strategy: str, given: Mapping[str, Any]) -> dict[str, Any]:
     try:
         resolved = resolve(known, values, "/knobs")
         refuse(_misplaced(known, resolved, "/knobs"))
-        refuse(knob_rules.broken(name, resolved, set(values)))
+        chosen = {knob for knob, value in resolved.items() if value != known[knob].default}
+        refuse(knob_rules.broken(name, resolved, chosen))
     except Unprocessable as refused:
         # A knob is named as the caller wrote it.
         refuse([FieldError(_as_given(error.pointer, called), error.detail) for error in refused.errors])

@@ -42,6 +42,7 @@ def of_new_texts(test: Any) -> Any:
     test.of_new_texts = True
     return test
 
+
 few = settings(max_examples=12, deadline=None)
 SEEDS = st.integers(0, 2**31 - 1)
 LIMITS = {

@@ -4,11 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from shared.knobs import EDITS
-from worker.strategies.edits import PHRASES, edit
 from worker.strategies.placeholders import PLACEHOLDER
-
-__all__ = ["EDITS", "NOTES", "PHRASES", "PLACEHOLDER", "Failure", "Shown", "edit", "parse", "request"]
 
 NOTES = ("gradient",)  # the operators whose answer is no prompt but something to make one from
 WITH_FAILURES = ("reflect", "gradient")

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from typing import Any
 
 from shared.hashing import hash_of
+from shared.knobs import EDITS
 from worker.strategies import budget, children, operators, outcome, policy
 from worker.strategies.contract import Evaluate, Problem, Result, Spent, Step, Strategy, Work
 from worker.strategies.record import Record, first_state
@@ -72,7 +73,7 @@ class Search(Record):
             ask = children.Wanted(*item)
             chance = self.draw("propose", ask.parent, ask.slot)
             component = chance.choice(sorted(self.components(ask.parent)))
-            if ask.operator in operators.EDITS:
+            if ask.operator in EDITS:
                 component, text = children.edited(self, ask, component, chance)
                 child = self.admit_child(ask.parent, component, text, operator=ask.operator, lineage={"slot": ask.slot})
                 made += [child] if child else []
