@@ -3,7 +3,7 @@
 Both keep what is held out from the texts: the model sees train cases only, and a child may not quote others.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,12 +14,11 @@ from worker.strategies.contract import Propose
 from worker.strategies.operators import Failure, Shown
 from worker.strategies.outcome import shrunk_value
 from worker.strategies.placeholders import PLACEHOLDER
-from worker.strategies.record import Record, text_of
+from worker.strategies.record import Record, pieces, text_of
 
 if TYPE_CHECKING:
     from worker.strategies.search import Search
 
-LEAK_CHARACTERS = 40  # a candidate may not hold so long a piece of a dev or holdout case
 _SCORED_SHOWN = 8  # earlier prompts that `opro` is shown
 _REPAIR_SLOTS = 1_000_000  # apart from the slots of first answers, so that no two calls are one
 
@@ -168,12 +167,7 @@ def refusal(record: Record, components: Mapping[str, str], digest: str) -> str |
 
 
 def _leaks(record: Record, text: str) -> bool:
-    pieces = set(_pieces(text)).difference(_pieces(record.text(record.seed)))
-    hidden = {*record.state["dev"], *record.state["holdout"]} - set(record.state["train"])
-    values = (value for case in hidden for value in record.inputs(case).values())
-    return not all(pieces.isdisjoint(_pieces(value)) for value in values)
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """Every piece of the text that is just long enough to give a case away."""
-    return (text[i : i + LEAK_CHARACTERS] for i in range(len(text) - LEAK_CHARACTERS + 1))
+    found = set(pieces(text)).difference(pieces(record.text(record.seed)))
+    if record.hidden_pieces is not None:
+        return not found.isdisjoint(record.hidden_pieces)
+    return bool(found) and not all(found.isdisjoint(pieces(value)) for value in record.hidden_texts)

@@ -128,10 +128,8 @@ def _advance_ucb(search: "Search") -> None:
     open_arms = [one for one in alive if _scored(search, one) < total]
     if len(alive) > state["keep"] and open_arms and state["round"] <= settings["ucb_rounds"]:
         chosen = sorted(open_arms, key=lambda one: -bounds[one][1])[: state["keep"]]
-        for one in chosen:
-            wanted = state["cases"][: _scored(search, one) + settings["block_size"]]
-            if not search.evaluate([one], wanted):
-                break
+        block = settings["block_size"]
+        search.ask([search.untried(one, state["cases"][: _scored(search, one) + block]) for one in chosen])
         if search.work:
             return
     ranked = sorted(alive, key=lambda one: -bounds[one][0])

@@ -1,7 +1,8 @@
 """The record of a run: its JSON state, and everything that can be read from it. Nothing here changes it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from random import Random
 from typing import Any, cast
 
@@ -10,6 +11,9 @@ from rapidfuzz import fuzz
 from shared import stats
 from worker.strategies.contract import Evaluate, Problem, Spent
 from worker.strategies.splits import balanced, draw, split
+
+LEAK_CHARACTERS = 40  # a candidate may not hold so long a piece of a dev or holdout case
+_MOST_HIDDEN_CHARACTERS = 500_000
 
 
 def first_state(problem: Problem) -> dict[str, Any]:
@@ -41,6 +45,11 @@ def first_state(problem: Problem) -> dict[str, Any]:
     }
 
 
+def pieces(text: str) -> Iterator[str]:
+    """Every piece of the text that is just long enough to give a case away."""
+    return (text[i : i + LEAK_CHARACTERS] for i in range(len(text) - LEAK_CHARACTERS + 1))
+
+
 def text_of(components: Mapping[str, str]) -> str:
     """The whole text of a candidate, by which its length and its likeness to others are measured."""
     return "\n".join(components[name] for name in sorted(components))
@@ -57,6 +66,7 @@ class Record:
         self.cases = {case.ordinal: case for case in problem.cases}
         # The items of the state's list, oldest first.
         self.candidates: dict[str, dict[str, Any]] = {item["hash"]: item for item in state["candidates"]}
+        self._texts: dict[str, str] = {}  # by candidate, whose text never changes
 
     @property
     def own(self) -> dict[str, Any]:
@@ -97,7 +107,22 @@ class Record:
         return cast("Mapping[str, str]", self.candidates[candidate]["components"])
 
     def text(self, candidate: str) -> str:
-        return text_of(self.components(candidate))
+        if candidate not in self._texts:
+            self._texts[candidate] = text_of(self.components(candidate))
+        return self._texts[candidate]
+
+    @cached_property
+    def hidden_texts(self) -> list[str]:
+        """Every input of a dev or holdout case that no proposer may see."""
+        hidden = {*self.state["dev"], *self.state["holdout"]} - set(self.state["train"])
+        return [value for case in sorted(hidden) for value in self.inputs(case).values()]
+
+    @cached_property
+    def hidden_pieces(self) -> frozenset[str] | None:
+        """Every piece of these that would give a case away; None where they would take too much memory."""
+        if sum(map(len, self.hidden_texts)) > _MOST_HIDDEN_CHARACTERS:
+            return None
+        return frozenset(piece for value in self.hidden_texts for piece in pieces(value))
 
     def similarity(self, one: str, other: str) -> float:
         """In [0, 1], of two candidates' texts."""
