@@ -180,7 +180,9 @@ def get_version(session: Session, prompt: Prompt, choice: VersionChoice) -> Vers
     elif choice.label == LATEST:
         query, wanted = query.where(Version.number == prompt.last_version_number), "version"
     else:
-        query = query.join(Label, Label.version_id == Version.id).where(Label.name == choice.label)
+        # By the key of the labels: by the version alone, SQLite reads every label that there is.
+        query = query.join(Label, Label.version_id == Version.id)
+        query = query.where(Label.prompt_id == prompt.id, Label.name == choice.label)
         wanted = f"label {choice.label!r}"
     found = session.scalars(query.limit(2)).all() if choice.label is None or is_name(choice.label) else []
     if not found:
