@@ -565,7 +565,7 @@ def describe() -> list[dict[str, Any]]:
                     "high": None if math.isinf(knob.high) else knob.high,
                     "choices": list(knob.choices),
                     "note": knob.note,
-                    "only": {other: list(values) for other, values in knob.only.items()},
+                    "only_with": {other: list(values) for other, values in knob.only.items()},
                 }
                 for knob_name, knob in knobs.items()
             ],

@@ -105,7 +105,7 @@ class KnobOut(ma.Schema):
     high = ma.fields.Float(allow_none=True)
     choices = ma.fields.List(ma.fields.String())
     note = ma.fields.String()
-    only = ma.fields.Dict(
+    only_with = ma.fields.Dict(
         keys=ma.fields.String(),
         metadata={"description": "It may be set only where these knobs have one of these values"},
     )

@@ -338,6 +338,6 @@ def test_the_strategies_are_listed_with_the_knobs_that_validation_knows(api: Api
     assert {"random", "noop", "iterative", "beam_search", "anneal", "genetic"} <= set(listed)
     assert "simulated_annealing" in listed["anneal"]["aliases"]
     rates = [knob for knob in listed["anneal"]["knobs"] if knob["name"] == "cooling_rate"]
-    assert rates[0]["only"]["schedule"] == ["geometric"]
+    assert rates[0]["only_with"]["schedule"] == ["geometric"]
     knobs = {knob["name"]: knob for knob in listed["beam_search"]["knobs"]}
     assert (knobs["beam_width"]["default"], knobs["beam_width"]["low"], knobs["beam_width"]["high"]) == (3, 2, 64)

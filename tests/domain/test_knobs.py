@@ -602,7 +602,7 @@ def test_a_described_knob_tells_its_type_default_range_and_choices() -> None:
         "high": 64,
         "choices": [],
         "note": "parents kept from round to round",
-        "only": {},
+        "only_with": {},
     }
     assert described["candidate_reranker"]["choices"] == ["none", "score", "diversity", "hybrid"]
     assert (described["candidate_reranker"]["low"], described["candidate_reranker"]["high"]) == (None, None)

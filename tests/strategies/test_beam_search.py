@@ -185,6 +185,26 @@ KNOBS = {
 }
 
 
+def test_no_call_is_asked_for_twice_where_there_is_nothing_to_criticize() -> None:
+    """A critique of no failure is a child at once; its slot was once asked for again, with the same call."""
+    world = World(score=lambda text, case: 1.0 if case in split(make_cases(), resolve_split({})).train else 0.5)
+
+    run = run_search("beam_search", world, knobs_={"gradients_per_beam": 3, **PARAPHRASES})
+
+    assert {work.operator for work in run.proposals} == {"paraphrase"}
+    assert len({work.key for work in run.emitted}) == len(run.emitted)
+
+
+def test_a_critique_is_applied_to_the_prompt_that_it_is_about() -> None:
+    run = run_search("beam_search", World(base=0.0), knobs_={"gradients_per_beam": 3})
+    critiques = {(work.round, work.slot): work for work in run.proposals if work.operator == "gradient"}
+    applied = [work for work in run.proposals if work.operator == "apply_gradient"]
+
+    assert applied
+    assert all(critiques[work.round, work.slot].parent == work.parent for work in applied)
+    assert all("what to do in case of doubt" in work.messages[-1]["content"] for work in applied)
+
+
 def test_a_round_makes_children_of_each_member_of_the_beam_from_its_own_failures() -> None:
     run = run_search("beam_search", World(base=0.1), knobs_={"operators": {"reflect": 1}})
     second = [work for work in run.proposals if work.round == 2]

@@ -73,7 +73,7 @@ def advance(search: "Search") -> None:
 
 def _calibrate(search: "Search") -> None:
     search.own["stage"] = "calibrate_propose"
-    if not children.gather_evidence(search, [search.seed]):
+    if not policy.gather_evidence(search, [search.seed]):
         search.conclude("budget")
 
 
@@ -109,7 +109,7 @@ def _take_calibration(search: "Search") -> None:
 def _gather(search: "Search") -> None:
     search.own["stage"] = "propose"
     currents = list(dict.fromkeys(chain["current"] for chain in search.own["chains"]))
-    if not children.gather_evidence(search, currents):
+    if not policy.gather_evidence(search, currents):
         search.conclude("budget")
 
 

@@ -8,7 +8,7 @@ incumbent, so the curve never rises on luck with sixteen cases.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from worker.strategies import children, credit, policy, selection
+from worker.strategies import credit, policy, selection
 from worker.strategies.children import Asked, Wanted
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def advance(search: "Search") -> None:
 
 def _gather(search: "Search") -> None:
     search.own["stage"] = "critique" if search.knobs["gradients_per_beam"] else "expand"
-    if not children.gather_evidence(search, search.own["beam"]):
+    if not policy.gather_evidence(search, search.own["beam"]):
         search.conclude("budget")
 
 
@@ -56,10 +56,9 @@ def _criticized(search: "Search") -> list[tuple[str, int]]:
 
 def _criticize(search: "Search") -> None:
     search.own["stage"] = "expand"
-    search.own["notes"] = []
-    if search.own["fresh"]:
-        return
-    if search.propose([("gradient", parent, slot) for parent, slot in _criticized(search)]) is None:
+    asked = [] if search.own["fresh"] else _criticized(search)
+    search.own.update({"notes": [], "criticized": [slot for _, slot in asked]})
+    if search.propose([("gradient", parent, slot) for parent, slot in asked]) is None:
         search.conclude("budget")
 
 
@@ -70,10 +69,10 @@ def _expand(search: "Search") -> None:
         Wanted("apply_gradient", note["parent"], note["slot"], note=note["text"], component=note["component"])
         for note in notes
     ]
-    answered = {note["slot"] for note in notes}
-    two_step = {slot for _, slot in _criticized(search)} if notes else set()
+    # A slot is asked for once: where nothing was wrong, the critique has been a child already.
+    in_two_steps = set(search.own.get("criticized", []))
     for parent, slot in _slots(search):
-        if slot in two_step or slot in answered:
+        if slot in in_two_steps:
             continue
         operator = "fresh_start" if search.own["fresh"] else _operator(search, parent, slot)
         asked.append((operator, parent, slot))

@@ -5,7 +5,7 @@ Both keep what is held out from the texts: the model sees train cases only, and 
 
 from collections.abc import Mapping, Sequence
 from random import Random
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from rapidfuzz import fuzz
 
@@ -15,9 +15,6 @@ from worker.strategies.operators import Failure, Shown
 from worker.strategies.outcome import shrunk_value
 from worker.strategies.placeholders import PLACEHOLDER
 from worker.strategies.record import Record, pieces, text_of
-
-if TYPE_CHECKING:
-    from worker.strategies.search import Search
 
 _SCORED_SHOWN = 8  # earlier prompts that `opro` is shown
 _REPAIR_SLOTS = 1_000_000  # apart from the slots of first answers, so that no two calls are one
@@ -66,13 +63,6 @@ def request(record: Record, ask: Wanted, component: str, chance: Random) -> Prop
         evidence = [one.case for one in examples]
     seen = mates if operator in operators.WITH_MATES else ()
     return Propose(operator, ask.parent, component, messages, record.round, ask.slot, tuple(evidence), seen)
-
-
-def gather_evidence(search: "Search", parents: Sequence[str]) -> bool:
-    """Run the parents on train cases; what they get wrong is what their children are made from."""
-    train = list(search.state["train"])
-    search.draw("evidence").shuffle(train)
-    return search.evaluate(parents, train[: search.knobs["evidence_cases"]])
 
 
 def repair(record: Record, item: Mapping[str, object]) -> Propose:

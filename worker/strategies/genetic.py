@@ -80,7 +80,7 @@ def _plan(search: "Search") -> None:
     fit = breeding.fitness(search, search.own["population"]) or {search.incumbent: 0.0}
     search.own["plan"] = [_couple(search, fit, slot) for slot in range(search.own["couples"])]
     shown = [item["parent"] for item in search.own["plan"] if not item["mates"] and item["change"] == "reflect"]
-    if shown and not children.gather_evidence(search, list(dict.fromkeys(shown))):
+    if shown and not policy.gather_evidence(search, list(dict.fromkeys(shown))):
         search.conclude("budget")
 
 

@@ -8,7 +8,7 @@ afresh from the best (VISTA 2026: restarts are what saves a climb from a defecti
 from typing import TYPE_CHECKING
 
 from shared import stats
-from worker.strategies import children, credit, policy
+from worker.strategies import credit, policy
 
 if TYPE_CHECKING:
     from worker.strategies.search import Search
@@ -32,7 +32,7 @@ def advance(search: "Search") -> None:
 
 def _gather(search: "Search") -> None:
     search.own["stage"] = "propose"
-    if not children.gather_evidence(search, [search.own["current"]]):
+    if not policy.gather_evidence(search, [search.own["current"]]):
         search.conclude("budget")
 
 

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from worker.strategies.search import Search
 
 
+def gather_evidence(search: "Search", parents: Sequence[str]) -> bool:
+    """Run the parents on train cases; what they get wrong is what their children are made from."""
+    train = list(search.state["train"])
+    search.draw("evidence").shuffle(train)
+    return search.evaluate(parents, train[: search.knobs["evidence_cases"]])
+
+
 def screen(search: "Search", pool: Sequence[str], *, keep: int, mode: str | None = None) -> None:
     """Begin to score a pool, of which `keep` are wanted; the survivors appear in `search.own["survivors"]`.
 
