@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from tests.strategies.effects import COMMON as SHARED
 from tests.strategies.effects import (
     Effect,
@@ -9,7 +11,8 @@ from tests.strategies.effects import (
     changes_a_tenth,
     two_sentences_in_a_line,
 )
-from tests.strategies.world import SEED_TEXT, Run, World, fraction
+from tests.strategies.world import SEED_TEXT, Run, World, fraction, run_search
+from worker.strategies.contract import Propose
 
 LONG = {"patience": 1000}
 REWRITES = {"neighbourhood": "llm", "operators": {"paraphrase": 1}, "near_dup": 1.0}
@@ -239,3 +242,74 @@ KNOBS = {
         given={"knobs_": {"neighbourhood": "edit", "operators": {"insert_phrase": 1}}},
     ),
 }
+
+
+def good_once_then_worse(work: Propose, text: str) -> str:
+    return f"<prompt>\n{'Good' if work.round == 1 else 'Other'} {work.key[:30]}.\n{SEED_TEXT}\n</prompt>"
+
+
+WANDERS = World(
+    rewrite=good_once_then_worse,
+    score=lambda text, case: 0.8 if "Good" in text else 0.75 if "Other" in text else 0.4,
+)
+
+
+def test_a_chain_that_stalls_goes_on_from_its_best_and_counts_anew() -> None:
+    run = run_search(
+        "anneal",
+        WANDERS,
+        knobs_={**WARM, "initial_temp": 10.0, "reheat_max": 1, "reheat_stall_steps": 3, "epochs": 6},
+        early_stopping=LONG,
+    )
+    parents = [run.texts[work.parent] for work in run.proposals]
+
+    assert "Good" in parents[1]
+    assert all("Other" in parent for parent in parents[2:4])
+    assert "Good" in parents[4], "after three moves without a new best"
+    assert "Other" in parents[5]
+
+
+def test_it_returns_the_best_though_its_chains_are_elsewhere() -> None:
+    run = run_search("anneal", WANDERS, knobs_={**WARM, "initial_temp": 10.0}, early_stopping=LONG)
+
+    assert "Other" in run.texts[run.state["own"]["chains"][0]["current"]]
+    assert "Good" in run.best_text
+    assert [point["best"] for point in run.state["curve"]] == pytest.approx([0.8] * 6)
+
+
+def test_all_moves_of_a_round_are_compared_on_the_same_cases() -> None:
+    run = run_search("anneal", knobs_={"chains": 3}, early_stopping=LONG)
+    dev = set(run.state["dev"])
+
+    for i, step in enumerate(run.steps):
+        fresh = {item["hash"] for item in step.state["candidates"] if item["round"] == step.state["round"]}
+        lists = {
+            tuple(cases)
+            for one, cases in run.cases_of(i).items()
+            if one in fresh and len(cases) < 8 and set(cases) <= dev
+        }
+        assert len(lists) <= 1
+
+
+def test_noise_makes_later_rounds_larger() -> None:
+    run = run_search(
+        "anneal",
+        World(rewrite=changes_a_tenth),
+        knobs_={**WARM, "acceptance": "noisy_metropolis", "initial_temp": 1.0, "cooling_rate": 0.4, "epochs": 5},
+        early_stopping=LONG,
+    )
+    sizes = [len(step.state["own"]["cases"]) for step in run.steps if "cases" in step.state["own"]]
+
+    assert sizes == sorted(sizes)
+    assert (sizes[0], sizes[-1]) == (4, 16)
+
+
+def test_patience_reheats_before_it_ends_a_run() -> None:
+    knobs = {**WARM, "epochs": 12, "reheat_stall_steps": 100}
+    ended = {
+        most: run_search("anneal", FLAT, knobs_={**knobs, "reheat_max": most}, early_stopping={"patience": 2})
+        for most in (0, 2)
+    }
+
+    assert {most: len(run.state["curve"]) for most, run in ended.items()} == {0: 2, 2: 6}
+    assert {run.state["finish_reason"] for run in ended.values()} == {"converged"}

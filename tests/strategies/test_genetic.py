@@ -1,6 +1,9 @@
 """genetic: a population whose members are drawn, crossed, changed and replaced as the knobs say."""
 
+from itertools import pairwise
 from typing import Any
+
+import pytest
 
 from tests.strategies.effects import COMMON as SHARED
 from tests.strategies.effects import (
@@ -12,7 +15,7 @@ from tests.strategies.effects import (
     operators_used,
     two_sentences_in_a_line,
 )
-from tests.strategies.world import SEED_TEXT, Run, World, fraction
+from tests.strategies.world import SEED_TEXT, Run, World, fraction, run_search
 from worker.strategies.contract import Propose
 
 LONG = {"patience": 1000}
@@ -272,3 +275,70 @@ KNOBS = {
         given={"knobs_": {"mutation_mix": {"edit": 1}, "init": "edit"}},
     ),
 }
+
+
+@pytest.mark.parametrize("operator", ["llm", "de", "one_point", "two_point", "uniform", "component"])
+def test_every_child_has_an_operator_of_its_own_and_no_clone_is_scored(operator: str) -> None:
+    run = run_search(
+        "genetic",
+        World(rewrite=changes_a_tenth),
+        knobs_={"crossover_operator": operator, "population_size": 6, "edit_level": "line", "near_dup": 1.0},
+        early_stopping=LONG,
+    )
+    scored = {work.candidate for work in run.evaluations}
+
+    assert len(set(run.texts.values())) == len(run.texts)
+    assert all(item["parents"] for item in run.state["candidates"][1:])
+    assert not scored & {
+        item["hash"] for item in run.state["candidates"] if item["reason"] == "changed further before it was scored"
+    }
+    assert any(len(item["parents"]) > 1 for item in run.state["candidates"])
+
+
+def test_a_child_of_differences_has_its_base_two_others_and_the_best() -> None:
+    run = run_search(
+        "genetic",
+        World(score=in_steps, rewrite=changes_a_tenth),
+        knobs_={
+            **PARAPHRASES,
+            "crossover_operator": "de",
+            "crossover_rate": 1.0,
+            "population_size": 5,
+            "immigrants": 0.0,
+        },
+        early_stopping=LONG,
+    )
+    asked = [work for work in run.proposals if work.operator == "de_llm"]
+
+    assert asked
+    assert all(len(work.mates) == 3 and work.mates[0] != work.mates[1] for work in asked)
+    assert all(work.messages[-1]["content"].count("<other>") == 3 for work in asked)
+
+
+@pytest.mark.parametrize("replacement", ["generational", "plus", "steady_state"])
+def test_the_population_keeps_its_size_and_its_elite(replacement: str) -> None:
+    run = run_search(
+        "genetic",
+        STEPS,
+        knobs_={**ALONE, "population_size": 5, "elitism": 2, "replacement": replacement, "immigrants": 0.0},
+        early_stopping=LONG,
+    )
+    populations = {step.state["round"]: step.state["own"]["population"] for step in run.steps if step.state["curve"]}
+    worth = {one: in_steps(text, 0) for one, text in run.texts.items()}
+
+    assert {len(members) for members in populations.values()} == {5}
+    rounds = sorted(populations)
+    for before, after in pairwise(rounds):
+        elite = sorted(populations[before], key=lambda one: -worth[one])[:1]
+        assert set(elite) <= set(populations[after])
+
+
+def test_what_was_provided_fills_up_with_paraphrases() -> None:
+    run = run_search(
+        "genetic",
+        World(rewrite=changes_a_tenth),
+        knobs_={"init": "provided", "initial_prompts": ["Sort this: {{ ticket }}", "No variable."], "near_dup": 1.0},
+    )
+    first = [item["operator"] for item in generation(run, 1)]
+
+    assert first == ["provided", "paraphrase", "paraphrase"]

@@ -40,6 +40,14 @@ def test_what_stays_broken_is_refused_once() -> None:
     assert run.state["rejected"] == 3
 
 
+def test_the_same_broken_answer_again_is_another_call() -> None:
+    world = World(rewrite=lambda work, text: "<prompt>\nSort it.\n</prompt>")
+
+    run = run_search("random", world, knobs_={"proposals": 2, "repair_attempts": 3})
+
+    assert len(run.repairs) == len({work.key for work in run.repairs}) == 6
+
+
 def test_a_repair_that_cannot_be_paid_for_is_refused_and_the_search_goes_on() -> None:
     run = run_search(
         "random",

@@ -80,9 +80,9 @@ def test_a_repair_puts_back_the_placeholder_that_is_asked_for() -> None:
 
 
 def test_what_a_shown_input_says_is_no_request() -> None:
-    """A ticket about a repair was once answered with a repair."""
+    """A ticket about a repair was once answered with a repair: the prompt as it was."""
     quiet = Failure(7, {"ticket": "My card."}, "technical", "no JSON in the answer")
 
-    assert answers("reflect") == answers("reflect", shown=Shown([FAILURE]))
-    kept = share_with(answers("reflect"), "Be brief, and say which it is")
-    assert kept == pytest.approx(share_with(answers("reflect", shown=Shown([quiet])), "Be brief, and say"), abs=0.1)
+    for failure in (FAILURE, quiet):
+        parsed = [operators.parse(one) for one in answers("reflect", shown=Shown([failure]))]
+        assert sum(text == TEXT for text in parsed) / len(parsed) < 0.1

@@ -147,7 +147,8 @@ def _screen(search: "Search") -> None:
     if knobs["replacement"] == "plus":
         policy.screen(search, [*population, *made], keep=knobs["population_size"])
     elif knobs["replacement"] == "generational":
-        policy.screen(search, made, keep=max(1, knobs["population_size"] - knobs["elitism"]))
+        elite = min(knobs["elitism"], len(population))  # after a restart there are fewer
+        policy.screen(search, made, keep=max(1, knobs["population_size"] - elite))
     else:
         policy.screen(search, made, keep=len(made))
 
