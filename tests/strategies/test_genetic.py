@@ -282,13 +282,20 @@ def test_every_child_has_an_operator_of_its_own_and_no_clone_is_scored(operator:
     run = run_search(
         "genetic",
         World(rewrite=changes_a_tenth),
-        knobs_={"crossover_operator": operator, "population_size": 6, "edit_level": "line", "near_dup": 1.0},
+        knobs_={
+            "crossover_operator": operator,
+            "population_size": 6,
+            "edit_level": "line",
+            "near_dup": 1.0,
+            "crossover_rate": 0.5,
+            "mutation_rate": 0.1,
+        },
         early_stopping=LONG,
     )
     scored = {work.candidate for work in run.evaluations}
 
     assert len(set(run.texts.values())) == len(run.texts)
-    assert all(item["parents"] for item in run.state["candidates"][1:])
+    assert all(item["parents"] and item["operator"] for item in run.state["candidates"][1:])
     assert not scored & {
         item["hash"] for item in run.state["candidates"] if item["reason"] == "changed further before it was scored"
     }

@@ -89,6 +89,8 @@ def _opening(operator: str, frame: str, shown: Shown) -> str:
             "new, and put them into this prompt, together with what is good in the last other one."
         )
         return f"{task}{frame}{others}\n\n"
+    if operator != "repair":
+        raise KeyError(operator)
     return f"Repair this prompt. It cannot be used: {shown.note}.{frame}"
 
 
