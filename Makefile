@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Each process of a stack would compile our modules anew; so would each of the many that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install up demo test faults check lint types bench-engine bench-registry lock clean
+.PHONY: help install up demo test faults fuzz check lint types bench-engine bench-registry lock clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: install ## every test, on SQLite and on a real PostgreSQL, with a real Red
 
 faults: install ## kill, stop and starve everything, and count what got lost   (FAULTS=--help; CONTROLS=1)
 	@exec $(BIN)/python -m tests.faults $(if $(CONTROLS),--controls) $(FAULTS)
+
+fuzz: install ## ask the API what nobody would ask, by its OpenAPI document   (FUZZ=--help)
+	@exec $(BIN)/python -m tests.fuzz $(FUZZ)
 
 check: install lint types test ## lint, types, import rules and tests: what CI runs
 

@@ -9,7 +9,7 @@ import flask
 import structlog
 from flask_swagger_ui import get_swaggerui_blueprint
 
-from app import bodies, metrics, problems, rates
+from app import addresses, bodies, metrics, problems, rates
 from app.api import (
     analytics,
     batches,
@@ -76,6 +76,7 @@ NOUNS: tuple[ModuleType, ...] = (
 def create_app() -> flask.Flask:
     logs.configure("api")
     app = flask.Flask(__name__, static_folder=None)
+    addresses.install(app)
     app.config.update(
         MAX_CONTENT_LENGTH=settings().max_body_bytes,
         API_TITLE="Promptmill",

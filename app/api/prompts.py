@@ -141,6 +141,7 @@ def create_prompt(body: dict[str, Any]) -> flask.Response:
 
 
 @blp.get("/prompts")
+@blp.fails(403)
 @blp.arguments(PromptsQuery, location="query")
 @blp.response(200, page_of(PromptSummary))
 def list_prompts(query: dict[str, Any]) -> flask.Response:
@@ -174,8 +175,10 @@ def list_versions(query: dict[str, Any], name: str) -> flask.Response:
 
 
 @blp.get("/prompts/<name>/versions/<version>")
+@blp.doc(parameters=[cached.IF_NONE_MATCH])
 @blp.arguments(ProjectQuery, location="query")
 @blp.response(200, VersionOut)
+@blp.alt_response(304, description="It is as the ETag in If-None-Match says")
 def get_version(scope: dict[str, Any], name: str, version: str) -> flask.Response:
     """Read one version: by number, by label, or `latest`
 

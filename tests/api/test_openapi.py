@@ -8,8 +8,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from tests.api.routes import routes
+from tests.support import Api
 
 METHODS = {"get", "put", "post", "delete", "patch"}
+NO_ID = "00000000-0000-0000-0000-000000000000"
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,8 @@ def test_every_error_is_described_as_a_problem(document: Any) -> None:
         default = operation["responses"]["default"]
         answer = resolve(document, default["$ref"]) if "$ref" in default else default
         assert "#/components/schemas/Problem" in list(values(answer, "$ref")), (method, path)
+    for name, answer in document["components"]["responses"].items():
+        assert set(answer["content"]) == {"application/problem+json"}, name
 
 
 def test_every_parameter_of_a_path_is_documented_and_none_twice(document: Any) -> None:
@@ -104,6 +108,61 @@ def test_every_parameter_of_a_path_is_documented_and_none_twice(document: Any) -
         assert len(places) == len(set(places)), (method, path)
         assert all("schema" in parameter for parameter in parameters), (method, path)
         assert all(parameter["required"] for parameter in parameters if parameter["in"] == "path"), (method, path)
+
+
+def test_every_parameter_that_a_view_reads_is_in_it_beside_the_headers(
+    document: Any, flask_client: FlaskClient
+) -> None:
+    """A documented header once took the place of all query parameters of its operation."""
+    app = flask_client.application
+    for rule in app.url_map.iter_rules():
+        if not rule.rule.startswith("/v1/"):
+            continue
+        read = getattr(app.view_functions[rule.endpoint], "_apidoc", {})
+        arguments = read.get("arguments", {}).get("parameters", [])
+        schemas = [argument["schema"] for argument in arguments if argument["in"] == "query"]
+        expected = {("query", field.data_key or name) for schema in schemas for name, field in schema().fields.items()}
+        expected |= {("header", one["name"]) for one in read.get("manual_doc", {}).get("parameters", [])}
+        item = document["paths"][re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)]
+        for method in METHODS & {method.lower() for method in rule.methods or ()}:
+            assert {(one["in"], one["name"]) for one in item[method].get("parameters", [])} == expected, rule.rule
+
+
+def test_options_and_a_405_name_the_methods_that_the_document_has(document: Any, api: Api) -> None:
+    for path in document["paths"]:
+        concrete = re.sub(r"{\w+}", "nobody", re.sub(r"{\w+_id}", NO_ID, path.replace("{job_id}", "1")))
+        # An address such as /v1/prompts/search is also that of a prompt, though none may have such a name.
+        same = [other for other in document["paths"] if re.fullmatch(pattern(other), concrete)]
+        methods = {method.upper() for other in same for method in METHODS & set(document["paths"][other])}
+
+        for method, status in (("OPTIONS", 200), ("TRACE", 405)):
+            answer = api.request(method, concrete)
+            assert answer.status_code == status
+            assert set(answer.headers["Allow"].split(", ")) - {"HEAD", "OPTIONS"} == methods, path
+
+
+def pattern(path: str) -> str:
+    """What an address of the path looks like."""
+    return re.sub(r"{\w+}", "[^/]+", re.sub(r"{\w+_id}", "[0-9a-f-]{36}", path.replace("{job_id}", "[0-9]+")))
+
+
+def test_a_body_of_which_nothing_is_required_may_be_left_out(document: Any) -> None:
+    """Each operation said that it needs its body; those that need nothing of it went on without."""
+    required = {
+        path: operation["requestBody"].get("required", False)
+        for _, path, operation, _ in operations(document)
+        if "requestBody" in operation
+    }
+
+    assert required["/v1/prompts/{name}/labels/{label}/undo"] is False
+    assert required["/v1/executions:run"] is True
+
+
+def test_the_schema_of_a_page_is_not_that_of_its_items(document: Any) -> None:
+    """The pages of schemas that are not named …Out once took the names of their items."""
+    for path in ("/v1/jobs", "/v1/prompts"):
+        (reference,) = values(document["paths"][path]["get"]["responses"]["200"], "$ref")
+        assert set(resolve(document, reference)["properties"]) == {"data", "next_cursor"}
 
 
 def test_every_operation_that_reads_a_body_describes_it(document: Any) -> None:
