@@ -15,6 +15,7 @@ from app.api import (
     batches,
     bulk,
     cache,
+    case_files,
     content,
     datasets,
     drift,
@@ -22,6 +23,7 @@ from app.api import (
     events,
     executions,
     feedback,
+    generations,
     health,
     jobs,
     labels,
@@ -37,8 +39,22 @@ from app.api import (
     search,
     status,
     suggestions,
+    test_cases,
     versions,
 )
+from app.compat.prompt_ledger import executions as ledger_executions
+from app.compat.prompt_store.nouns import NOUNS as PROMPT_STORE
+from app.compat.prompt_studio import case_files as studio_case_files
+from app.compat.prompt_studio import case_runs as studio_case_runs
+from app.compat.prompt_studio import drafts as studio_drafts
+from app.compat.prompt_studio import evaluations as studio_evaluations
+from app.compat.prompt_studio import executions as studio_executions
+from app.compat.prompt_studio import optimizations as studio_optimizations
+from app.compat.prompt_studio import projects as studio_projects
+from app.compat.prompt_studio import prompts as studio_prompts
+from app.compat.prompt_studio import searches as studio_searches
+from app.compat.prompt_studio import status as studio_status
+from app.compat.prompt_studio import test_cases as studio_test_cases
 from app.problems import ProblemApi
 from shared import logs
 from shared.config import settings
@@ -57,6 +73,9 @@ NOUNS: tuple[ModuleType, ...] = (
     search,
     bulk,
     datasets,
+    test_cases,
+    case_files,
+    generations,
     executions,
     feedback,
     batches,
@@ -70,6 +89,17 @@ NOUNS: tuple[ModuleType, ...] = (
     jobs,
     queues,
     status,
+    studio_projects,
+    studio_prompts,
+    studio_drafts,
+    studio_test_cases,
+    studio_case_files,
+    studio_case_runs,
+    studio_executions,
+    studio_evaluations,
+    studio_optimizations,
+    studio_searches,
+    studio_status,
 )
 
 
@@ -93,7 +123,7 @@ def create_app() -> flask.Flask:
     app.after_request(bodies.drain)
     api = ProblemApi(app, spec_kwargs={"components": _SECURITY, "security": [{"ApiKey": []}, {"Bearer": []}]})
     problems.register(app)
-    for noun in NOUNS:
+    for noun in (*NOUNS, ledger_executions, *PROMPT_STORE):
         api.register_blueprint(noun.blp)
     api.register_blueprint(health.blp)
     app.register_blueprint(get_swaggerui_blueprint("/docs", "/openapi.json", config={"app_name": "Promptmill"}))

@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from app.samples import MODEL, RELATIONSHIPS, SAMPLES, Content, Sample
 from shared.db import bulk_insert, db_now, transaction
-from shared.domain import datasets, events, executions, labels, projects, prompts, relationships
+from shared.domain import datasets, events, executions, labels, projects, prompts, relationships, test_cases
+from shared.domain.case_files import all_or_nothing, read_rows
 from shared.domain.content import Content as VersionContent
 from shared.domain.content import check_content
 from shared.domain.executions import RunRequest
@@ -132,7 +133,7 @@ def _plant_dataset(session: Session, caller: Caller, sample: Sample, project: st
     dataset = datasets.create_dataset(
         session, caller, name=f"{sample.name}-cases", description=f"Cases of {sample.name}.", project=project
     )
-    imported = datasets.import_cases(session, caller, dataset, datasets.parse_rows(rows))
+    imported = test_cases.import_cases(session, caller.user_name, dataset, all_or_nothing(read_rows(rows)))
     return Counter({"datasets": 1, "test cases": imported.added})
 
 

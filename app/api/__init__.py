@@ -63,8 +63,10 @@ class ApiBlueprint(Blueprint):  # type: ignore[misc]
         return {**doc, "parameters": [*doc.get("parameters", []), *described["headers"]]}
 
 
-def blueprint(name: str, description: str) -> ApiBlueprint:
-    made = ApiBlueprint(name, name, url_prefix="/v1", description=description)
+def blueprint(
+    name: str, description: str, *, prefix: str = "/v1", kind: type[ApiBlueprint] = ApiBlueprint
+) -> ApiBlueprint:
+    made = kind(name, name, url_prefix=prefix, description=description)
     made.before_request(authenticate)
     made.before_request(rates.check)
     made.before_request(addresses.refuse_unstorable)

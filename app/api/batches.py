@@ -16,7 +16,7 @@ from app.auth import caller
 from app.bodies import parsed_body, raw_body, refuse_unstorable, unstorable
 from app.problems import field_errors
 from shared.db import reading, transaction
-from shared.domain import batches, datasets, providers
+from shared.domain import batches, case_files, providers
 from shared.domain.batches import MAX_ITEMS, BatchPlan, BatchRequest, Item, Result
 from shared.domain.budgets import Limits
 from shared.domain.jobs import DEFAULT_PRIORITY
@@ -255,7 +255,7 @@ def _lines() -> list[tuple[str, Any]]:
         except ValueError as error:
             return _Broken(f"not JSON: {error}")
 
-    return [(f"/{number}", read(line)) for number, line in datasets.numbered_lines(raw_body(flask.request))]
+    return [(f"/{number}", read(line)) for number, line in case_files.numbered_lines(raw_body(flask.request))]
 
 
 def _loaded(schema: ma.Schema, value: Any) -> dict[str, Any]:

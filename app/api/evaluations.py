@@ -39,6 +39,9 @@ class EvaluationIn(ma.Schema):
     version_number = WholeNumber(allow_none=True, validate=Range(1, 999_999_999))
     label = ma.fields.String(allow_none=True)
     dataset = ma.fields.String(required=True)
+    dataset_revision = WholeNumber(
+        validate=Range(1, 999_999_999), metadata={"description": "An older one; the newest if left out"}
+    )
     scorers = ma.fields.List(
         ma.fields.Dict(keys=ma.fields.String()),
         required=True,

@@ -106,7 +106,7 @@ def items_of_dataset(
         raise field_error("/dataset", f"{dataset.case_count:,} test cases; a batch takes 1 to {MAX_ITEMS:,}")
     cases: Sequence[TestCase] = datasets.cases_of(session, dataset.id, dataset.revision)
     items = [
-        Item("", (), replace(request, variables=case.inputs, correlation_id=str(case.id)), case.ordinal)
+        Item("", (), replace(request, variables=case.inputs, correlation_id=str(case.case_id)), case.ordinal)
         for case in cases
     ]
     return items, dataset.id, dataset.revision

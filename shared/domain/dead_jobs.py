@@ -24,6 +24,7 @@ from shared.models import (
     Call,
     Evaluation,
     Execution,
+    Generation,
     Job,
     JobKind,
     Project,
@@ -177,14 +178,18 @@ def _reasons(session: Session, dead: Sequence[Job]) -> dict[int, str]:
         )
     }
     runs = {row.run_id for row in scopes.values() if row.run_id}
-    evaluations = set(session.scalars(sa.select(Evaluation.id).where(Evaluation.id.in_(runs))))
+    nouns = {
+        run_id: noun
+        for noun, run in (("evaluation", Evaluation), ("generation", Generation))
+        for run_id in session.scalars(sa.select(run.id).where(run.id.in_(runs)))
+    }
     lineages = _lineages(session, [row.ledger_scope for row in scopes.values() if row.run_id is None])
     for job_id, job in calls.items():
         row = scopes.get(job.subject_id)
         if row is None:
             reasons[job_id] = "its execution has been pruned"
         elif row.run_id is not None:
-            noun = "evaluation" if row.run_id in evaluations else "optimization"
+            noun = nouns.get(row.run_id, "optimization")
             reasons[job_id] = f"it was a call of /v1/{noun}s/{row.run_id}, which went on without it; start a new {noun}"
         elif row.is_closed:
             reasons[job_id] = "its prompt or its project is archived or deleted, and takes no runs"

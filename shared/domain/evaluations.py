@@ -16,7 +16,18 @@ from shared.domain.executions import RunRequest
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller, get_visible
 from shared.errors import BudgetTooSmall, FieldError, PromptmillError, field_error
-from shared.models import Evaluation, Execution, JobKind, Prompt, Queue, TestCase, Version, WorkItem, new_id
+from shared.models import (
+    OPEN_STATES,
+    Evaluation,
+    Execution,
+    JobKind,
+    Prompt,
+    Queue,
+    TestCase,
+    Version,
+    WorkItem,
+    new_id,
+)
 from shared.scoring import needs_expected
 
 MAX_CHECK_SECONDS = 5.0  # for rendering every case of a dataset while somebody waits for the answer
@@ -40,6 +51,7 @@ class TargetRequest:
 
     prompt_name: str
     dataset: str
+    dataset_revision: int | None = None  # the newest if left out
     project: str | None = None
     version_number: int | None = None
     label: str | None = None
@@ -82,7 +94,8 @@ def plan_target(
     quote = providers.quote(session, provider, model_name)
     providers.check_params(quote, params)
     dataset = datasets.get_dataset(session, caller, request.dataset, project=request.project)
-    cases = datasets.cases_of(session, dataset.id, dataset.revision)
+    revision = datasets.check_revision(dataset, request.dataset_revision, "/dataset_revision")
+    cases = datasets.cases_of(session, dataset.id, revision)
     if not cases:
         raise field_error("/dataset", f"dataset {dataset.name} has no test case; import some")
     deadline = time.monotonic() + MAX_CHECK_SECONDS
@@ -99,7 +112,7 @@ def plan_target(
         if case.expected is None and (kind := needs_expected(scorers)):
             raise field_error("/dataset", f"case {case.ordinal} has no expected value, which {kind} needs")
     model = {"provider": provider, "model_name": model_name, "params": params}
-    return Target(prompt, version, dataset.id, dataset.revision, cases, model)
+    return Target(prompt, version, dataset.id, revision, cases, model)
 
 
 def check_limits(session: Session, limits: Limits | None, *models: Mapping[str, Any]) -> None:
@@ -170,11 +183,24 @@ def get_evaluation(session: Session, caller: Caller, evaluation_id: uuid.UUID) -
     return get_visible(session, caller, Evaluation, evaluation_id)
 
 
+def is_waiting(session: Session, evaluation_id: uuid.UUID) -> bool:
+    """Whether its outcome is still to come."""
+    return session.scalar(sa.select(Evaluation.state).where(Evaluation.id == evaluation_id)) in OPEN_STATES
+
+
 def list_evaluations(
     session: Session, caller: Caller, *, project: str | None = None, limit: int, cursor: str | None
 ) -> Page:
+    return pages.newest_first(
+        session, matching(session, caller, project=project), Evaluation, limit=limit, cursor=cursor
+    )
+
+
+def matching(
+    session: Session, caller: Caller, *, project: str | None, version_id: uuid.UUID | None = None
+) -> sa.Select[Evaluation]:
     query = projects.visible_in(session, caller, Evaluation, project)
-    return pages.newest_first(session, query, Evaluation, limit=limit, cursor=cursor)
+    return query if version_id is None else query.where(Evaluation.version_id == version_id)
 
 
 def list_results(session: Session, evaluation: Evaluation, *, limit: int, cursor: str | None) -> Page:

@@ -29,6 +29,7 @@ from shared.models import (
     BulkOperation,
     Evaluation,
     Execution,
+    Generation,
     Job,
     JobKind,
     JobLease,
@@ -44,17 +45,20 @@ SUBJECTS: Mapping[JobKind, Any] = {
     JobKind.EXECUTION: Execution,
     JobKind.EVALUATION: Evaluation,
     JobKind.OPTIMIZATION: Optimization,
+    JobKind.GENERATION: Generation,
     JobKind.BULK: BulkOperation,
 }
 ADDRESSES: Mapping[JobKind, str] = {
     JobKind.EXECUTION: "/v1/executions",
     JobKind.EVALUATION: "/v1/evaluations",
     JobKind.OPTIMIZATION: "/v1/optimizations",
+    JobKind.GENERATION: "/v1/generations",
     JobKind.BULK: "/v1/bulk/operations",
 }
 STEP_QUEUES: Mapping[JobKind, Queue] = {
     JobKind.EVALUATION: Queue.OPTIMIZATIONS,
     JobKind.OPTIMIZATION: Queue.OPTIMIZATIONS,
+    JobKind.GENERATION: Queue.OPTIMIZATIONS,
     JobKind.BULK: Queue.MAINTENANCE,
 }
 
@@ -346,6 +350,11 @@ def _cancel_open(session: Session, searches: Sequence[sa.Select[int]], limit: in
         session.execute(sa.update(Job).where(Job.id.in_(running)).values(cancel_requested=True))
     close(session, [Ending(job, State.CANCELED) for job in jobs if job.state == State.QUEUED])
     return len(ids)
+
+
+def steps_of(session: Session, subject_id: uuid.UUID, *, limit: int = 1_000) -> Sequence[Job]:
+    """The jobs of a run, first to last; those that ended long ago are pruned."""
+    return session.scalars(sa.select(Job).where(Job.subject_id == subject_id).order_by(Job.id).limit(limit)).all()
 
 
 def open_job_of(session: Session, subject_id: uuid.UUID) -> Job | None:

@@ -25,6 +25,7 @@ from shared.models import (
     Barrier,
     BulkOperation,
     Evaluation,
+    Generation,
     Job,
     JobKind,
     JobLease,
@@ -223,7 +224,7 @@ def sweep(session: Session, *, batch: int = 500) -> Swept:
 
 def cancel_orphans(session: Session) -> int:
     """Cancel open calls of a run that has ended: its cancel died between two transactions. How many, a page at most."""
-    for subject in (Evaluation, Optimization):
+    for subject in (Evaluation, Optimization, Generation):
         ended = session.scalar(
             sa.select(subject.id)
             .join(Barrier, Barrier.subject_id == subject.id)
@@ -262,6 +263,7 @@ def restart_stalled(session: Session) -> int:
     of_steps: Sequence[tuple[JobKind, Any]] = (
         (JobKind.EVALUATION, Evaluation),
         (JobKind.OPTIMIZATION, Optimization),
+        (JobKind.GENERATION, Generation),
         (JobKind.BULK, BulkOperation),
     )
     for kind, subject in of_steps:

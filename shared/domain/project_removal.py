@@ -22,6 +22,7 @@ from shared.models import (
     Budget,
     Evaluation,
     Execution,
+    Generation,
     Job,
     Optimization,
     Project,
@@ -30,7 +31,7 @@ from shared.models import (
     WorkItem,
 )
 
-RUNS = (Execution, Evaluation, Optimization)
+RUNS = (Execution, Evaluation, Optimization, Generation)
 ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELED)
 OF_A_RUN = (WorkItem.scope_id, Job.subject_id, Barrier.subject_id)
 

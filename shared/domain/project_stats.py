@@ -41,8 +41,10 @@ def stats_of(session: Session, project_ids: Sequence[uuid.UUID]) -> dict[uuid.UU
         .where(is_there),
         sa.select(
             Dataset.project_id, sa.func.count().label("datasets"), sa.func.sum(Dataset.case_count).label("cases")
-        ),
-        sa.select(Dataset.project_id, sa.func.count().label("golden_cases")).join(TestCase, in_dataset),
+        ).where(Dataset.deleted_at.is_(None)),
+        sa.select(Dataset.project_id, sa.func.count().label("golden_cases"))
+        .join(TestCase, in_dataset)
+        .where(Dataset.deleted_at.is_(None)),
         sa.select(Evaluation.project_id, sa.func.count().label("evaluations")),
         sa.select(Optimization.project_id, sa.func.count().label("optimizations")),
         sa.select(

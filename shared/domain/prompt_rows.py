@@ -19,7 +19,7 @@ from shared.domain.names import check_name
 from shared.domain.tenants import Caller, get_visible
 from shared.errors import AlreadyExists, Conflict, NotFound
 from shared.hashing import hash_of
-from shared.models import Evaluation, Execution, Label, Optimization, Prompt, Version
+from shared.models import Evaluation, Execution, Generation, Label, Optimization, Prompt, Version
 
 
 def etag_of(prompt: Prompt) -> str:
@@ -102,7 +102,7 @@ def destroy_prompt(session: Session, caller: Caller, prompt: Prompt) -> None:
         entity.__tablename__: session.scalar(
             sa.select(sa.func.count()).select_from(entity).where(entity.prompt_id == prompt.id)
         )
-        for entity in (Execution, Evaluation, Optimization)
+        for entity in (Execution, Evaluation, Optimization, Generation)
     }
     if any(counts.values()):
         held = ", ".join(f"{count} {noun}" for noun, count in counts.items() if count)

@@ -23,6 +23,7 @@ from shared.models import (
     BulkOperation,
     Evaluation,
     Execution,
+    Generation,
     JobKind,
     Optimization,
     Queue,
@@ -36,7 +37,7 @@ class Unit:
     """One unit of work with the call that it needs. `call` is None when it cannot be rendered (`problem`)."""
 
     key: str
-    kind: str  # evaluate or propose
+    kind: str  # evaluate, propose or generate
     call: NewExecution | None
     candidate: str | None = None
     test_case_id: uuid.UUID | None = None
@@ -226,7 +227,12 @@ def open_calls(session: Session, subject_id: uuid.UUID) -> tuple[int, int]:
 
 
 def cancel_run(
-    session: Session, caller: Caller, run: Evaluation | Optimization | BulkOperation, *, kind: JobKind
+    session: Session,
+    caller: Caller,
+    run: Evaluation | Optimization | Generation | BulkOperation,
+    *,
+    kind: JobKind,
+    reason: str = "",
 ) -> None:
     """End a run at once, keeping what it has paid for or done. Follow it with `jobs.cancel_scope` in a new transaction.
 
@@ -245,6 +251,10 @@ def cancel_run(
         return
     events.record(
         session,
-        [events.Change(run.workspace_id, f"{kind}.canceled", run.id, {}, caller.user_name)],
+        [
+            events.Change(
+                run.workspace_id, f"{kind}.canceled", run.id, {"reason": reason} if reason else {}, caller.user_name
+            )
+        ],
     )
     session.refresh(run)

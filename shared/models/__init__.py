@@ -4,11 +4,12 @@ from shared.models.base import OPEN_STATES, Base, State, new_id, table_of
 from shared.models.batches import Batch
 from shared.models.budgets import Budget
 from shared.models.bulk import BulkItem, BulkOperation
-from shared.models.datasets import Dataset, TestCase
+from shared.models.datasets import Dataset, DatasetRevision, TestCase
 from shared.models.evaluations import Evaluation, WorkItem
 from shared.models.events import Event
 from shared.models.executions import Call, Execution
 from shared.models.feedback import Feedback
+from shared.models.generations import Generation
 from shared.models.idempotency import IdempotencyRecord
 from shared.models.jobs import Barrier, Job, JobKind, JobLease, Queue, QueueControl, Schedule, WorkerProcess
 from shared.models.labels import LabelMove, LabelProtection, LabelRequest, RequestState
@@ -33,10 +34,12 @@ __all__ = [
     "Call",
     "Candidate",
     "Dataset",
+    "DatasetRevision",
     "Evaluation",
     "Event",
     "Execution",
     "Feedback",
+    "Generation",
     "IdempotencyRecord",
     "Job",
     "JobKind",

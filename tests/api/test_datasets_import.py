@@ -226,7 +226,7 @@ def test_a_file_without_a_case_is_refused(api: Api, kind: str, raw: bytes) -> No
     assert event_data("dataset.imported") == []
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/xml", "multipart/form-data", ""])
+@pytest.mark.parametrize("kind", ["text/plain", "application/xml", ""])
 def test_a_body_of_another_kind_is_refused(api: Api, kind: str) -> None:
     answer = send(api, jsonl(*ROWS), kind)
 

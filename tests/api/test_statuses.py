@@ -24,9 +24,9 @@ REFERENCES = ("project", "prompt_name", "dataset", "target")
 
 
 def listed(client: FlaskClient) -> Iterator[tuple[str, str, Any, set[int]]]:
-    """(method, rule, its operation, the errors that are listed) of every route of the API."""
+    """(method, rule, its operation, the errors that are listed) of every route below /v1."""
     paths = client.get("/openapi.json").get_json()["paths"]
-    for method, rule in routes(client.application):
+    for method, rule in (route for route in routes(client.application) if route[1].startswith("/v1/")):
         operation = paths[re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)][method.lower()]
         yield method, rule, operation, {int(s) for s in operation["responses"] if s.startswith(("4", "5"))}
 

@@ -138,6 +138,7 @@ def test_every_value_of_every_type_reads_back_as_from_single_inserts(admin: Call
                 "id": ids.__getitem__,
                 "dataset_id": dataset_id,
                 "ordinal": lambda number: number,
+                "case_id": ids.__getitem__,
                 "content_hash": str,
             },
             TestCase.ordinal,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.config import settings
-from worker.simulator import chance, rewrites, tasks
+from worker.simulator import cases, chance, rewrites, tasks
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ def reply_to(call: SimulatedCall) -> Reply:
         call.sample,
     )
     temperature = float(call.params.get("temperature", 1.0))
-    if rewrites.is_rewrite_request(call.messages):
+    if cases.is_case_request(call.messages):
+        text = cases.think_of(call.messages, dice)
+    elif rewrites.is_rewrite_request(call.messages):
         text = rewrites.rewrite(call.messages, dice)
     else:
         text = tasks.perform(call.messages, call.model_name, temperature, call.sample)
