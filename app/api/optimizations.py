@@ -100,11 +100,16 @@ class KnobOut(ma.Schema):
     high = ma.fields.Float(allow_none=True)
     choices = ma.fields.List(ma.fields.String())
     note = ma.fields.String()
+    only_with = ma.fields.Dict(
+        keys=ma.fields.String(),
+        metadata={"description": "It may be set only where these knobs have one of these values"},
+    )
 
 
 class StrategyOut(ma.Schema):
     name = ma.fields.String()
     description = ma.fields.String()
+    aliases = ma.fields.List(ma.fields.String(), metadata={"description": "Older names that are understood"})
     knobs = ma.fields.List(ma.fields.Nested(KnobOut))
 
 

@@ -41,8 +41,8 @@ def check_request(request: OptimizationRequest) -> dict[str, Any]:
     limits = request.budget
     if all(value is None for value in (limits.max_task_calls, limits.max_tokens, limits.max_cost_usd)):
         raise field_error("/budget", "set at least one of max_task_calls, max_tokens, max_cost_usd")
-    return {
-        "strategy": request.strategy,
+    spec = {
+        "strategy": knobs.strategy_name(request.strategy),
         "knobs": knobs.resolve_strategy(request.strategy, request.knobs),
         "evaluation": knobs.resolve(knobs.EVALUATION, request.evaluation, "/evaluation"),
         "split": knobs.resolve_split(request.split),
@@ -56,6 +56,8 @@ def check_request(request: OptimizationRequest) -> dict[str, Any]:
         },
         "seed": request.seed,
     }
+    knobs.check_together(spec, request.evaluation)
+    return spec
 
 
 def create_optimization(
@@ -88,7 +90,7 @@ def create_optimization(
         dataset_id=target.dataset_id,
         dataset_revision=target.dataset_revision,
         name=request.name,
-        strategy=request.strategy,
+        strategy=spec["strategy"],
         spec=full_spec,
         budget_id=budget_id,
         created_by=caller.user_name,
@@ -102,7 +104,7 @@ def create_optimization(
                 caller.workspace_id,
                 "optimization.queued",
                 optimization_id,
-                {"strategy": request.strategy},
+                {"strategy": spec["strategy"]},
                 caller.user_name,
             )
         ],
@@ -167,7 +169,7 @@ def _proposer(
     chosen = request.proposer or target.model
     quote = providers.quote(session, chosen["provider"], chosen["model_name"])
     wanted = {
-        "temperature": spec["knobs"]["proposer_temperature"],
+        "temperature": spec["knobs"].get("proposer_temperature", 0.0),
         "max_new_tokens": PROPOSER_MAX_NEW_TOKENS,
     }
     # A reasoning model takes no temperature; the knob then has nothing to set, which is not the user's error.

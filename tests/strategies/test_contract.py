@@ -29,7 +29,19 @@ from tests.strategies.world import (
 from worker.strategies import STRATEGIES, search
 from worker.strategies.contract import Evaluate, Problem, Propose, Result, Spent, Work
 
-pytestmark = pytest.mark.parametrize("name", sorted(STRATEGIES))
+WITHOUT_PROPOSALS = {"noop"}  # strategies that have no other text to try
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    left_out = WITHOUT_PROPOSALS if getattr(metafunc.function, "of_new_texts", False) else set()
+    metafunc.parametrize("name", sorted(set(STRATEGIES) - left_out))
+
+
+def of_new_texts(test: Any) -> Any:
+    """A duty that only who tries other texts can have."""
+    test.of_new_texts = True
+    return test
+
 
 few = settings(max_examples=12, deadline=None)
 SEEDS = st.integers(0, 2**31 - 1)
@@ -122,6 +134,7 @@ def test_step_leaves_the_state_that_it_was_given_alone(name: str, seed: int) -> 
     assert all(json.dumps(state) == before for state, before in given_states)
 
 
+@of_new_texts
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(name: str) -> None:
     one, again, other = (run_search(name, seed=seed) for seed in (7, 7, 8))
 
@@ -210,6 +223,7 @@ def test_the_smallest_budget_that_is_accepted_pays_for_a_measured_challenger(
     assert run.result["holdout"]["n"] == len(run.state["holdout"])
 
 
+@of_new_texts
 def test_a_budget_for_some_proposals_buys_some(name: str) -> None:
     free = run_search(name)
     first = next(step for step in free.steps if any(isinstance(work, Propose) for work in step.work))
@@ -317,6 +331,7 @@ def test_more_than_half_of_the_calls_failing_ends_as_scoring_failed(name: str, s
     assert run.result["baseline_dev"] == 0.5
 
 
+@of_new_texts
 def test_a_failed_call_of_a_small_step_does_not_end_the_search(name: str) -> None:
     """Where one case is left to score, one failure is all of a step."""
     problem = a_problem(name, 0, evaluation={"max_cases": 5, "min_cases": 4, "case_order": "fixed"})[1]
@@ -329,6 +344,7 @@ def test_a_failed_call_of_a_small_step_does_not_end_the_search(name: str) -> Non
     assert run.result["holdout"]["candidate"] == 0.5
 
 
+@of_new_texts
 def test_the_holdout_weighs_the_cases_as_the_ranking_on_dev_does(name: str) -> None:
     """A gain on the heavy cases and a loss on the light ones was once a loss on the holdout."""
     cases = [replace(case, weight=50.0 if case.ordinal % 4 == 0 else 1.0) for case in make_cases()]
@@ -363,6 +379,7 @@ def test_a_holdout_that_mostly_failed_measures_nothing(name: str) -> None:
     assert run.result["verdict"] == "not_measured"
 
 
+@of_new_texts
 def test_no_answer_to_any_proposal_ends_as_proposer_failed(name: str) -> None:
     run = run_search(name, World(proposer_fails=True))
 
@@ -371,6 +388,7 @@ def test_no_answer_to_any_proposal_ends_as_proposer_failed(name: str) -> None:
     assert run.result["verdict"] == "not_significant"
 
 
+@of_new_texts
 def test_proposals_without_a_prompt_are_rejected_and_the_seed_stands(name: str) -> None:
     run = run_search(name, World(rewrite=lambda work, text: "I cannot think of anything."))
     reasons = [data["reason"] for kind, data in run.events if kind == "candidate.rejected"]
@@ -394,6 +412,7 @@ def test_a_score_that_is_no_share_is_refused(name: str, score: float) -> None:
 # ---- careful with what is held out ---------------------------------------------------------------
 
 
+@of_new_texts
 @few
 @given(seed=SEEDS)
 def test_the_proposer_sees_train_cases_only(name: str, seed: int) -> None:
@@ -409,6 +428,7 @@ def test_the_proposer_sees_train_cases_only(name: str, seed: int) -> None:
     assert {case for work in run.proposals for case in work.evidence} <= train
 
 
+@of_new_texts
 @pytest.mark.parametrize(("length", "admitted"), [(39, True), (40, False)])
 @pytest.mark.parametrize("part", ["dev", "holdout"])
 def test_a_proposal_that_copies_forty_characters_of_a_hidden_case_is_rejected(
@@ -468,7 +488,7 @@ def test_every_candidate_has_its_lineage(name: str, seed: int) -> None:
     world, problem = a_problem(name, seed)
     run = drive(world, problem, STRATEGIES[name])
     known = set(run.texts)
-    proposals = {work.key for work in run.proposals}
+    proposals = {work.key for work in [*run.proposals, *run.repairs]}
 
     for candidate in run.state["candidates"][1:]:
         assert candidate["parents"]

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared import scoring, stats
+from shared import knobs, scoring, stats
 from shared.db import db_now
 from shared.domain import datasets, events, judges, prompts, providers, runs
 from shared.domain.content import check_content, is_placeholder, render_messages
@@ -371,7 +371,7 @@ def _progress(optimization: Optimization, state: Mapping[str, Any], measured: Se
     return {
         "phase": state["phase"],
         "round": state["round"],
-        "max_rounds": optimization.spec["knobs"].get("max_rounds", 1),
+        "max_rounds": knobs.rounds_of(optimization.spec),
         "candidates": len(state["candidates"]),
         "rejected": state["rejected"],
         "best_score": curve[-1]["best"] if curve else baseline,

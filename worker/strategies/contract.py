@@ -51,6 +51,9 @@ class Propose:
     round: int
     slot: int
     evidence: tuple[int, ...] = ()  # ordinals of the train cases that it shows
+    mates: tuple[str, ...] = ()  # other candidates that it shows, who are parents too
+    repair_of: str = ""  # the operator whose answer is to be repaired
+    attempt: int = 0  # of repairs, from 1
 
     @property
     def key(self) -> str:

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from typing import Any
 
 from shared.hashing import hash_of
+from shared.knobs import EDITS
 from worker.strategies import budget, children, operators, outcome, policy
 from worker.strategies.contract import Evaluate, Problem, Result, Spent, Step, Strategy, Work
 from worker.strategies.record import Record, first_state
@@ -37,6 +38,8 @@ def step(
     """Take the results of the open work and decide what comes next."""
     search = Search(problem, json.loads(json.dumps(state)))
     _take(search, results, spent)
+    if search.state["repairs"]:
+        _repair(search)
     while not search.work and search.state["phase"] != "done":
         _advance(search, strategy)
     return _as_step(search)
@@ -52,32 +55,33 @@ class Search(Record):
 
     def evaluate(self, candidates: Sequence[str], cases: Sequence[int]) -> bool:
         """Ask for every score that is missing; False when the budget does not cover it (nothing is asked)."""
-        return self._ask([[work for candidate in candidates for work in self.untried(candidate, cases)]]) == 1
+        return self.ask([[work for candidate in candidates for work in self.untried(candidate, cases)]]) == 1
 
     def evaluate_affordable(self, candidates: Sequence[str], cases: Sequence[int]) -> list[str]:
         """Like `evaluate`, for as many of the candidates, the first first, as the budget covers: those."""
-        return list(candidates[: self._ask([self.untried(candidate, cases) for candidate in candidates])])
+        return list(candidates[: self.ask([self.untried(candidate, cases) for candidate in candidates])])
 
-    def propose(self, asked: Sequence[tuple[str, str, int]]) -> list[str] | None:
-        """Make children: (operator, parent, slot) each. Edits come back at once; proposals as work.
+    def propose(self, asked: Sequence[children.Asked]) -> list[str] | None:
+        """Make children: (operator, parent, slot) each, or a `Wanted`. Edits come back at once; proposals as work.
 
         Returns the hashes of the children made by edits, or None when there is none and the budget covers not
         one proposal. Where it covers some, the first are asked for.
         """
         made: list[str] = []
         wanted: list[list[Work]] = []
-        for operator, parent, slot in asked:
-            chance = self.draw("propose", parent, slot)
-            component = chance.choice(sorted(self.components(parent)))
-            if operator in operators.EDITS:
-                text = operators.edit(operator, self.components(parent)[component], chance)
-                child = self.admit_child(parent, component, text, operator=operator, lineage={"slot": slot})
+        for item in asked:
+            ask = children.Wanted(*item)
+            chance = self.draw("propose", ask.parent, ask.slot)
+            component = chance.choice(sorted(self.components(ask.parent)))
+            if ask.operator in EDITS:
+                component, text = children.edited(self, ask, component, chance)
+                child = self.admit_child(ask.parent, component, text, operator=ask.operator, lineage={"slot": ask.slot})
                 made += [child] if child else []
             else:
-                wanted.append([children.request(self, operator, parent, component, slot, chance)])
-        return made if self._ask(wanted) or made or not wanted else None
+                wanted.append([children.request(self, ask, component, chance)])
+        return made if self.ask(wanted) or made or not wanted else None
 
-    def _ask(self, units: Sequence[Sequence[Work]]) -> int:
+    def ask(self, units: Sequence[Sequence[Work]]) -> int:
         """Ask for as many units of work, the first first, as fit; how many. If not all do, the budget is exhausted."""
         count, short_of = budget.affordable(self, self.work, units)
         self.state["finish_reason"] = self.state["finish_reason"] or short_of
@@ -85,11 +89,20 @@ class Search(Record):
         return count
 
     def admit(
-        self, components: dict[str, str], *, parents: Sequence[str], operator: str, lineage: Mapping[str, Any]
+        self,
+        components: dict[str, str],
+        *,
+        parents: Sequence[str],
+        operator: str,
+        lineage: Mapping[str, Any],
+        twin: int = 0,
     ) -> str | None:
-        """Add a candidate if it passes the checks that come before any payment; its hash, or None."""
-        digest = hash_of(components)
-        reason = None if operator == "seed" else children.refusal(self, components, digest)
+        """Add a candidate if it passes the checks that come before any payment; its hash, or None.
+
+        A `twin`, by its number, is a candidate that already is one, to be measured once more.
+        """
+        digest = hash_of([components, twin] if twin else components)
+        reason = None if operator == "seed" or twin else children.refusal(self, components, digest)
         if reason:
             self.reject(operator, reason)
             return None
@@ -103,16 +116,26 @@ class Search(Record):
             "reason": "",
             "lineage": dict(lineage),
         }
+        if twin:
+            candidate["first_repeat"] = twin * self.evaluation["repeats"]
         self.state["candidates"].append(candidate)
         self.candidates[digest] = candidate
         return digest
 
     def admit_child(
-        self, parent: str, component: str, text: str, *, operator: str, lineage: Mapping[str, Any]
+        self,
+        parent: str,
+        component: str,
+        text: str,
+        *,
+        operator: str,
+        lineage: Mapping[str, Any],
+        mates: Sequence[str] = (),
     ) -> str | None:
         """Like `admit`, for the parent with another text in one component."""
         components = {**self.components(parent), component: text}
-        return self.admit(components, parents=[parent], operator=operator, lineage={"component": component, **lineage})
+        parents = list(dict.fromkeys([parent, *mates]))
+        return self.admit(components, parents=parents, operator=operator, lineage={"component": component, **lineage})
 
     def reject(self, operator: str, reason: str) -> None:
         """Record that what an operator made is no candidate."""
@@ -137,8 +160,10 @@ class Search(Record):
             found = "too many failed calls" if value is None else f"{value:.4f} on {len(self.dev)} dev cases"
             self.decide(challenger, "pruned", f"{found}: not better than the best")
 
-    def close_round(self) -> str | None:
+    def close_round(self, **told: Any) -> str | None:
         """End a round: the curve, patience, targets. A finish reason when the search should end.
+
+        What is `told` of the round (a temperature, a diversity) stands in its event and in its point of the curve.
 
         Whether a round gained anything is told by `value`, by which `crown` decides too: with a length penalty
         or `lcb_z` a new best may have a lower mean. The curve holds both; its `value` never falls.
@@ -154,6 +179,7 @@ class Search(Record):
             "value": value,
             "candidates": len(self.state["candidates"]),
             **{name: self.state["spent"][name] for name in ("task_calls", "proposer_calls", "nano")},
+            **told,
         }
         self.state["curve"].append(point)
         self.events.append(("optimization.round", point))
@@ -189,7 +215,7 @@ def _take(search: Search, results: Sequence[Result], spent: Spent) -> None:
         else:
             _take_proposal(search, item, result)
     evaluations = sum(item["kind"] == "evaluate" for item in waiting)
-    proposals = len(waiting) - evaluations
+    proposals = sum(item["kind"] == "propose" and not item["repair_of"] for item in waiting)
     answered = sum(result.output is not None for result in by_key.values())
     search.state["open"] = []
     # One or two failures of a small barrier say nothing about the rest; the baseline and the holdout must stand.
@@ -218,14 +244,43 @@ def _take_score(search: Search, item: Mapping[str, Any], result: Result) -> None
 
 
 def _take_proposal(search: Search, item: Mapping[str, Any], result: Result) -> None:
+    operator = item["repair_of"] or item["operator"]
     if result.output is None:
+        if item["repair_of"]:
+            search.reject(operator, "its repair was not answered")
+        return
+    lineage = {"proposal": result.key, "evidence": item["evidence"], "slot": item["slot"]}
+    if operator in operators.NOTES:
+        note = {**lineage, "parent": item["parent"], "component": item["component"]}
+        search.own.setdefault("notes", []).append({**note, "text": operators.parse_note(result.output)})
         return
     text = operators.parse(result.output)
     if text is None:
-        search.reject(item["operator"], "no prompt in the answer")
+        search.reject(operator, "no prompt in the answer")
         return
-    lineage = {"proposal": result.key, "evidence": item["evidence"], "slot": item["slot"]}
-    search.admit_child(item["parent"], item["component"], text, operator=item["operator"], lineage=lineage)
+    problem = search.problem.problem_with({**search.components(item["parent"]), item["component"]: text})
+    if problem and item["attempt"] < search.knobs.get("repair_attempts", 0):
+        search.state["repairs"].append({**item, "repair_of": operator, "text": text, "problem": problem})
+        return
+    repaired = {"repairs": item["attempt"]} if item["attempt"] else {}
+    search.admit_child(
+        item["parent"],
+        item["component"],
+        text,
+        operator=operator,
+        lineage={**lineage, **repaired},
+        mates=item["mates"],
+    )
+
+
+def _repair(search: Search) -> None:
+    """Send back what broke the template, once more each, if the search goes on and can pay for it."""
+    waiting, search.state["repairs"] = search.state["repairs"], []
+    asked = 0
+    if search.state["phase"] == "search":
+        asked = search.ask([[children.repair(search, item)] for item in waiting])
+    for item in waiting[asked:]:
+        search.reject(item["repair_of"], item["problem"])
 
 
 def _give_up(search: Search, reason: str) -> None:
@@ -314,4 +369,7 @@ def _described(work: Work) -> dict[str, Any]:
         "component": work.component,
         "slot": work.slot,
         "evidence": list(work.evidence),
+        "mates": list(work.mates),
+        "repair_of": work.repair_of,
+        "attempt": work.attempt,
     }
