@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shared import spaces
 from shared.errors import FieldError, Unprocessable
 
 OPERATORS = ("reflect", "paraphrase", "fresh_start", "shorten", "delete", "swap", "insert_phrase")
@@ -15,12 +16,14 @@ LLM_OPERATORS = ("reflect", "paraphrase", "fresh_start", "shorten")
 
 
 MAX_WEIGHT = 1_000_000  # sums of weights stay finite
+MAX_TEXT = 128  # characters of a name
 SMALL = 30  # cases; below this, train and dev are the same and a result is only indicative
 
 
 @dataclass(frozen=True)
 class Knob:
-    """One setting. `kind` is int, float, bool, enum, optional_int or weights (name → number ≥ 0)."""
+    """One setting. `kind` is int, float, bool, enum, text, weights (name → number ≥ 0), names (a list of choices)
+    or space (model setting → where to look for its value); with optional_ before it null is a value too."""
 
     kind: str
     default: Any
@@ -69,6 +72,19 @@ _COMMON: Mapping[str, Knob] = {
     "finalists": Knob("int", 3, 1, 10, note="candidates scored on the whole dev split before the choice"),
 }
 
+_NO_TEXTS = ("finalists",)  # of the common knobs, what a strategy has that leaves the texts alone
+_TEACHING: Mapping[str, Knob] = {
+    "teacher": Knob("optional_text", None, note="model that answers the train cases; null: the task's own"),
+    "metric_threshold": Knob("float", 1.0, 0, 1, open_low=True, note="score that makes an answer a demonstration"),
+}
+TIPS: Mapping[str, str] = {
+    "none": "",
+    "creative": "Do not be afraid to be creative.",
+    "simple": "Keep the prompt clear and concise.",
+    "description": "Make the prompt informative: describe what the input and the answer are.",
+    "high_stakes": "Describe a situation in which a wrong answer would do harm.",
+    "persona": "Begin with the role that is best placed to do this task.",
+}
 STRATEGIES: Mapping[str, Mapping[str, Knob]] = {
     "random": {
         "proposals": Knob("int", 32, 1, 10_000, note="candidates drawn from the seed"),
@@ -94,11 +110,139 @@ STRATEGIES: Mapping[str, Mapping[str, Knob]] = {
         ),
         **_COMMON,
     },
+    "bootstrap": {
+        **_TEACHING,
+        "rounds": Knob("int", 1, 1, 10, note="passes of the teacher; from the second, warmer and for what failed"),
+        "max_bootstrapped": Knob("int", 4, 0, 32, note="demonstrations answered by the teacher, per set"),
+        "max_labeled": Knob("int", 4, 0, 64, note="demonstrations in all, filled up with expected answers"),
+        "candidate_sets": Knob("int", 12, 1, 256, note="sets tried besides the controls"),
+        "selection": Knob(
+            "enum", "random", choices=("random", "diverse", "optuna"), note="how the cases of a set are picked"
+        ),
+        "order": Knob(
+            "enum", "random", choices=("random", "by_similarity"), note="by_similarity: the most typical case last"
+        ),
+        "length_penalty": _COMMON["length_penalty"],
+        **{name: _COMMON[name] for name in _NO_TEXTS},
+    },
+    "mipro": {
+        "num_instructions": Knob("int", 6, 1, 64, note="instructions proposed from train cases, beside the seed's"),
+        "num_demo_sets": Knob("int", 6, 0, 64, note="sets of demonstrations, beside none; 0: instructions only"),
+        "max_bootstrapped_demos": Knob("int", 3, 0, 16, note="demonstrations answered by the teacher, per set"),
+        "max_labeled_demos": Knob("int", 3, 0, 16, note="demonstrations in all, filled up with expected answers"),
+        **_TEACHING,
+        "trials": Knob("optional_int", None, 1, 5000, note="pairs scored; null: 4 log2 N, and at least 1.5 N"),
+        "minibatch_size": Knob("int", 24, 1, 10_000, note="dev cases of a trial"),
+        "full_eval_every": Knob("int", 5, 1, 100, note="trials until the best mean is scored on all of dev"),
+        "batch": Knob("int", 4, 1, 32, note="trials at once"),
+        "sampler": Knob("enum", "tpe", choices=("tpe", "gp", "random"), note="what proposes the next pairs"),
+        "refresh_instructions_every": Knob("int", 0, 0, 100, note="batches until the best is rewritten; 0: never"),
+        "tips": Knob("names", list(TIPS), choices=tuple(TIPS), note="styles that the proposer is asked for in turn"),
+        **_COMMON,
+    },
+    "hyperparameter": {
+        "search_method": Knob(
+            "enum", "bayesian", choices=("bayesian", "gp", "grid", "random", "qmc"), note="bayesian: TPE; qmc: Halton"
+        ),
+        "params_to_optimize": Knob(
+            "space",
+            {"temperature": {**spaces.RANGES["temperature"]}},
+            choices=(*spaces.RANGES, "model_name"),
+            note="setting to {type, low, high, step, log} or {choices}; or a list of settings",
+        ),
+        "max_trials": Knob("int", 20, 1, 5000, note="settings tried"),
+        "batch": Knob("int", 4, 1, 64, note="trials at once"),
+        "pruner": Knob(
+            "enum", "none", choices=("none", "median", "halving", "paired"), note="who is dropped after `min_cases`"
+        ),
+        "pruner_p": Knob("float", 0.1, 0, 0.5, open_low=True, note="paired: how unlikely a chance must be"),
+        "objective_weights": Knob(
+            "weights",
+            {"score": 1.0},
+            choices=("score", "cost", "latency"),
+            note="subtracts (weight / score's) x (mean / the seed's mean) / 10",
+        ),
+        **{name: _COMMON[name] for name in _NO_TEXTS},
+    },
+    "gepa": {
+        "reflection_minibatch_size": Knob("int", 8, 1, 64, note="train cases of a gate"),
+        "parents_per_step": Knob("int", 2, 1, 16, note="parents of an iteration"),
+        "mutations_per_step": Knob("int", 2, 1, 16, note="children of each parent"),
+        "candidate_selection": Knob(
+            "enum",
+            "pareto",
+            choices=("pareto", "current_best", "epsilon_greedy", "top_k_pareto"),
+            note="who becomes a parent",
+        ),
+        "acceptance": Knob(
+            "enum",
+            "strict",
+            choices=("strict", "at_least", "tolerance", "paired"),
+            note="the gate: child against parent on the minibatch",
+        ),
+        "tolerance": Knob("float", 0.01, 0, 0.5, note="tolerance: how much worse a child may be"),
+        "paired_z": Knob("float", 1.0, 0, 3, note="paired: standard errors by which a child must be better"),
+        "module_selector": Knob(
+            "enum", "round_robin", choices=("round_robin", "all"), note="which texts a child has rewritten"
+        ),
+        "val_cases": Knob("optional_int", None, 1, 10_000, note="dev cases that the front is made of; all when null"),
+        "perfect_score": Knob("float", 1.0, 0, 1, open_low=True, note="score of a case that needs no improvement"),
+        "skip_perfect": Knob("bool", True, note="no child from a minibatch that is all perfect"),
+        "stall_iterations": Knob("int", 10, 1, 1000, note="iterations without a child through the gate, then the end"),
+        "max_rounds": Knob("int", 50, 1, 1000, note="iterations"),
+        **_COMMON,
+    },
+    "mcts": {
+        "simulations": Knob("int", 20, 1, 200, note="ways down the tree"),
+        "max_depth": Knob("int", 4, 1, 10, note="generations below the seed"),
+        "exploration_c": Knob("float", 1.4, 0.05, 5, note="UCT: weight of what was seldom visited"),
+        "candidates_per_node": Knob("int", 3, 1, 10, note="children of a node"),
+        "score_dedup_bin": Knob("float", 0.1, 0.01, 0.5, note="siblings within one bin of this width are one"),
+        "early_stop_no_improve": Knob("int", 5, 1, 50, note="simulations without a better reward, then the end"),
+        "token_budget": Knob("optional_int", None, 1, 1_000_000, note="tokens after which no simulation begins"),
+        "evidence_cases": Knob("int", 16, 1, 256, note="train cases run per node to find failures"),
+        **_COMMON,
+    },
+}
+
+# Names of other systems: the strategy here, and the knobs that the name stands for.
+STRATEGY_ALIASES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "miprov2": ("mipro", {}),
+    "bootstrap_fewshot": ("bootstrap", {}),
+    "hyperparam": ("hyperparameter", {}),
+    "hparam": ("hyperparameter", {}),
+    "bayesian": ("hyperparameter", {"search_method": "bayesian"}),
+    "grid_search": ("hyperparameter", {"search_method": "grid"}),
+}
+KNOB_ALIASES: Mapping[str, Mapping[str, str]] = {
+    "mcts": {
+        "mcts_simulations": "simulations",
+        "mcts_max_depth": "max_depth",
+        "mcts_exploration_c": "exploration_c",
+        "prompt_candidates_per_node": "candidates_per_node",
+    },
+    "bootstrap": {
+        "max_bootstrapped_demos": "max_bootstrapped",
+        "max_labeled_demos": "max_labeled",
+        "num_candidate_programs": "candidate_sets",
+        "max_rounds": "rounds",
+    },
+    "mipro": {
+        "num_candidates": "num_instructions",
+        "num_trials": "trials",
+        "minibatch_full_eval_steps": "full_eval_every",
+    },
+    "gepa": {"candidate_selection_strategy": "candidate_selection", "skip_perfect_score": "skip_perfect"},
 }
 
 DESCRIPTIONS: Mapping[str, str] = {
     "random": "Control: variations of the seed only, scored by the same policy. Beat it or be dropped.",
     "beam_search": "Expands the best prompts from their failures, screens the children by halving, keeps the best.",
+    "bootstrap": "Leaves the texts alone and shows answered train cases: a teacher's right answers and expected ones.",
+    "mipro": "Pairs proposed instructions with sets of demonstrations and lets a model of the scores pick the pairs.",
+    "hyperparameter": "Leaves the texts alone and tunes the settings of the model, and which model, if you let it.",
+    "gepa": "Rewrites prompts from their failures; parents are those that are best on some case (the library GEPA).",
+    "mcts": "Grows a tree of rewrites and follows its most promising branches (UCT).",
 }
 
 
@@ -121,7 +265,8 @@ def resolve(knobs: Mapping[str, Knob], given: Mapping[str, Any], pointer: str) -
 
 
 def resolve_strategy(strategy: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The knobs of a strategy, checked one by one and against each other."""
+    """The knobs of a strategy, checked one by one and against each other. Both may have their older names."""
+    strategy, given = canonical(strategy, given)
     if strategy not in STRATEGIES:
         detail = f"unknown strategy; there are: {', '.join(STRATEGIES)}"
         raise Unprocessable(f"/strategy: {detail}", errors=[FieldError("/strategy", detail)])
@@ -130,6 +275,24 @@ def resolve_strategy(strategy: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if rule:
         _raise(rule(resolved))
     return resolved
+
+
+def canonical(strategy: str, given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The strategy and the knobs under the names that they have here."""
+    strategy, implied = STRATEGY_ALIASES.get(strategy, (strategy, {}))
+    named: dict[str, Any] = {}
+    for name, value in given.items():
+        own = KNOB_ALIASES.get(strategy, {}).get(name, name)
+        if own in named or (own in implied and implied[own] != value):
+            _raise([FieldError(f"/knobs/{name}", f"contradicts {own}, which is given under another name")])
+        named[own] = value
+    return strategy, {**implied, **named}
+
+
+def models_of(given: Mapping[str, Any]) -> list[str]:
+    """The models besides the task's that these knobs may have called."""
+    choices = given.get("params_to_optimize", {}).get("model_name", {}).get("choices", [])
+    return list(dict.fromkeys([*([given["teacher"]] if given.get("teacher") else []), *choices]))
 
 
 def resolve_split(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,10 +320,26 @@ def minimum_task_calls(spec: Mapping[str, Any], cases: int) -> int:
     sizes = {part: math.ceil(cases * share - 1e-6) for part, share in split_shares(spec["split"], cases).items()}
     dev = min(sizes["dev"], evaluation["max_cases"] or sizes["dev"])
     rung = dev if evaluation["mode"] == "full" else min(evaluation["min_cases"], dev)
-    children = strategy.get("expansions_per_beam", min(2, strategy.get("proposals", 2)))
+    lone = {"hyperparameter": strategy.get("max_trials", 2), "bootstrap": 1}.get(spec.get("strategy", ""), 2)
+    children = strategy.get("expansions_per_beam", min(lone, strategy.get("proposals", 2)))
     # Where dev serves as train, only what `max_cases` leaves out of the baseline is still to be run.
     evidence = min(strategy.get("evidence_cases", 0), sizes.get("train", sizes["dev"] - dev))
-    return int((dev + evidence + rung * children + 2 * sizes["holdout"]) * evaluation["repeats"])
+    taught = teacher_cases(strategy) * strategy.get("rounds", 1)
+    if "reflection_minibatch_size" in strategy:
+        evidence = 2 * children * strategy["reflection_minibatch_size"]
+        rung = min(dev, strategy["val_cases"] or dev)
+    elif "minibatch_size" in strategy:
+        rung = min(dev, strategy["minibatch_size"])
+    elif strategy.get("pruner") == "none":
+        rung = dev
+    return int((dev + evidence + taught + rung * children + 2 * sizes["holdout"]) * evaluation["repeats"])
+
+
+def teacher_cases(strategy: Mapping[str, Any]) -> int:
+    """How many train cases the teacher answers at most in a round: a few times what one set of its answers holds."""
+    if not strategy.get("num_demo_sets", 1):
+        return 0
+    return int(4 * strategy.get("max_bootstrapped", strategy.get("max_bootstrapped_demos", 0)))
 
 
 def describe() -> list[dict[str, Any]]:
@@ -195,7 +374,54 @@ def _beam_rules(knobs: Mapping[str, Any]) -> list[FieldError]:
     return errors
 
 
-_CROSS_RULES: Mapping[str, Callable[[Mapping[str, Any]], list[FieldError]]] = {"beam_search": _beam_rules}
+def _bootstrap_rules(knobs: Mapping[str, Any]) -> list[FieldError]:
+    errors = []
+    if not knobs["max_bootstrapped"] and not knobs["max_labeled"]:
+        errors.append(FieldError("/knobs/max_labeled", "max_bootstrapped and max_labeled are both 0: nothing to show"))
+    if knobs["rounds"] > 1 and not knobs["max_bootstrapped"]:
+        errors.append(FieldError("/knobs/rounds", "needs max_bootstrapped above 0: nobody teaches"))
+    return errors
+
+
+def _mipro_rules(knobs: Mapping[str, Any]) -> list[FieldError]:
+    errors = []
+    if knobs["num_demo_sets"] and not knobs["max_bootstrapped_demos"] and not knobs["max_labeled_demos"]:
+        errors.append(FieldError("/knobs/num_demo_sets", "must be 0 when sets may hold no demonstration"))
+    if not knobs["tips"]:
+        errors.append(FieldError("/knobs/tips", 'must name at least one; "none" asks for no style'))
+    return errors
+
+
+def _hyperparameter_rules(knobs: Mapping[str, Any]) -> list[FieldError]:
+    errors = []
+    if not knobs["objective_weights"].get("score"):
+        errors.append(FieldError("/knobs/objective_weights", "the weight of score must be above 0"))
+    if knobs["search_method"] == "grid":
+        endless = [name for name, where in knobs["params_to_optimize"].items() if not spaces.values_of(where)]
+        errors += [
+            FieldError(f"/knobs/params_to_optimize/{name}/step", "grid needs a step, and no log") for name in endless
+        ]
+        size = math.prod(len(spaces.values_of(where)) for where in knobs["params_to_optimize"].values())
+        if not endless and size > min(spaces.MAX_GRID, knobs["max_trials"]):
+            errors.append(FieldError("/knobs/max_trials", f"the grid has {size:,} points; that many trials are needed"))
+    return errors
+
+
+def _gepa_rules(knobs: Mapping[str, Any]) -> list[FieldError]:
+    if knobs["parents_per_step"] * knobs["mutations_per_step"] > MAX_CHILDREN:
+        return [FieldError("/knobs/mutations_per_step", f"an iteration makes at most {MAX_CHILDREN} children")]
+    return []
+
+
+MAX_CHILDREN = 64  # of one iteration of gepa
+
+_CROSS_RULES: Mapping[str, Callable[[Mapping[str, Any]], list[FieldError]]] = {
+    "beam_search": _beam_rules,
+    "bootstrap": _bootstrap_rules,
+    "mipro": _mipro_rules,
+    "hyperparameter": _hyperparameter_rules,
+    "gepa": _gepa_rules,
+}
 
 
 def _problem(knob: Knob, value: Any) -> str | None:
@@ -208,6 +434,14 @@ def _problem(knob: Knob, value: Any) -> str | None:
         return None if value in knob.choices else f"must be one of {', '.join(knob.choices)}"
     if kind == "weights":
         return _weights_problem(knob, value)
+    if kind == "text":
+        is_name = isinstance(value, str) and value.strip() == value and 0 < len(value) <= MAX_TEXT
+        return None if is_name else f"must be a name of at most {MAX_TEXT} characters"
+    if kind == "names":
+        is_list = isinstance(value, list) and all(isinstance(name, str) and name in knob.choices for name in value)
+        return None if is_list and len({*value}) == len(value) else f"must be a list out of {', '.join(knob.choices)}"
+    if kind == "space":
+        return spaces.problem(value)
     if isinstance(value, bool) or not isinstance(value, int if kind == "int" else (int, float)):
         return "must be a whole number" if kind == "int" else "must be a number"
     if isinstance(value, float) and not math.isfinite(value):
@@ -233,6 +467,10 @@ def _weights_problem(knob: Knob, value: Any) -> str | None:
 def _plain(knob: Knob, value: Any) -> Any:
     if knob.kind in ("float", "optional_float") and value is not None:
         return float(value)
+    if knob.kind == "space":
+        return spaces.plain(value)
+    if knob.kind == "names":
+        return list(value)
     return dict(value) if knob.kind == "weights" else value
 
 

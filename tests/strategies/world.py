@@ -13,6 +13,7 @@ from typing import Any
 
 from shared import knobs
 from shared.hashing import canonical_json
+from tests.strategies import worlds_genes
 from worker.strategies import STRATEGIES, search
 from worker.strategies.contract import Case, Evaluate, Problem, Propose, Result, Spent, Step, Strategy, Work
 from worker.strategies.operators import PLACEHOLDER
@@ -41,6 +42,7 @@ PROPOSAL_PRICE = (500, 20_000)
 SMALL: Mapping[str, Mapping[str, Any]] = {
     "random": {"proposals": 9},
     "beam_search": {"beam_width": 2, "expansions_per_beam": 3, "max_rounds": 3, "evidence_cases": 6},
+    **worlds_genes.SMALL,
 }
 _TOPICS = ("billing", "technical", "account")
 _MAX_STEPS = 500
@@ -120,7 +122,7 @@ class World:
     def answer(self, work: Work, texts: Mapping[str, Mapping[str, str]]) -> Result:
         if isinstance(work, Propose):
             return Result(work.key, output=None if self.proposer_fails else self._proposal(work))
-        text = "\n".join(texts[work.candidate].values())
+        text = worlds_genes.with_genes("\n".join(texts[work.candidate].values()), work.genes)
         if fraction("missing", self.salt, work.key) < self.missing:
             return Result(work.key)
         score = self._score(text, work)

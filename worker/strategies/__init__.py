@@ -5,7 +5,15 @@ is looked up here; everything that all of them share (policy, operators, checks,
 theirs.
 """
 
-from worker.strategies import beam_search, random
+from worker.strategies import beam_search, bootstrap, gepa, hyperparameter, mcts, mipro, random
 from worker.strategies.contract import Strategy
 
-STRATEGIES: dict[str, Strategy] = {"random": random, "beam_search": beam_search}
+STRATEGIES: dict[str, Strategy] = {
+    "random": random,
+    "beam_search": beam_search,
+    "bootstrap": bootstrap,
+    "mipro": mipro,
+    "hyperparameter": hyperparameter,
+    "gepa": gepa,
+    "mcts": mcts,
+}

@@ -89,16 +89,19 @@ class Search(Record):
                 wanted.append([children.request(self, operator, parent, component, slot, chance)])
         return made if self._ask(wanted) or made or not wanted else None
 
-    def sample(self, candidate: str, cases: Sequence[int], answers: int) -> bool:
-        """Ask until each case has so many answers, whatever `repeats` says; False when the budget does not cover it."""
+    def sample(self, candidate: str, cases: Sequence[int], answers: int) -> None:
+        """Ask until each case has so many answers, whatever `repeats` says; the first cases first, while they fit."""
         genes = self.genes(candidate)
-        wanted = [
-            Evaluate(candidate, case, repeat, genes)
-            for case in self.fair(candidate, cases)
-            for repeat in range(answers)
-            if not self.is_tried(candidate, case, repeat)
-        ]
-        return self._ask([wanted]) == 1
+        self._ask(
+            [
+                [
+                    Evaluate(candidate, case, repeat, genes)
+                    for repeat in range(answers)
+                    if not self.is_tried(candidate, case, repeat)
+                ]
+                for case in self.fair(candidate, cases)
+            ]
+        )
 
     def ask_proposals(self, wanted: Sequence[Propose]) -> int:
         """Ask for proposals that the strategy has worded itself, the first first, as many as fit; how many."""
