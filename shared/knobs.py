@@ -195,7 +195,7 @@ STRATEGIES: Mapping[str, Mapping[str, Knob]] = {
     "mcts": {
         "simulations": Knob("int", 20, 1, 200, note="ways down the tree"),
         "max_depth": Knob("int", 4, 1, 10, note="generations below the seed"),
-        "exploration_c": Knob("float", 1.4, 0.05, 5, note="UCT: weight of what was seldom visited"),
+        "exploration_c": Knob("float", 0.3, 0.05, 5, note="UCT: weight of what was seldom visited"),
         "candidates_per_node": Knob("int", 3, 1, 10, note="children of a node"),
         "score_dedup_bin": Knob("float", 0.1, 0.01, 0.5, note="siblings within one bin of this width are one"),
         "early_stop_no_improve": Knob("int", 5, 1, 50, note="simulations without a better reward, then the end"),
@@ -293,6 +293,12 @@ def models_of(given: Mapping[str, Any]) -> list[str]:
     """The models besides the task's that these knobs may have called."""
     choices = given.get("params_to_optimize", {}).get("model_name", {}).get("choices", [])
     return list(dict.fromkeys([*([given["teacher"]] if given.get("teacher") else []), *choices]))
+
+
+def needs_train(strategy: Mapping[str, Any]) -> bool:
+    """Whether these knobs make a search that is nothing without train cases: demonstrations, gates of gepa."""
+    shows = "metric_threshold" in strategy and strategy.get("num_demo_sets", 1) > 0
+    return shows or "reflection_minibatch_size" in strategy
 
 
 def resolve_split(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -86,6 +86,8 @@ class CandidateOut(ma.Schema):
     ordinal = ma.fields.Integer()
     hash = ma.fields.String()
     components = ma.fields.Raw()
+    demos = ma.fields.Raw(metadata={"description": "Answered train cases that it shows: [{case, output}]"})
+    params = ma.fields.Raw(metadata={"description": "Model settings of its own; model_name too"})
     parents = ma.fields.Raw()
     operator = ma.fields.String()
     round = ma.fields.Integer()

@@ -56,6 +56,8 @@ class Collected:
     repeat: int
     text: str | None
     error: str | None = None
+    cost_nano: int | None = None
+    latency_ms: int | None = None
 
 
 def fan_out(
@@ -124,6 +126,8 @@ def collect(session: Session, subject_id: uuid.UUID, step_no: int) -> list[Colle
             Execution.state,
             Execution.response_text,
             Execution.error_type,
+            Execution.cost_nano,
+            Execution.latency_ms,
         )
         .join(Execution, Execution.id == WorkItem.execution_id, isouter=True)
         .where(WorkItem.scope_id == subject_id, WorkItem.step_no == step_no)
@@ -139,6 +143,8 @@ def collect(session: Session, subject_id: uuid.UUID, step_no: int) -> list[Colle
             row.repeat,
             row.response_text if row.state == State.SUCCEEDED else None,
             _error(row),
+            row.cost_nano,
+            row.latency_ms,
         )
         for row in rows
     ]

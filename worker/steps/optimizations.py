@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared import scoring, stats
+from shared import knobs, scoring, stats
 from shared.db import db_now
 from shared.domain import datasets, events, prompts, providers, runs
 from shared.domain.content import check_content, is_placeholder, render_messages
@@ -21,9 +21,10 @@ from shared.domain.runs import Collected, Spend, Unit
 from shared.errors import PromptmillError
 from shared.models import Candidate, JobKind, Optimization, State, TestCase, Version, new_id
 from worker.steps import Done, Failure, Verdict
+from worker.steps import genes as genetics
 from worker.steps.evaluations import step_failure
 from worker.strategies import STRATEGIES, search
-from worker.strategies.contract import Case, Evaluate, Problem, Propose, Result, Spent, Step, Work
+from worker.strategies.contract import Case, Evaluate, Genes, Problem, Propose, Result, Spent, Step, Work
 from worker.strategies.record import Record
 
 
@@ -34,6 +35,7 @@ class _Loaded:
     cases: Sequence[TestCase]
     task: Quote
     proposer: Quote
+    others: Mapping[str, Quote]  # by name, the models that a candidate may ask for in place of the task's
     collected: Sequence[Collected]
     spend: Spend
 
@@ -65,9 +67,13 @@ def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
         loaded[lease.job_id] = _Loaded(
             optimization,
             session.get_one(Version, optimization.version_id),
-            datasets.cases_of(session, optimization.dataset_id, optimization.dataset_revision),
+            _cases(session, optimization),
             providers.quote(session, spec["model"]["provider"], spec["model"]["model_name"]),
             providers.quote(session, spec["proposer"]["provider"], spec["proposer"]["model_name"]),
+            {
+                name: providers.quote(session, spec["model"]["provider"], name)
+                for name in knobs.models_of(spec["knobs"])
+            },
             runs.collect(session, optimization.id, lease.step_no or 1),
             runs.logical_spend_of(session, optimization.id),
         )
@@ -83,6 +89,7 @@ def run(lease: Lease, loaded: _Loaded) -> _Advanced:
         cases=[Case(case.ordinal, case.inputs, case.expected, case.group, case.weight) for case in loaded.cases],
         price=caller.price,
         problem_with=caller.problem_with,
+        problem_with_genes=caller.problem_with_genes,
     )
     strategy = STRATEGIES[optimization.strategy]
     results, scores = _results(loaded)
@@ -149,15 +156,18 @@ class _Calls:
         # What a candidate offers the model besides its messages is what the seed offers.
         self._beside = {name: self._content.get(name) for name in ("tools", "response_schema")}
         self._render = lru_cache(maxsize=None)(self._rendered)
+        # The content with the demonstrations is made once for all cases.
+        self._demonstrated = lru_cache(maxsize=None)(self._with_demonstrations)
 
     def price(self, components: Mapping[str, str], work: Work) -> tuple[int, int]:
         spec = self._loaded.optimization.spec
         if isinstance(work, Propose):
             return providers.upper_bound(self._loaded.proposer, work.messages, spec["proposer"]["params"])
-        messages = self._render(tuple(sorted(components.items())), work.case)
+        messages = self._messages(components, work)
         if isinstance(messages, str):
             return 0, 0
-        return providers.upper_bound(self._loaded.task, messages, spec["model"]["params"], **self._beside)
+        model, params = self._model(work.genes)
+        return providers.upper_bound(model, messages, params, **self._beside)
 
     def problem_with(self, components: Mapping[str, str]) -> str | None:
         content = content_from(self._content, components)
@@ -169,27 +179,54 @@ class _Calls:
             return f"variables changed from {sorted(self._variables)} to {list(checked.variables)}"[:200]
         return None
 
+    def problem_with_genes(self, components: Mapping[str, str], genes: Genes) -> str | None:
+        """Why these texts cannot be sent with these demonstrations and settings; None when they can."""
+        try:
+            model, params = self._model(genes)
+            providers.check_params(model, params)
+            if genes.demos:
+                check_content(**self._demonstrated(*_hashable(components, genes)))
+        except PromptmillError as error:
+            return error.detail[:200]
+        return None
+
     def unit(self, work: Work, texts: Mapping[str, Mapping[str, str]]) -> Unit:
         if isinstance(work, Propose):
             return Unit(work.key, "propose", self._proposal(work), candidate=work.parent)
         case = self._cases[work.case]
-        messages = self._render(tuple(sorted(texts[work.candidate].items())), work.case)
+        messages = self._messages(texts[work.candidate], work)
         call = None if isinstance(messages, str) else self._evaluation(work, case, messages)
         problem = messages if isinstance(messages, str) else ""
         return Unit(work.key, "evaluate", call, work.candidate, case.id, work.repeat, problem)
 
-    def _rendered(self, components: tuple[tuple[str, str], ...], ordinal: int) -> list[dict[str, str]] | str:
+    def _model(self, genes: Genes) -> tuple[Quote, dict[str, Any]]:
+        """The model that a candidate with these genes is run on, with its settings."""
+        name = genes.params.get("model_name")
+        own = {setting: value for setting, value in genes.params.items() if setting != "model_name"}
+        model = self._loaded.task if name in (None, self._loaded.task.model_name) else self._loaded.others[name]
+        return model, {**self._loaded.optimization.spec["model"]["params"], **own}
+
+    def _messages(self, components: Mapping[str, str], work: Evaluate) -> list[dict[str, str]] | str:
+        return self._render(*_hashable(components, work.genes), work.case)
+
+    def _with_demonstrations(self, components: tuple[tuple[str, str], ...], demos: tuple[Any, ...]) -> dict[str, Any]:
+        content = content_from(self._content, dict(components))
+        inputs = {ordinal: self._cases[ordinal].inputs for ordinal, _ in demos}
+        return genetics.demonstrated(content, [{"case": case, "output": output} for case, output in demos], inputs)
+
+    def _rendered(
+        self, components: tuple[tuple[str, str], ...], demos: tuple[Any, ...], ordinal: int
+    ) -> list[dict[str, str]] | str:
         """The messages, or why this candidate cannot be rendered for this case."""
         try:
-            content = content_from(self._content, dict(components))
+            content = self._demonstrated(components, demos)
             return render_messages(content, self._cases[ordinal].inputs)
         except PromptmillError as error:
             return f"cannot be rendered: {error.detail}"[:500]
 
     def _evaluation(self, work: Evaluate, case: TestCase, messages: Sequence[Mapping[str, str]]) -> NewExecution:
-        spec = self._loaded.optimization.spec
-        params = spec["model"]["params"]
-        return self._call(self._loaded.task, params, messages, "evaluation", work.repeat, case.inputs, **self._beside)
+        model, params = self._model(work.genes)
+        return self._call(model, params, messages, "evaluation", work.repeat, case.inputs, **self._beside)
 
     def _proposal(self, work: Propose) -> NewExecution:
         spec = self._loaded.optimization.spec
@@ -224,6 +261,11 @@ class _Calls:
         )
 
 
+def _hashable(components: Mapping[str, str], genes: Genes) -> tuple[tuple[tuple[str, str], ...], tuple[Any, ...]]:
+    demos = tuple((demo["case"], demo["output"]) for demo in genes.demos)
+    return tuple(sorted(components.items())), demos
+
+
 def _results(loaded: _Loaded) -> tuple[list[Result], list[dict[str, Any]]]:
     """What the reducer is told, and the same scores for the rows of the work items."""
     cases = {case.id: case for case in loaded.cases}
@@ -234,7 +276,8 @@ def _results(loaded: _Loaded) -> tuple[list[Result], list[dict[str, Any]]]:
             results.append(Result(item.key, output=item.text))
             continue
         scored = scoring.score(scorers, item.text, cases[item.test_case_id].expected)
-        results.append(Result(item.key, item.text, scored.value, scored.passed, scored.feedback))
+        measures = (item.cost_nano or 0, item.latency_ms or 0)
+        results.append(Result(item.key, item.text, scored.value, scored.passed, scored.feedback, *measures))
         rows.append(
             {
                 "id": item.item_id,
@@ -301,6 +344,12 @@ def _ending(session: Session, optimization: Optimization, state: Mapping[str, An
     if best["operator"] != "seed":
         seed = session.get_one(Version, optimization.version_id)
         body = content_from(seed.content, best["components"])
+        genes = Genes(best.get("demos", ()), best.get("params", {}))
+        if genes.demos:
+            shown = {case.ordinal: case.inputs for case in _cases(session, optimization)}
+            body = genetics.demonstrated(body, genes.demos, shown)
+        if genes.params:
+            body["model"] = genetics.settings(optimization.spec["model"], genes.params)
         content = check_content(**body)
         version_id = prompts.add_version(
             session,
@@ -318,6 +367,10 @@ def _ending(session: Session, optimization: Optimization, state: Mapping[str, An
         "best_version_id": version_id,
         "completed_at": db_now(),
     }
+
+
+def _cases(session: Session, optimization: Optimization) -> Sequence[TestCase]:
+    return datasets.cases_of(session, optimization.dataset_id, optimization.dataset_revision)
 
 
 def _progress(optimization: Optimization, state: Mapping[str, Any], measured: Sequence[_Measured]) -> dict[str, Any]:
@@ -359,6 +412,8 @@ def _write_candidates(
                 "ordinal": ordinal,
                 "hash": item["hash"],
                 "components": item["components"],
+                "demos": item.get("demos", []),
+                "params": item.get("params", {}),
                 "parents": item["parents"],
                 "operator": item["operator"],
                 "round": item["round"],

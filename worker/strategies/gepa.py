@@ -20,7 +20,7 @@ from gepa.proposer.reflective_mutation.reflection_lm import ReflectionProposal
 from gepa.strategies.proposal_sampling import PxNSampling
 
 from worker.strategies import operators
-from worker.strategies.contract import Evaluate, Propose
+from worker.strategies.contract import Evaluate, Propose, identity
 
 if TYPE_CHECKING:
     from worker.strategies.search import Search
@@ -38,8 +38,9 @@ class Missing(BaseException):
 
 
 def begin(search: "Search") -> None:
-    # `proposals` were asked for and have ended; of `accepted` the library has said that they passed its gate.
-    search.own.update({"version": VERSION, "proposals": [], "accepted": [], "quiet": 0})
+    # `proposals` were asked for and have ended; of `accepted` the library has said that they passed its gate;
+    # `refused` are children of several new texts that may not become candidates.
+    search.own.update({"version": VERSION, "proposals": [], "refused": [], "accepted": [], "quiet": 0})
 
 
 def advance(search: "Search") -> None:
@@ -216,7 +217,22 @@ class _Replay:
             child = self._by_proposal.get(work.key)
             if child is not None:
                 texts[work.component] = self._search.components(child)[work.component]
-        return texts
+        if len(texts) < 2 or self._is_admitted(works, texts):
+            return texts
+        return dict([next(iter(texts.items()))])  # together they are no candidate; the first alone is
+
+    def _is_admitted(self, works: Sequence[Propose], texts: Mapping[str, str]) -> bool:
+        """Whether the parent with several new texts is a candidate; it becomes one when it is first seen."""
+        search, parent = self._search, works[0].parent
+        merged = {**search.components(parent), **texts}
+        named = identity(merged, search.genes(parent))
+        if named not in search.candidates and named not in search.own["refused"]:
+            lineage = {"proposals": [work.key for work in works], "slot": works[0].slot}
+            genes = search.genes(parent)
+            if search.admit(merged, parents=[parent], operator="reflect", lineage=lineage, genes=genes) is None:
+                search.own["refused"].append(named)
+        self._by_texts[_key(merged)] = named
+        return named in search.candidates
 
     def _request(self, parent: str, component: str, shown: Sequence[Mapping[str, Any]], slot: int) -> Propose:
         """The same words as every strategy's, about what went wrong on the minibatch."""

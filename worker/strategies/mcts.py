@@ -8,6 +8,8 @@ the way back up the best of them. It is serial by nature: one prompt is expanded
 import math
 from typing import TYPE_CHECKING, Any
 
+from worker.strategies.splits import draw
+
 if TYPE_CHECKING:
     from worker.strategies.search import Search
 
@@ -56,7 +58,7 @@ def _select(search: "Search") -> None:
         )
     search.own["at"] = at
     train = list(search.state["train"])
-    search.draw("evidence").shuffle(train)
+    draw(search.problem.spec["seed"], "evidence").shuffle(train)  # the same in every round: nobody is run on more
     if not search.evaluate([at], train[: search.knobs["evidence_cases"]]):
         search.conclude("budget")
 
@@ -110,7 +112,9 @@ def _tell_ancestors(search: "Search", at: str, reward: float) -> None:
     while node is not None:
         nodes[node]["visits"] += 1
         nodes[node]["total"] += reward
-        nodes[node]["is_closed"] = all(nodes[child]["is_closed"] for child in nodes[node]["children"])
+        # One whose children were all refused may be expanded once more, at the price of its lower mean.
+        below = [nodes[child]["is_closed"] for child in nodes[node]["children"]]
+        nodes[node]["is_closed"] = bool(below) and all(below)
         node = nodes[node]["parent"]
 
 

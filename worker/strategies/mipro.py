@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from shared.knobs import TIPS
 from worker.strategies import demos, operators, trials
 from worker.strategies.contract import Genes, Propose, identity
-from worker.strategies.splits import draw
+from worker.strategies.splits import balanced
 
 if TYPE_CHECKING:
     from worker.strategies.search import Search
@@ -109,9 +109,11 @@ def _trials(search: "Search") -> int:
 
 
 def _minibatch(search: "Search", round_: int) -> list[int]:
-    """The dev cases of the trials of one round."""
+    """The dev cases of the trials of one round: every case once, in a balanced order, before any comes again."""
     size = min(search.knobs["minibatch_size"], len(search.dev))
-    return draw(search.problem.spec["seed"], round_, "minibatch").sample(search.dev, size)
+    epoch, place = divmod(round_ - 1, len(search.dev) // size)
+    order = balanced([search.cases[case] for case in search.dev], search.problem.spec["seed"], "minibatch", epoch)
+    return [case.ordinal for case in order[place * size : (place + 1) * size]]
 
 
 def _pair(search: "Search", instruction: int, chosen: int) -> str | None:
