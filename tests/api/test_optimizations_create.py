@@ -6,6 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from shared import db
+from shared import knobs as catalogue
 from shared.models import Call, Event, Execution, Job, Optimization
 from tests.support import Api, Drain, make_triage, optimization_body, pointers, tickets
 
@@ -286,6 +287,6 @@ def test_too_few_cases_are_refused(api: Api) -> None:
 def test_the_strategies_are_listed_with_the_knobs_that_validation_knows(api: Api) -> None:
     listed = {item["name"]: item for item in api.expect(200, "GET", "/v1/optimizations/strategies")["data"]}
 
-    assert set(listed) == {"random", "beam_search"}
+    assert set(listed) == set(catalogue.STRATEGIES)
     knobs = {knob["name"]: knob for knob in listed["beam_search"]["knobs"]}
     assert (knobs["beam_width"]["default"], knobs["beam_width"]["low"], knobs["beam_width"]["high"]) == (3, 2, 64)
