@@ -131,7 +131,7 @@ STRATEGIES: Mapping[str, Mapping[str, Knob]] = {
         "max_bootstrapped_demos": Knob("int", 3, 0, 16, note="demonstrations answered by the teacher, per set"),
         "max_labeled_demos": Knob("int", 3, 0, 16, note="demonstrations in all, filled up with expected answers"),
         **_TEACHING,
-        "trials": Knob("optional_int", None, 1, 5000, note="pairs scored; null: 4 log2 N, and at least 1.5 N"),
+        "trials": Knob("optional_int", None, 1, 5000, note="pairs scored; null: as MIPROv2 counts them"),
         "minibatch_size": Knob("int", 24, 1, 10_000, note="dev cases of a trial"),
         "full_eval_every": Knob("int", 5, 1, 100, note="trials until the best mean is scored on all of dev"),
         "batch": Knob("int", 4, 1, 32, note="trials at once"),
