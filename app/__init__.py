@@ -1,7 +1,7 @@
 """The HTTP process: parse, authorise, call `shared.domain`, render. It makes no provider call."""
 
+import random
 import re
-import uuid
 from types import ModuleType
 from typing import Any
 
@@ -9,15 +9,17 @@ import flask
 import structlog
 from flask_swagger_ui import get_swaggerui_blueprint
 
-from app import bodies, metrics, problems
+from app import bodies, metrics, problems, rates
 from app.api import (
     analytics,
     batches,
     bulk,
+    cache,
     content,
     datasets,
     drift,
     evaluations,
+    events,
     executions,
     feedback,
     health,
@@ -50,6 +52,7 @@ NOUNS: tuple[ModuleType, ...] = (
     versions,
     labels,
     lifecycle,
+    cache,
     relationships,
     search,
     bulk,
@@ -63,6 +66,7 @@ NOUNS: tuple[ModuleType, ...] = (
     mode_usage,
     drift,
     suggestions,
+    events,
     jobs,
     queues,
     status,
@@ -84,6 +88,7 @@ def create_app() -> flask.Flask:
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.before_request(_name_the_request)
     app.after_request(_finish)
+    app.after_request(rates.tell)
     app.after_request(bodies.drain)
     api = ProblemApi(app, spec_kwargs={"components": _SECURITY, "security": [{"ApiKey": []}, {"Bearer": []}]})
     problems.register(app)
@@ -106,7 +111,7 @@ _SECURITY: dict[str, Any] = {
 def _name_the_request() -> None:
     """One id from the caller's request to the worker's log line: theirs if it is sane, else a new one."""
     given = flask.request.headers.get("X-Request-Id", "")
-    flask.g.request_id = given if re.fullmatch(r"[\w.:-]{1,64}", given) else uuid.uuid4().hex
+    flask.g.request_id = given if re.fullmatch(r"[\w.:-]{1,64}", given) else f"{random.getrandbits(128):032x}"
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=flask.g.request_id)
 

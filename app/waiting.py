@@ -1,6 +1,6 @@
 """Waiting for an execution: woken through Redis, with a poll beside it that needs no Redis.
 
-Waiters take at most half of the request threads; past that a run answers 202 at once.
+Waiters and event streams take at most half of the request threads together; past that a run answers 202 at once.
 """
 
 import threading
@@ -25,9 +25,18 @@ _lock = threading.Lock()
 _listener: threading.Thread | None = None
 
 
+def take_place() -> bool:
+    """A place among those who wait, whoever they are and for what; give it back with `leave_place`."""
+    return _slots.acquire(blocking=False)
+
+
+def leave_place() -> None:
+    _slots.release()
+
+
 def wait_for(execution_id: uuid.UUID, seconds: float) -> None:
     """Return when the execution has ended, when the time is up, or at once when too many wait."""
-    if seconds <= 0 or not _slots.acquire(blocking=False):
+    if seconds <= 0 or not take_place():
         return
     woken = threading.Event()
     try:
@@ -43,7 +52,7 @@ def wait_for(execution_id: uuid.UUID, seconds: float) -> None:
             _waiting[str(execution_id)].discard(woken)
             if not _waiting[str(execution_id)]:
                 del _waiting[str(execution_id)]
-        _slots.release()
+        leave_place()
 
 
 def _is_waiting(execution_id: uuid.UUID) -> bool:

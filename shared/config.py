@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
 
+import limits
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -40,6 +41,12 @@ class Settings(BaseSettings):
     web_threads: int = Field(16, ge=2, description="Request threads per API process; half may wait for runs.")
     web_processes: int = Field(2, ge=1, description="API processes behind one port.")
     idempotency_hours: float = Field(24.0, gt=0, description="How long an Idempotency-Key is remembered.")
+    rate_limit: str = Field(
+        "60000/minute",
+        description="Requests of one API key over all processes, such as `100/second; 5000/minute`; `off` for none.",
+    )
+    cache_megabytes: float = Field(64.0, ge=1, description="What an API process remembers of prompts that it served.")
+    cache_seconds: float = Field(3600.0, ge=1, le=86_400, description="How long it is remembered, here and in Redis.")
     metrics_public: bool = Field(False, description="Serve /metrics without an API key.")
 
     concurrency: int = Field(16, ge=1, le=1000, description="Provider calls in flight per worker process.")
@@ -95,6 +102,13 @@ class Settings(BaseSettings):
         if not url.startswith(("sqlite:", "postgresql+psycopg:")):
             raise ValueError("must begin with sqlite:// or postgresql://")
         return url
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _read_the_limits(cls, given: str) -> str:
+        if given != "off":
+            limits.parse_many(given)  # its error says what it expects
+        return given
 
     @model_validator(mode="after")
     def _beat_within_half_the_lease(self) -> Self:

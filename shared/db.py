@@ -274,6 +274,11 @@ def _sqlite_transaction_id(element: transaction_id, compiler: SQLCompiler, **kwa
     return "0"
 
 
+def oldest_transaction() -> sa.ColumnElement[int]:
+    """PostgreSQL: the lowest id of a transaction that still runs. All below it have ended."""
+    return sa.cast(sa.cast(sa.func.pg_snapshot_xmin(sa.func.pg_current_snapshot()), sa.Text), sa.BigInteger)
+
+
 class epoch_seconds(sa.sql.functions.FunctionElement[int]):  # noqa: N801  # reads as an SQL function, like db_now
     """The whole seconds of a time since 1970 in UTC; a part of a second is cut off on both databases."""
 

@@ -148,11 +148,28 @@ class BudgetTooSmall(Unprocessable):
     code = "budget_too_small"
 
 
+class TooManyRequests(PromptmillError):
+    """This API key has made too many requests."""
+
+    status, code = 429, "rate_limited"
+
+    def __init__(self, detail: str, *, retry_after_seconds: int) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class DatabaseBusy(PromptmillError):
     """The database is busy; try again."""
 
     status, code = 503, "database_busy"
     retry_after_seconds = 1
+
+
+class TooManyStreams(PromptmillError):
+    """As many event streams are open as this process serves."""
+
+    status, code = 503, "too_many_streams"
+    retry_after_seconds = 5
 
 
 class QueueDraining(PromptmillError):

@@ -36,6 +36,12 @@ _IDEMPOTENCY_MISSES = Counter(
     "Requests that were the first with their Idempotency-Key",
     registry=REGISTRY,
 )
+_CACHE = Counter(
+    "prompt_studio_cache_requests_total",
+    "Reads of a version by where the answer was: local, redis, or miss (the database)",
+    ["outcome"],
+    registry=REGISTRY,
+)
 _QUEUE_LATENCY = Histogram(
     "prompt_studio_queue_latency_seconds",
     "From the moment a job was due to its claim",
@@ -116,6 +122,10 @@ def idempotency_hit() -> None:
 
 def idempotency_miss() -> None:
     _IDEMPOTENCY_MISSES.inc()
+
+
+def cache_asked(outcome: str) -> None:
+    _CACHE.labels(outcome).inc()
 
 
 def jobs_claimed(queue: str, waited_seconds: Iterable[float]) -> None:

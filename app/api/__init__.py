@@ -1,6 +1,8 @@
 """One file per noun: its schemas at the top, then views that parse, call one domain function and render."""
 
+import functools
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,6 +10,7 @@ import flask
 import marshmallow as ma
 from flask_smorest import Blueprint
 
+from app import rates
 from app.auth import authenticate
 from app.bodies import StrictParser, check_query
 from shared.domain.pages import Page
@@ -22,6 +25,7 @@ class ApiBlueprint(Blueprint):  # type: ignore[misc]
 def blueprint(name: str, description: str) -> ApiBlueprint:
     made = ApiBlueprint(name, name, url_prefix="/v1", description=description)
     made.before_request(authenticate)
+    made.before_request(rates.check)
     made.before_request(_refuse_unknown_parameters)
     return made
 
@@ -29,10 +33,16 @@ def blueprint(name: str, description: str) -> ApiBlueprint:
 def _refuse_unknown_parameters() -> None:
     """On every route, whether it reads the query or not: a parameter that is not read is a misunderstanding."""
     view = flask.current_app.view_functions[flask.request.endpoint or ""]
+    check_query(flask.request, _parameters_of(view))
+
+
+@functools.cache
+def _parameters_of(view: Any) -> Sequence[str]:
+    """The names that a view reads from its query, in the order of its schema."""
     arguments = getattr(view, "_apidoc", {}).get("arguments", {}).get("parameters", [])
     schemas = [argument["schema"] for argument in arguments if argument["in"] == "query"]
     fields = [item for schema in schemas for item in schema().fields.items()]
-    check_query(flask.request, [field.data_key or name for name, field in fields])
+    return [field.data_key or name for name, field in fields]
 
 
 class Strict(ma.fields.Float):

@@ -1,12 +1,13 @@
 """/v1/prompts: prompts and their immutable versions."""
 
+import uuid
 from typing import Any
 
 import flask
 import marshmallow as ma
 from sqlalchemy.orm import Session
 
-from app import preconditions, replay
+from app import cached, preconditions, replay
 from app.api import (
     Flag,
     ListQuery,
@@ -176,10 +177,24 @@ def list_versions(query: dict[str, Any], name: str) -> flask.Response:
 @blp.arguments(ProjectQuery, location="query")
 @blp.response(200, VersionOut)
 def get_version(scope: dict[str, Any], name: str, version: str) -> flask.Response:
-    """Read one version: by number, by label, or `latest`"""
-    with reading() as session:
-        prompt = prompts.get_prompt(session, caller(), name, **scope)
-        return flask.jsonify(VersionOut().dump(prompts.get_version(session, prompt, version_choice(version))))
+    """Read one version: by number, by label, or `latest`
+
+    Remembered, and true as of less than a second ago; `Cache-Control: no-cache` reads it from the database. With
+    If-None-Match it answers 304 when nothing has changed.
+    """
+
+    def read() -> cached.Made:
+        with reading() as session:
+            prompt = prompts.get_prompt(session, caller(), name, **scope)
+            found = prompts.get_version(session, prompt, version_choice(version))
+            return cached.Made(VersionOut().dump(found), version_subjects(prompt), prompt.project_id)
+
+    return cached.answer(("version", scope["project"], name, version), read)
+
+
+def version_subjects(prompt: Prompt) -> tuple[uuid.UUID, ...]:
+    """Whose events say that a version of the prompt may be another, or no longer to be read by its name."""
+    return prompt.id, prompt.project_id, prompt.workspace_id
 
 
 def _upsert(name: str, body: dict[str, Any], *, status: int) -> flask.Response:

@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from shared.db import bulk_insert
+from shared.db import after_commit, bulk_insert
+from shared.domain import changes as registry
 from shared.models import Event
 
 
@@ -34,3 +35,5 @@ def record(session: Session, changes: Iterable[Change]) -> None:
         for change in changes
     ]
     bulk_insert(session, Event, rows)
+    if any(str(row["type"]).startswith("pro") for row in rows):
+        after_commit(session, registry.note_commit)

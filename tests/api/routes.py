@@ -16,6 +16,8 @@ FIELDS = {"project": "name", "version": "version_number"}
 WHICH_PROMPT = {"/execute": "?mode=tracking", "/<label>": "?name_prefix=triage"}
 # Where what stands in an address is listed, when not by the address before it.
 LISTS = {"/v1/analytics/prompts": "/v1/prompts"}
+# A list that is empty unless it is asked where to begin.
+QUERIES = {"/v1/events": "?after=begin"}
 # They act on what all workspaces share, so no role of a workspace is enough.
 OF_THE_FLEET = [
     ("PATCH", "/v1/queues/<name>"),
@@ -31,6 +33,8 @@ ABOVE_EDITORS = [
     ("PUT", "/v1/prompts/<name>/labels/<label>/protection"),
 ]
 WRITES: dict[tuple[str, str], Any] = {
+    ("POST", "/v1/cache/invalidate"): {},
+    ("POST", "/v1/cache/warmup"): {},
     ("POST", "/v1/projects"): {"name": "another"},
     ("PATCH", "/v1/projects/<project>"): {"description": "changed"},
     ("DELETE", "/v1/projects/<project>"): None,
@@ -146,7 +150,7 @@ def address(owner: Api, rule: str) -> str:
     for part in rule.split("/")[1:]:
         parameter = re.fullmatch(r"<(?:\w+:)?(\w+)>", part)
         path += "/" + (_first(owner, path + _which(path, rule), parameter[1]) if parameter else part)
-    return path
+    return path + QUERIES.get(rule, "")
 
 
 def _which(path: str, rule: str) -> str:

@@ -1,0 +1,117 @@
+"""Reading the events of a workspace in the order in which they became visible: what one has read is never added to.
+
+On PostgreSQL ids are handed out before the commit, so readers order by (transaction, id) and stop below the oldest
+transaction that still runs: what such a one will add comes after all that was read. On SQLite writers are serial.
+"""
+
+import re
+import uuid
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.db import is_postgres, oldest_transaction
+from shared.domain.tenants import Caller, get_visible
+from shared.errors import FieldError, Forbidden, NotFound, Unprocessable
+from shared.models import (
+    Batch,
+    BulkOperation,
+    Dataset,
+    Evaluation,
+    Event,
+    Execution,
+    Optimization,
+    Prompt,
+    State,
+)
+
+ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELED)
+_RUNS = (Execution, Evaluation, Optimization)
+_SUBJECTS = (*_RUNS, Prompt, Dataset, Batch, BulkOperation)
+_END = 2**62
+
+Position = tuple[int, int]
+BEGINNING: Position = (0, 0)
+
+
+def now(session: Session) -> Position:
+    """Behind everything that can be read, and before everything that is still to come."""
+    if is_postgres(session):
+        return session.scalars(sa.select(oldest_transaction())).one() - 1, _END
+    return 0, session.scalar(sa.select(sa.func.max(Event.id))) or 0
+
+
+def read(
+    session: Session,
+    caller: Caller,
+    *,
+    after: Position,
+    subject_id: uuid.UUID | None = None,
+    types: Sequence[str] = (),
+    limit: int,
+    settled: bool = True,
+) -> Sequence[Event]:
+    """The next events, oldest first. `types` are whole types (`optimization.round`) or subjects (`optimization`).
+
+    With `settled` only those before which none can come any more, which is what a reader may be told.
+    """
+    query = sa.select(Event).where(
+        Event.workspace_id == caller.workspace_id,
+        sa.tuple_(Event.xid, Event.id) > sa.tuple_(sa.literal(after[0], sa.BigInteger), sa.literal(after[1])),
+    )
+    if settled and is_postgres(session):
+        query = query.where(Event.xid < oldest_transaction())
+    if subject_id is not None:
+        query = query.where(Event.subject_id == subject_id)
+    if types:
+        of_subject = [Event.type.startswith(f"{one}.", autoescape=True) for one in types if "." not in one]
+        query = query.where(sa.or_(Event.type.in_([one for one in types if "." in one]), *of_subject))
+    return session.scalars(query.order_by(Event.xid, Event.id).limit(limit)).all()
+
+
+def check_subject(session: Session, caller: Caller, subject_id: uuid.UUID | None) -> None:
+    """`NotFound` for what the caller may not see. A key that is limited to projects must name a subject."""
+    if caller.project_ids is None:
+        return
+    if subject_id is None:
+        raise Forbidden("this key is limited to projects: name the `subject` whose events are wanted")
+    if subject_id in caller.project_ids or any(_sees(session, caller, entity, subject_id) for entity in _SUBJECTS):
+        return
+    raise NotFound(f"nothing has the id {subject_id}", fields=["subject"])
+
+
+def is_over(
+    session: Session, caller: Caller, *, after: Position, subject_id: uuid.UUID | None = None, types: Sequence[str] = ()
+) -> bool:
+    """Whether the subject is a run that has ended, and nothing of it is still to come."""
+    if subject_id is None:
+        return False
+    states = (
+        session.scalar(sa.select(run.state).where(run.id == subject_id, run.workspace_id == caller.workspace_id))
+        for run in _RUNS
+    )
+    if all(state not in ENDED for state in states):
+        return False
+    left = read(session, caller, after=after, subject_id=subject_id, types=types, limit=1, settled=False)
+    return not left
+
+
+def cursor_of(position: Position) -> str:
+    return f"{position[0]}-{position[1]}"
+
+
+def position_of(cursor: str, pointer: str = "?after") -> Position:
+    match = re.fullmatch(r"([0-9]{1,19})-([0-9]{1,19})", cursor)
+    if match is None or max(map(int, match.groups())) > _END:
+        detail = "must be a cursor that this API gave, `begin` or `now`"
+        raise Unprocessable(f"{pointer}: {detail}", errors=[FieldError(pointer, detail)])
+    return int(match[1]), int(match[2])
+
+
+def _sees(session: Session, caller: Caller, entity: type, subject_id: uuid.UUID) -> bool:
+    try:
+        get_visible(session, caller, entity, subject_id)
+    except NotFound:
+        return False
+    return True
