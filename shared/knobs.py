@@ -295,6 +295,20 @@ def models_of(given: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys([*([given["teacher"]] if given.get("teacher") else []), *choices]))
 
 
+def most_trials(strategy: Mapping[str, Any]) -> int:
+    """How many trials a search by trials makes; unless mipro is told, what MIPROv2 makes of its instructions."""
+    n, variables = strategy.get("num_instructions", 1), 2 if strategy.get("num_demo_sets") else 1
+    given = strategy["max_trials"] if "max_trials" in strategy else strategy["trials"]
+    return int(given or max(math.ceil(2 * variables * math.log2(n)), math.ceil(1.5 * n)))
+
+
+def most_rounds(strategy: Mapping[str, Any]) -> int:
+    """The rounds after which a search ends by itself."""
+    if "batch" in strategy:
+        return math.ceil(most_trials(strategy) / strategy["batch"])
+    return int(strategy.get("max_rounds", strategy.get("simulations", 1)))
+
+
 def needs_train(strategy: Mapping[str, Any]) -> bool:
     """Whether these knobs make a search that is nothing without train cases: demonstrations, gates of gepa."""
     shows = "metric_threshold" in strategy and strategy.get("num_demo_sets", 1) > 0

@@ -221,6 +221,23 @@ def test_what_works_from_train_cases_says_so(strategy: str, given: dict[str, Any
     assert knobs.needs_train(knobs.resolve_strategy(strategy, given)) is needs
 
 
+@pytest.mark.parametrize(
+    ("strategy", "given", "rounds"),
+    [
+        ("random", {}, 1),
+        ("beam_search", {"max_rounds": 4}, 4),
+        ("bootstrap", {}, 1),
+        ("mcts", {"simulations": 7}, 7),
+        ("gepa", {"max_rounds": 9}, 9),
+        ("hyperparameter", {"max_trials": 10, "batch": 4}, 3),
+        ("mipro", {"trials": 9}, 3),
+        ("mipro", {"num_instructions": 8}, 3),  # 12 trials, four at once
+    ],
+)
+def test_progress_is_told_out_of_so_many_rounds(strategy: str, given: dict[str, Any], rounds: int) -> None:
+    assert knobs.most_rounds(knobs.resolve_strategy(strategy, given)) == rounds
+
+
 def test_the_models_that_may_be_called_are_known_before_the_search() -> None:
     space = {"model_name": {"choices": ["a", "b"]}, "temperature": {}}
 

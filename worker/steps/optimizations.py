@@ -380,7 +380,7 @@ def _progress(optimization: Optimization, state: Mapping[str, Any], measured: Se
     return {
         "phase": state["phase"],
         "round": state["round"],
-        "max_rounds": optimization.spec["knobs"].get("max_rounds", 1),
+        "max_rounds": knobs.most_rounds(optimization.spec["knobs"]),
         "candidates": len(state["candidates"]),
         "rejected": state["rejected"],
         "best_score": curve[-1]["best"] if curve else baseline,

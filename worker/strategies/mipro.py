@@ -5,10 +5,9 @@ and then the pair with the best mean is scored on all of dev. What it lacks, rev
 is `refresh_instructions_every`.
 """
 
-import math
 from typing import TYPE_CHECKING, Any
 
-from shared.knobs import TIPS
+from shared.knobs import TIPS, most_trials
 from worker.strategies import demos, operators, trials
 from worker.strategies.contract import Genes, Propose, identity
 from worker.strategies.splits import balanced
@@ -101,11 +100,7 @@ def _try(search: "Search") -> None:
 
 
 def _trials(search: "Search") -> int:
-    """How many in all: as MIPROv2 counts them from the number of instructions, unless it is said."""
-    given = search.knobs["trials"]
-    n = search.knobs["num_instructions"]
-    variables = 2 if search.own["sets"] else 1
-    return int(given or max(math.ceil(2 * variables * math.log2(n)), math.ceil(1.5 * n)))
+    return most_trials(search.knobs)
 
 
 def _minibatch(search: "Search", round_: int) -> list[int]:
