@@ -1,15 +1,18 @@
 """bootstrap: better than random where demonstrations decide, and what each of its knobs does."""
 
+import json
 from dataclasses import replace
 from statistics import mean
 from typing import Any
 
+import pytest
 from rapidfuzz import fuzz
 
 from shared.knobs import resolve_split
 from tests.strategies.effects import Effect
-from tests.strategies.world import Run, World, make_cases, run_search
+from tests.strategies.world import Run, World, make_cases, make_spec, run_search
 from tests.strategies.worlds_genes import demonstrations_decide, true_demonstrated, with_genes
+from worker.strategies import demos, search
 from worker.strategies.contract import Genes
 from worker.strategies.splits import split
 
@@ -158,3 +161,16 @@ def test_a_long_answer_is_no_demonstration() -> None:
 
     assert sets(run) == []
     assert run.result["best"] == run.state["candidates"][0]["hash"]
+
+
+@pytest.mark.parametrize("part", ["dev", "holdout"])
+def test_a_demonstration_out_of_dev_or_holdout_is_refused(part: str) -> None:
+    world = World()
+    state = run_search("bootstrap", world).steps[0].state
+    running = search.Search(world.problem(make_spec("bootstrap")), json.loads(json.dumps(state)))
+    demo = {"case": state[part][0], "output": "billing"}
+
+    admitted = demos.admit(running, [demo], base=running.seed, operator="bootstrap", lineage={})
+
+    assert admitted is None
+    assert running.events[-1][1]["reason"] == "shows a case that is not for training"

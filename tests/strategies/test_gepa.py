@@ -214,6 +214,19 @@ def test_a_child_of_several_new_texts_is_one_candidate_that_names_its_proposals(
     assert len(run.paid) == len(run.emitted)
 
 
+def test_a_child_that_was_refused_is_refused_once_however_often_it_is_replayed() -> None:
+    """Either text may grow by so much, and both together may not."""
+    world = TwoParts(rewrite=lambda work, text: f"<prompt>\n{text}\n{work.key[:60]}\n</prompt>", flat=0.5)
+    knobs = {"module_selector": "all", "near_dup": 1.0, "max_growth": 1.5, "mutations_per_step": 1}
+
+    run = run_search("gepa", world, knobs_=knobs, **PATIENT)
+
+    refused = run.state["own"]["refused"]
+    assert refused
+    assert len(run.steps) > 6
+    assert run.state["rejected"] == len(refused)
+
+
 def test_the_children_of_an_iteration_are_asked_for_and_scored_together() -> None:
     run = run_search(
         "gepa", RISING, knobs_={"parents_per_step": 2, "mutations_per_step": 3, "near_dup": 1.0, "max_rounds": 1}

@@ -135,6 +135,7 @@ def test_two_trials_of_one_point_are_one_candidate_and_are_paid_once() -> None:
 
     assert len(points(run)) == 9
     assert len(run.state["candidates"]) == 4
+    assert run.state["rejected"] == 0
     assert len(run.paid) == len(run.emitted)
 
 

@@ -77,8 +77,9 @@ def test_the_points_of_halton_fill_a_range_more_evenly_than_chance() -> None:
     assert widest_gap("qmc") < 0.11 < widest_gap("random")
 
 
-def test_the_order_of_the_settings_of_a_space_changes_nothing() -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_the_order_of_the_settings_of_a_space_changes_nothing(method: str) -> None:
     turned = dict(reversed(SPACE.items()))
-    rows = course("tpe", rounds=4)
+    rows = course(method, rounds=4)
 
-    assert trials.ask("tpe", turned, rows, count=4, seed=1) == trials.ask("tpe", SPACE, rows, count=4, seed=1)
+    assert trials.ask(method, turned, rows, count=4, seed=1) == trials.ask(method, SPACE, rows, count=4, seed=1)

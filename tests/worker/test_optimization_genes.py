@@ -21,7 +21,7 @@ FEW: dict[str, dict[str, Any]] = {
     "mipro": {"num_instructions": 3, "num_demo_sets": 2, "trials": 6, "minibatch_size": 8, "full_eval_every": 3},
     "hyperparameter": {
         "params_to_optimize": {
-            "max_new_tokens": {"choices": [6, 60]},
+            "max_new_tokens": {"choices": [6, 80]},
             "model_name": {"choices": ["simulated-small", "simulated-large"]},
         },
         "max_trials": 6,
@@ -118,15 +118,15 @@ def test_the_settings_of_the_best_stand_in_the_model_of_the_new_version(api: Api
     done = optimize(api, drain, "hyperparameter", params={"max_new_tokens": 6})
 
     best, version = best_of(api, done)
-    (before,) = (item for item in [api.expect(200, "GET", "/v1/prompts/triage/versions/1")])
+    before = api.expect(200, "GET", "/v1/prompts/triage/versions/1")
     assert done["result"]["verdict"] == "improved"
     assert done["result"]["baseline_dev"] == 0.0
-    assert best["params"]["max_new_tokens"] == 60
+    assert best["params"]["max_new_tokens"] == 80
     assert version["template_source"] == before["template_source"]
-    assert version["model"]["params"] == {"temperature": 0.0, "max_new_tokens": 60}
+    assert version["model"]["params"] == {"temperature": 0.0, "max_new_tokens": 80}
     assert version["model"]["model_name"] == best["params"]["model_name"]
     models = {(execution.model_name, execution.params["max_new_tokens"]) for execution in executions_of(done)}
-    assert models == {(model, tokens) for model in ("simulated-small", "simulated-large") for tokens in (6, 60)}
+    assert models == {(model, tokens) for model in ("simulated-small", "simulated-large") for tokens in (6, 80)}
     assert_no_call_was_paid_twice(done)
 
 
