@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Each process of a stack would compile our modules anew; so would each of the many that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install up demo test faults check lint types bench-engine lock clean
+.PHONY: help install up demo test faults fuzz check lint types bench-engine bench-registry lock clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test: install ## every test, on SQLite and on a real PostgreSQL, with a real Red
 faults: install ## kill, stop and starve everything, and count what got lost   (FAULTS=--help; CONTROLS=1)
 	@exec $(BIN)/python -m tests.faults $(if $(CONTROLS),--controls) $(FAULTS)
 
+fuzz: install ## ask the API what nobody would ask, by its OpenAPI document   (FUZZ=--help)
+	@exec $(BIN)/python -m tests.fuzz $(FUZZ)
+
 check: install lint types test ## lint, types, import rules and tests: what CI runs
 
 lint: install
@@ -52,12 +55,22 @@ types: install
 bench-engine: .venv-bench/.installed ## measure the engine beside what else one could use; JSON (BENCH=--help)
 	@exec .venv-bench/bin/python -m benchmarks.engine $(BENCH)
 
+.venv-mlflow/.installed: requirements-mlflow.lock
+	@$(PYTHON) -m venv .venv-mlflow
+	@.venv-mlflow/bin/pip install -qq --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: -r requirements-mlflow.lock
+	@touch $@
+
+bench-registry: .venv-bench/.installed .venv-mlflow/.installed ## measure the registry beside MLflow's; JSON (BENCH=--help)
+	@$(if $(filter --smoke own,$(BENCH)),true,command -v wrk >/dev/null) || { echo "It needs wrk, which makes the load: apt-get install wrk, or brew install wrk"; exit 1; }
+	@exec .venv-bench/bin/python -m benchmarks.registry $(BENCH)
+
 lock: ## write the lock files anew from setup.cfg   (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header setup.cfg -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --extra embedded --extra dev \
 		-c requirements.lock setup.cfg -o requirements-dev.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --extra embedded --extra bench \
 		-c requirements-dev.lock setup.cfg -o requirements-bench.lock
+	echo 'mlflow>=3,<4' | uv pip compile --universal --python-version 3.11 --generate-hashes --no-header - -o requirements-mlflow.lock
 
 clean: ## remove .venv and local state
-	rm -rf $(VENV) .venv-bench .promptmill .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-bench .venv-mlflow .promptmill .mypy_cache .ruff_cache .pytest_cache

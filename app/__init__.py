@@ -9,7 +9,7 @@ import flask
 import structlog
 from flask_swagger_ui import get_swaggerui_blueprint
 
-from app import bodies, metrics, problems, rates
+from app import addresses, bodies, metrics, problems, rates
 from app.api import (
     analytics,
     batches,
@@ -39,6 +39,16 @@ from app.api import (
     suggestions,
     versions,
 )
+from app.compat.prompt_ledger import executions as ledger_executions
+from app.compat.prompt_store.nouns import NOUNS as PROMPT_STORE
+from app.compat.prompt_studio import drafts as studio_drafts
+from app.compat.prompt_studio import evaluations as studio_evaluations
+from app.compat.prompt_studio import executions as studio_executions
+from app.compat.prompt_studio import optimizations as studio_optimizations
+from app.compat.prompt_studio import projects as studio_projects
+from app.compat.prompt_studio import prompts as studio_prompts
+from app.compat.prompt_studio import searches as studio_searches
+from app.compat.prompt_studio import status as studio_status
 from app.problems import ProblemApi
 from shared import logs
 from shared.config import settings
@@ -70,12 +80,21 @@ NOUNS: tuple[ModuleType, ...] = (
     jobs,
     queues,
     status,
+    studio_projects,
+    studio_prompts,
+    studio_drafts,
+    studio_executions,
+    studio_evaluations,
+    studio_optimizations,
+    studio_searches,
+    studio_status,
 )
 
 
 def create_app() -> flask.Flask:
     logs.configure("api")
     app = flask.Flask(__name__, static_folder=None)
+    addresses.install(app)
     app.config.update(
         MAX_CONTENT_LENGTH=settings().max_body_bytes,
         API_TITLE="Promptmill",
@@ -92,7 +111,7 @@ def create_app() -> flask.Flask:
     app.after_request(bodies.drain)
     api = ProblemApi(app, spec_kwargs={"components": _SECURITY, "security": [{"ApiKey": []}, {"Bearer": []}]})
     problems.register(app)
-    for noun in NOUNS:
+    for noun in (*NOUNS, ledger_executions, *PROMPT_STORE):
         api.register_blueprint(noun.blp)
     api.register_blueprint(health.blp)
     app.register_blueprint(get_swaggerui_blueprint("/docs", "/openapi.json", config={"app_name": "Promptmill"}))

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 import migrations
-from app import seeds
+from app import create_app, seeds
+from app.compat import compatibility
 from shared import logs
 from shared.config import settings
 from shared.db import reading, transaction
@@ -160,6 +161,12 @@ def _seed_many(caller: Caller, project: str, count: int, versions: int) -> Count
             bar.update(min(done * seeds.CHUNK, count) - bar.pos)
     search.fill()
     return Counter(prompts=made, versions=made * versions)
+
+
+@main.command("compatibility")
+def print_compatibility() -> None:
+    """Print docs/reference/compatibility.md: where the endpoints of the earlier systems are."""
+    click.echo(compatibility.page(create_app()), nl=False)
 
 
 @main.group("queues")

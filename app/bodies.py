@@ -91,17 +91,17 @@ def drain(response: flask.Response) -> flask.Response:
     return response
 
 
-def json_body(request: flask.Request) -> Any:
-    """The parsed body. Every value in it can be stored by both databases."""
-    value = parsed_body(request)
+def json_body(request: flask.Request, *, also: Collection[str] = ()) -> Any:
+    """The parsed body. Every value in it can be stored by both databases. `also`: other types that JSON is sent as."""
+    value = parsed_body(request, also=also)
     refuse_unstorable(value)
     flask.g.body = value
     return value
 
 
-def parsed_body(request: flask.Request) -> Any:
+def parsed_body(request: flask.Request, *, also: Collection[str] = ()) -> Any:
     """The JSON of the body, as it came: whoever takes it looks for what no database can hold (`unstorable`)."""
-    if request.mimetype not in ("application/json", "") and not request.mimetype.endswith("+json"):
+    if request.mimetype not in ("application/json", "", *also) and not request.mimetype.endswith("+json"):
         raise unsupported("the body must be sent as Content-Type: application/json")
     raw = raw_body(request)
     try:

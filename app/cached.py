@@ -29,6 +29,13 @@ STALE_SECONDS = 0.5
 REDIS_SECONDS = 0.25  # to read the database takes a fraction of that
 TOLD_SECONDS = 1.0
 UNSHARED = 500  # answers that wait to be put into Redis; more are not
+IF_NONE_MATCH: dict[str, Any] = {
+    "in": "header",
+    "name": "If-None-Match",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "The ETag that you have; when it is still the current one, 304 and no body.",
+}
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from shared.errors import (
 )
 
 log = structlog.get_logger("api")
+PROBLEM_JSON = "application/problem+json"
 BASE_TYPE = "urn:promptmill:problem:"  # docs/reference/errors.md
 # Werkzeug's own words are for a person in front of a browser.
 PLAIN = {
@@ -56,6 +57,16 @@ class ProblemApi(Api):  # type: ignore[misc]
     """flask-smorest with our error shape, in the answers and in the OpenAPI document."""
 
     ERROR_SCHEMA = Problem
+
+    def _register_responses(self) -> None:
+        """Each error once, in the media type that it is sent in."""
+        content = {PROBLEM_JSON: {"schema": Problem}}
+        for status in HTTPStatus:
+            if status >= HTTPStatus.BAD_REQUEST:
+                answer = {"description": status.phrase, "content": content}
+                self.spec.components.response(status.name, answer, lazy=True)
+        fallback = {"description": "Any other error", "content": content}
+        self.spec.components.response(self.DEFAULT_ERROR_RESPONSE_NAME, fallback, lazy=True)
 
     def handle_http_exception(self, error: HTTPException) -> flask.Response:
         """An error of the framework: no route, wrong method, invalid fields, body too large…"""
@@ -123,7 +134,7 @@ def build(status: int, code: str, title: str, detail: str, errors: Any = ()) -> 
         body["errors"] = [{"pointer": error.pointer, "detail": error.detail} for error in errors]
     answer = flask.jsonify(body)
     answer.status_code = status
-    answer.mimetype = "application/problem+json"
+    answer.mimetype = PROBLEM_JSON
     return answer
 
 

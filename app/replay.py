@@ -51,15 +51,20 @@ def create(
 
 
 def run(
-    caller: Caller, body: Any, plan: Callable[[], Any], submit: Callable[[Session, Any], uuid.UUID]
+    caller: Caller,
+    body: Any,
+    plan: Callable[[], Any],
+    submit: Callable[[Session, Any], uuid.UUID],
+    *,
+    key: str | None = None,
 ) -> tuple[uuid.UUID, bool]:
-    """(execution id, replayed): a run is replayed as the execution that it is now."""
+    """(execution id, replayed): a run is replayed as the execution that it is now. `key`: one beside the header's."""
 
     def write(session: Session, planned: Any) -> tuple[Any, dict[str, Any]]:
         execution_id = submit(session, planned)
         return execution_id, {"status": 202, "entity_id": execution_id}
 
-    execution_id, record = _once(caller, body, plan, write)
+    execution_id, record = _once(caller, body, plan, write, key)
     if record is None:
         return execution_id, False
     assert record.entity_id is not None
@@ -71,9 +76,10 @@ def _once(
     body: Any,
     plan: Callable[[], Any],
     write: Callable[[Session, Any], tuple[Any, dict[str, Any]]],
+    key: str | None = None,
 ) -> tuple[Any, IdempotencyRecord | None]:
     """(what `write` returned, None), or (None, the record of the request that was first)."""
-    attempt = _attempt(caller, body)
+    attempt = _attempt(caller, body, key)
     if attempt is None:
         planned = plan()
         with transaction() as session:
@@ -95,8 +101,8 @@ def _once(
         raise IdempotencyInProgress("wait a second and repeat the request") from error
 
 
-def _attempt(caller: Caller, body: Any) -> Attempt | None:
-    key = flask.request.headers.get(HEADER)
+def _attempt(caller: Caller, body: Any, key: str | None) -> Attempt | None:
+    key = flask.request.headers.get(HEADER, key)
     if key is None:
         return None
     route = f"{flask.request.method} {flask.request.path}"

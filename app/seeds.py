@@ -100,7 +100,7 @@ def plant_many(caller: Caller, *, project: str, count: int, versions: int) -> It
         numbers = range(first, min(first + CHUNK, count + 1))
         with transaction() as session:
             home = _home(session, caller, project)
-            names = {number: f"bulk-{number:07}" for number in numbers}
+            names = {number: large_name(number) for number in numbers}
             query = prompts.live().where(Prompt.project_id == home, Prompt.name.in_(names.values()))
             there = set(session.scalars(query.with_only_columns(Prompt.name)))
             wanted = [number for number, name in names.items() if name not in there]
@@ -150,10 +150,7 @@ def _insert(
                 "id": prompt_id,
                 "project_id": home,
                 "name": names[number],
-                "description": f"To {_of(_DEEDS, number)} {_of(_SUBJECTS, number // 10)}.",
-                "category": _of(_CATEGORIES, number),
-                "tags": [_of(_DEEDS, number), _of(_SUBJECTS, number // 10)],
-                "owner_team": _of(TEAMS, number),
+                **large_fields(number),
                 "updated_at": now,
                 "last_version_number": versions,
             }
@@ -186,6 +183,22 @@ def _insert(
     bulk_insert(session, LabelMove, new_moves)
     told = {"prompts": len(new_prompts), "versions": len(new_versions)}
     events.record(session, [events.Change(caller.workspace_id, "prompts.loaded", home, told, caller.user_name)])
+
+
+def large_name(number: int) -> str:
+    """Of a prompt of a large load, which are numbered from 1."""
+    return f"bulk-{number:07}"
+
+
+def large_fields(number: int) -> dict[str, Any]:
+    """What such a prompt says besides its versions."""
+    deed, subject = _of(_DEEDS, number), _of(_SUBJECTS, number // 10)
+    return {
+        "description": f"To {deed} {subject}.",
+        "category": _of(_CATEGORIES, number),
+        "tags": [deed, subject],
+        "owner_team": _of(TEAMS, number),
+    }
 
 
 def large_contents(number: int, versions: int) -> list[VersionContent]:

@@ -1,4 +1,4 @@
-"""Waiting for an execution: woken through Redis, with a poll beside it that needs no Redis.
+"""Waiting for an execution, or a run: woken through Redis, with a poll beside it that needs no Redis.
 
 Waiters and event streams take at most half of the request threads together; past that a run answers 202 at once.
 """
@@ -7,9 +7,11 @@ import threading
 import time
 import uuid
 from collections import defaultdict
+from collections.abc import Callable
 
 import redis
 import structlog
+from sqlalchemy.orm import Session
 
 from shared import messages
 from shared.config import settings
@@ -34,8 +36,15 @@ def leave_place() -> None:
     _slots.release()
 
 
-def wait_for(execution_id: uuid.UUID, seconds: float) -> None:
-    """Return when the execution has ended, when the time is up, or at once when too many wait."""
+def wait_for(
+    execution_id: uuid.UUID,
+    seconds: float,
+    is_waiting: Callable[[Session, uuid.UUID], bool] = executions.is_waiting,
+) -> None:
+    """Return when the execution has ended, when the time is up, or at once when too many wait.
+
+    `is_waiting` says it of something else by its id; of that nobody wakes us, and the poll decides.
+    """
     if seconds <= 0 or not take_place():
         return
     woken = threading.Event()
@@ -44,7 +53,7 @@ def wait_for(execution_id: uuid.UUID, seconds: float) -> None:
         with _lock:
             _waiting[str(execution_id)].add(woken)
         deadline = time.monotonic() + seconds
-        while _is_waiting(execution_id) and time.monotonic() < deadline:
+        while _asked(is_waiting, execution_id) and time.monotonic() < deadline:
             woken.wait(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
             woken.clear()
     finally:
@@ -55,9 +64,9 @@ def wait_for(execution_id: uuid.UUID, seconds: float) -> None:
         leave_place()
 
 
-def _is_waiting(execution_id: uuid.UUID) -> bool:
+def _asked(is_waiting: Callable[[Session, uuid.UUID], bool], subject_id: uuid.UUID) -> bool:
     with reading() as session:
-        return executions.is_waiting(session, execution_id)
+        return is_waiting(session, subject_id)
 
 
 def _listen() -> None:

@@ -9,14 +9,10 @@ machine does hits all of them. How to read it: docs/performance.md.
 
 import argparse
 import contextlib
-import importlib.metadata
 import importlib.util
 import json
-import os
-import platform
 import signal
 import sqlite3
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,12 +24,11 @@ import psutil
 import psycopg
 import redis
 
-from benchmarks import stub
+from benchmarks import places, stub
+from benchmarks.places import ROOT, say, spread
 from benchmarks.work import Measured
 from tests.servers import PostgresServer, RedisServer, free_port, temporary_directory, wait_until
 
-ROOT = Path(__file__).resolve().parents[1]
-KEY = "pm_the_key_of_the_benchmark"
 PARTS = ("submit", "finish", "profile", "claim")
 Contenders = Mapping[str, Callable[[], Measured]]
 
@@ -122,7 +117,7 @@ def _claim(place: "Place", options: argparse.Namespace) -> dict[str, Any]:
         urls[name] = place.database(f"claim_{name}")
         size = {"finished": finished, "queued": queued, "claims": options.claims, "rounds": options.repeat}
         took = place.measure("benchmarks.claims", "fill", urls[name], **size)
-        _say(f"{finished:,} finished and {queued:,} queued jobs inserted in {took['seconds']} s")
+        say(f"{finished:,} finished and {queued:,} queued jobs inserted in {took['seconds']} s")
     rounds = [
         {name: place.measure("benchmarks.claims", "measure", url, claims=options.claims) for name, url in urls.items()}
         for _ in range(options.repeat)
@@ -131,11 +126,11 @@ def _claim(place: "Place", options: argparse.Namespace) -> dict[str, Any]:
         name: {
             "finished": sizes[name][0],
             "queued": sizes[name][1],
-            **{figure: _spread([each[name][figure] for each in rounds]) for figure in ("p50_ms", "p95_ms")},
+            **{figure: spread([each[name][figure] for each in rounds]) for figure in ("p50_ms", "p95_ms")},
         }
         for name in sizes
     } | {
-        f"ratio_{figure}": _spread([each["large"][f"{figure}_ms"] / each["small"][f"{figure}_ms"] for each in rounds])
+        f"ratio_{figure}": spread([each["large"][f"{figure}_ms"] / each["small"][f"{figure}_ms"] for each in rounds])
         for figure in ("p50", "p95")
     }
 
@@ -150,32 +145,27 @@ def _compare(contenders: Contenders, pairs: Sequence[tuple[str, str]], repeat: i
         for name in names[number % len(names) :] + names[: number % len(names)]:
             busy.append(psutil.cpu_percent(interval=0.5))
             found = rounds[-1][name] = contenders[name]()
-            _say(f"round {number + 1} of {repeat}: {name} {_per_s(found):.0f}/s")
+            say(f"round {number + 1} of {repeat}: {name} {_per_s(found):.0f}/s")
     return {
-        "per_s": {name: _spread([_per_s(each[name]) for each in rounds]) for name in contenders},
+        "per_s": {name: spread([_per_s(each[name]) for each in rounds]) for name in contenders},
         "ratio": {
-            f"{ours} / {other}": _spread([_per_s(each[ours]) / _per_s(each[other]) for each in rounds])
+            f"{ours} / {other}": spread([_per_s(each[ours]) / _per_s(each[other]) for each in rounds])
             for ours, other in pairs
         },
         **{
             f"{what}_ms_each": {
-                name: _spread([1000 * each[name][f"{what}_seconds"] / each[name]["count"] for each in rounds])  # type: ignore[literal-required]
+                name: spread([1000 * each[name][f"{what}_seconds"] / each[name]["count"] for each in rounds])  # type: ignore[literal-required]
                 for name in contenders
             }
             for what in ("cpu", "database_cpu")
         },
         # What others used of the machine just before each measurement: figures from a busy one mean little.
-        "busy_before_percent": _spread(busy),
+        "busy_before_percent": spread(busy),
     }
 
 
 def _per_s(measured: Measured) -> float:
     return measured["count"] / measured["seconds"]
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    figures = {"median": statistics.median(values), "min": min(values), "max": max(values)}
-    return {name: float(f"{value:.4g}") for name, value in figures.items()}
 
 
 def _stub_ceiling(place: "Place", options: argparse.Namespace) -> float:
@@ -206,7 +196,7 @@ class Place:
 
     def database(self, name: str) -> str:
         """The URL of an empty database of ours; one of that name that was there before is gone."""
-        return self._copy("promptmill", name, lambda url: self._run(["-m", "app.admin", "release"], url))
+        return self._copy("promptmill", name, self._release)
 
     def procrastinate(self, function: str, **arguments: Any) -> Measured:
         module = "benchmarks.procrastinate_tasks"
@@ -215,7 +205,10 @@ class Place:
 
     def measure(self, module: str, function: str, url: str = "", **arguments: Any) -> Any:
         """What the function returns, in a process of its own."""
-        return json.loads(self._run(["-m", "benchmarks.work", module, function, json.dumps(arguments)], url))
+        return places.call(module, function, self._environment(url), **arguments)
+
+    def _release(self, url: str) -> None:
+        places.run([sys.executable, "-m", "app.admin", "release"], self._environment(url))
 
     def _copy(self, kind: str, name: str, prepare: Callable[[str], object]) -> str:
         """The URL of a new database, a copy of one that is prepared once."""
@@ -239,38 +232,11 @@ class Place:
             connection.execute("CHECKPOINT")  # not in the middle of a measurement
         return _named(self.postgres.url, copy)
 
-    def _run(self, command: Sequence[str], url: str) -> str:
-        # A session of its own, so that nothing that it started outlives a run that is broken off.
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=ROOT,
-            env=self._environment(url),
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
-        try:
-            text, _ = process.communicate()
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            raise
-        if process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, command)
-        return text.decode()
-
     def _environment(self, url: str) -> dict[str, str]:
-        ours = ("PROMPTMILL_", "OPENAI_")
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-        return {
-            **inherited,
-            "PYTHONPATH": str(ROOT),
-            "PROMPTMILL_HOME": str(self.directory),
-            "PROMPTMILL_DATABASE_URL": url or f"sqlite:///{self.directory}/unused.db",
-            "PROMPTMILL_REDIS_URL": self.redis.url,
-            "PROMPTMILL_API_KEY": KEY,
-            "OPENAI_BASE_URL": f"http://127.0.0.1:{self.stub_port}/v1",
-            "OPENAI_API_KEY": "none",
-        }
+        provider = {"OPENAI_BASE_URL": f"http://127.0.0.1:{self.stub_port}/v1", "OPENAI_API_KEY": "none"}
+        return places.environment(
+            self.directory, url or f"sqlite:///{self.directory}/unused.db", self.redis.url, **provider
+        )
 
 
 @contextlib.contextmanager
@@ -306,11 +272,8 @@ def _named(url: str, database: str) -> str:
 
 def _machine(place: Place) -> dict[str, Any]:
     described: dict[str, Any] = {
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "processor": _processor(),
-        "python": platform.python_version(),
+        **places.machine("openai", "celery", "procrastinate", "sqlalchemy"),
         "redis": redis.Redis.from_url(place.redis.url).info("server")["redis_version"],
-        **{name: _version(name) for name in ("openai", "celery", "procrastinate", "sqlalchemy")},
     }
     if place.postgres:
         with psycopg.connect(place.postgres.url) as connection:
@@ -318,25 +281,6 @@ def _machine(place: Place) -> dict[str, Any]:
                 row = connection.execute(f"SHOW {name}".encode()).fetchone()
                 described[f"postgresql_{name}"] = row and row[0]
     return described
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

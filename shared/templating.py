@@ -8,6 +8,7 @@ values, `if`, `for`, comparisons, and the filters below. Undefined variables are
 import io
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
@@ -136,6 +137,12 @@ def _undefined(source: str, variables: Mapping[str, Any], detail: str) -> Render
         return RenderFailed(detail, errors=[FieldError("/variables", detail)])
     errors = [FieldError(f"/variables/{name}", "missing") for name in missing]
     return RenderFailed(f"missing variables: {', '.join(missing)}", errors=errors)
+
+
+def literal(text: str) -> str:
+    """A template that renders to exactly this text: what opens a construct is written as a constant."""
+    pieces = {"{": '{{ "{" }}', "\r": '{{ "\\r" }}'}  # Jinja would make a newline of a carriage return
+    return re.sub(r"\{(?=[{%#\r])|\r", lambda match: pieces[match[0]], text)
 
 
 class _LimitPassed(TemplateError):

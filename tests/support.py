@@ -1,6 +1,7 @@
 """Plain helpers for tests: a small HTTP client, factories with only the fields that matter, a drain."""
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -84,6 +85,26 @@ class Drain:
         return step.run(lease, loaded[lease.job_id]) if lease.job_id in loaded else Canceled(started=False)
 
 
+class Worker:
+    """Drains the queues in a thread of this process while a request waits."""
+
+    def __init__(self, drain: Drain) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, args=(drain,))
+
+    def __enter__(self) -> "Worker":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _work(self, drain: Drain) -> None:
+        while not self._stop.wait(0.01):
+            drain()
+
+
 def make_prompt(api: Api, name: str = "greeter", *, template: str = "Say hello to {{ name }}.", **fields: Any) -> Any:
     return api.expect(200, "PUT", f"/v1/prompts/{name}", {"template_source": template, "set_active": True, **fields})
 
@@ -103,7 +124,10 @@ def batch_body(names: Iterable[str], **fields: Any) -> dict[str, Any]:
 
 
 def pointers(answer: TestResponse) -> list[str]:
-    """The fields that a problem names."""
+    """The fields that a problem names, or an error in the envelope of an older prefix."""
+    if answer.mimetype == "application/json" and not answer.get_json().get("success", True):
+        more = answer.get_json().get("metadata") or answer.get_json()["details"]
+        return [error["pointer"] for error in more.get("errors", [])]
     assert answer.mimetype == "application/problem+json", answer.get_data(as_text=True)
     return [error["pointer"] for error in answer.get_json().get("errors", [])]
 

@@ -2,30 +2,74 @@
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 import flask
 import marshmallow as ma
 from flask_smorest import Blueprint
 
-from app import rates
+from app import addresses, rates
 from app.auth import authenticate
 from app.bodies import StrictParser, check_query
+from app.statuses import error_statuses
 from shared.domain.pages import Page
 
 
 class ApiBlueprint(Blueprint):  # type: ignore[misc]
-    """A flask-smorest blueprint behind an API key, with our strict body parser."""
+    """A flask-smorest blueprint behind an API key, with our strict body parser and true error statuses."""
 
     ARGUMENTS_PARSER = StrictParser()
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # First, before the others take apart what they describe; and last, where nothing is written over it.
+        self._prepare_doc_cbks.insert(0, self._document_errors)
+        self._prepare_doc_cbks.append(self._document_headers)
 
-def blueprint(name: str, description: str) -> ApiBlueprint:
-    made = ApiBlueprint(name, name, url_prefix="/v1", description=description)
+    def arguments(self, schema: type[ma.Schema], *, location: str = "json", **options: Any) -> Any:
+        """A body of which no field is required may be left out, and the document says so."""
+        if location == "json":
+            options.setdefault("required", any(field.required for field in schema().fields.values()))
+        return super().arguments(schema, location=location, **options)
+
+    @staticmethod
+    def fails(*also: int, never: Collection[int] = ()) -> Callable[[Any], Any]:
+        """Errors that the view answers with, beyond those that `app.statuses` derives; `never`: it does not."""
+
+        def decorate(view: Any) -> Any:
+            view._apidoc = {**getattr(view, "_apidoc", {}), "fails": {"also": set(also), "never": set(never)}}
+            return view
+
+        return decorate
+
+    def add_url_rule(self, rule: str, *args: Any, **options: Any) -> None:
+        super().add_url_rule(rule, *args, **options)
+        for method, described in self._docs[self._endpoints[-1]].items():
+            if method != "parameters":
+                described["rule"] = rule
+
+    @staticmethod
+    def _document_errors(doc: Any, described: Any, *, method: str, **_: Any) -> Any:
+        statuses = error_statuses(described["rule"], method, described)
+        described["headers"] = described.get("manual_doc", {}).pop("parameters", [])
+        return {**doc, "responses": {status: HTTPStatus(status).name for status in statuses}}
+
+    @staticmethod
+    def _document_headers(doc: Any, described: Any, **_: Any) -> Any:
+        """Beside the query's parameters, in whose place flask-smorest would put them."""
+        return {**doc, "parameters": [*doc.get("parameters", []), *described["headers"]]}
+
+
+def blueprint(
+    name: str, description: str, *, prefix: str = "/v1", kind: type[ApiBlueprint] = ApiBlueprint
+) -> ApiBlueprint:
+    made = kind(name, name, url_prefix=prefix, description=description)
     made.before_request(authenticate)
     made.before_request(rates.check)
+    made.before_request(addresses.refuse_unstorable)
     made.before_request(_refuse_unknown_parameters)
     return made
 
@@ -118,7 +162,7 @@ class ListQuery(PageQuery):
 
 def page_of(schema: type[ma.Schema]) -> type[ma.Schema]:
     """The schema of one page of these."""
-    name = re.sub("Out$", "Page", schema.__name__)
+    name = re.sub("(Out|Summary)?$", "Page", schema.__name__, count=1)
     return type(
         name,
         (ma.Schema,),

@@ -122,6 +122,7 @@ class RenderedOut(DraftOut):
 
 
 @blp.post("/prompts/<name>/render")
+@blp.fails(never=(403, 409))
 @blp.arguments(RenderIn)
 @blp.arguments(ProjectQuery, location="query")
 @blp.response(200, RenderedOut)
@@ -143,6 +144,7 @@ def render_version(body: dict[str, Any], scope: dict[str, Any], name: str) -> fl
 
 
 @blp.post("/render")
+@blp.fails(never=(403, 409))
 @blp.arguments(DraftIn)
 @blp.response(200, DraftOut)
 def render_draft(body: dict[str, Any]) -> flask.Response:

@@ -178,8 +178,13 @@ def run(body: dict[str, Any]) -> flask.Response:
     The execution goes through the same queue as a submitted one, in the interactive lane. When the wait is
     over before the answer is there, or too many requests wait already, 202 and the execution to poll.
     """
+    return run_now(body)
+
+
+def run_now(body: dict[str, Any], *, key: str | None = None) -> flask.Response:
+    """`key`: an Idempotency-Key that came in another way than its header."""
     seconds = wait_seconds()
-    execution_id, replayed = _submit(body, interactive=True)
+    execution_id, replayed = _submit(body, interactive=True, key=key)
     waiting.wait_for(execution_id, seconds)
     with reading() as session:
         execution = executions.get_execution(session, caller(), execution_id)
@@ -197,7 +202,11 @@ def run(body: dict[str, Any]) -> flask.Response:
 @blp.response(202, SubmitOut)
 def submit(body: dict[str, Any]) -> flask.Response:
     """Submit a run and answer at once; poll the Location"""
-    execution_id, replayed = _submit(body, interactive=False)
+    return run_later(body)
+
+
+def run_later(body: dict[str, Any], *, key: str | None = None) -> flask.Response:
+    execution_id, replayed = _submit(body, interactive=False, key=key)
     with reading() as session:
         execution = executions.get_execution(session, caller(), execution_id)
         answer = flask.jsonify({"execution_id": str(execution_id), "status": execution.state, "mode": execution.mode})
@@ -258,7 +267,7 @@ def run_request(fields: dict[str, Any], **others: Any) -> RunRequest:
     )
 
 
-def _submit(body: dict[str, Any], *, interactive: bool) -> tuple[uuid.UUID, bool]:
+def _submit(body: dict[str, Any], *, interactive: bool, key: str | None) -> tuple[uuid.UUID, bool]:
     author = caller(Role.EDITOR)
 
     def plan() -> NewExecution:
@@ -268,7 +277,7 @@ def _submit(body: dict[str, Any], *, interactive: bool) -> tuple[uuid.UUID, bool
     def write(session: Session, planned: NewExecution) -> uuid.UUID:
         return executions.submit(session, planned, interactive=interactive)
 
-    return replay.run(author, body, plan, write)
+    return replay.run(author, body, plan, write, key=key)
 
 
 def wait_seconds() -> float:

@@ -80,6 +80,7 @@ def list_feedback(query: dict[str, Any], execution_id: uuid.UUID) -> flask.Respo
 
 
 @blp.delete("/executions/<uuid:execution_id>/feedback")
+@blp.fails(never=(409,))
 @blp.arguments(WithdrawQuery, location="query")
 @blp.response(200, WithdrawnOut)
 def withdraw_feedback(query: dict[str, Any], execution_id: uuid.UUID) -> flask.Response:

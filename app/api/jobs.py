@@ -16,7 +16,6 @@ from shared.domain.dead_jobs import Filter, Requeued
 from shared.models import Job, JobKind, JobLease, Queue, Role, State
 
 blp = blueprint("jobs", "One job is one unit of work for the fleet; it works for an execution or a run.")
-LARGEST_ID = 2**63 - 1
 
 
 class JobSummary(ma.Schema):
@@ -105,7 +104,7 @@ def list_jobs(query: dict[str, Any]) -> flask.Response:
 def get_job(job_id: int) -> flask.Response:
     """Read a job: its counters, its error, who works on it, and what became of it"""
     with reading() as session:
-        job = jobs.get_job(session, caller(), min(job_id, LARGEST_ID))
+        job = jobs.get_job(session, caller(), job_id)
         return flask.jsonify(_job(session, job))
 
 
@@ -117,7 +116,7 @@ def requeue_job(job_id: int) -> flask.Response:
     author = caller(Role.EDITOR)
 
     def make(session: Session, _: Any) -> Any:
-        done = dead_jobs.requeue(session, author, min(job_id, LARGEST_ID), request_id=flask.g.request_id)
+        done = dead_jobs.requeue(session, author, job_id, request_id=flask.g.request_id)
         return RequeuedOut().dump(done)
 
     answer = replay.create(author, {}, 202, make)

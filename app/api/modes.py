@@ -184,6 +184,7 @@ def execute(body: dict[str, Any], scope: dict[str, Any], name: str) -> flask.Res
 
 
 @blp.get("/prompts/<name>/history")
+@blp.fails(409)
 @blp.arguments(HistoryQuery, location="query")
 @blp.response(200, HistoryOut)
 def get_history(query: dict[str, Any], name: str) -> flask.Response:

@@ -1,6 +1,7 @@
 """/v1/prompts: prompts and their immutable versions."""
 
 import uuid
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import flask
@@ -80,9 +81,18 @@ class PromptSummary(ma.Schema):
     deleted_by = ma.fields.String(allow_none=True)
 
 
+class PlacedVersionOut(VersionOut):
+    """With what PromptLedger's clients read."""
+
+    checksum_hash = ma.fields.Function(lambda version: version.template_hash)
+    status = ma.fields.String(
+        metadata={"description": "`active`: at `production`; `deprecated`: was there before; `draft`: never was"}
+    )
+
+
 class PromptOut(PromptSummary):
     labels = ma.fields.List(ma.fields.Nested(LabelOut))
-    active_version = ma.fields.Nested(VersionOut, allow_none=True, metadata={"description": "At `production`"})
+    active_version = ma.fields.Nested(PlacedVersionOut, allow_none=True, metadata={"description": "At `production`"})
     forked_from_version_id = ma.fields.UUID(
         allow_none=True, metadata={"description": "The version of another prompt that version 1 began as"}
     )
@@ -141,6 +151,7 @@ def create_prompt(body: dict[str, Any]) -> flask.Response:
 
 
 @blp.get("/prompts")
+@blp.fails(403)
 @blp.arguments(PromptsQuery, location="query")
 @blp.response(200, page_of(PromptSummary))
 def list_prompts(query: dict[str, Any]) -> flask.Response:
@@ -163,19 +174,21 @@ def get_prompt(scope: dict[str, Any], name: str) -> flask.Response:
 
 @blp.get("/prompts/<name>/versions")
 @blp.arguments(VersionsQuery, location="query")
-@blp.response(200, page_of(VersionOut))
+@blp.response(200, page_of(PlacedVersionOut))
 def list_versions(query: dict[str, Any], name: str) -> flask.Response:
     """List a prompt's versions, 1 first unless `order` is `desc`"""
     with reading() as session:
         prompt = prompts.get_prompt(session, caller(), name, project=query.pop("project"))
         newest_first = query.pop("order") == "desc"
         page = prompts.list_versions(session, prompt, newest_first=newest_first, **query)
-        return flask.jsonify(render_page(VersionOut(), page))
+        return flask.jsonify({"data": _placed(session, prompt, page.data), "next_cursor": page.next_cursor})
 
 
 @blp.get("/prompts/<name>/versions/<version>")
+@blp.doc(parameters=[cached.IF_NONE_MATCH])
 @blp.arguments(ProjectQuery, location="query")
 @blp.response(200, VersionOut)
+@blp.alt_response(304, description="It is as the ETag in If-None-Match says")
 def get_version(scope: dict[str, Any], name: str, version: str) -> flask.Response:
     """Read one version: by number, by label, or `latest`
 
@@ -217,6 +230,17 @@ def _prompt(session: Session, prompt: Prompt) -> Any:
     return {
         **PromptSummary().dump(prompt),
         "labels": rendered(labels.list_labels(session, prompt)),
-        "active_version": None if active is None else VersionOut().dump(active),
+        "active_version": None if active is None else {**PlacedVersionOut().dump(active), "status": "active"},
         "forked_from_version_id": versions.origin_of(session, prompt),
     }
+
+
+def _placed(session: Session, prompt: Prompt, found: Sequence[Version]) -> list[Any]:
+    current, before = labels.placed_versions(session, prompt)
+    return [{**PlacedVersionOut().dump(one), "status": _status(one.number, current, before)} for one in found]
+
+
+def _status(number: int, current: int | None, before: Collection[int]) -> str:
+    if number == current:
+        return "active"
+    return "deprecated" if number in before else "draft"

@@ -63,6 +63,7 @@ def get_queue(name: str) -> flask.Response:
 
 
 @blp.patch("/queues/<name>")
+@blp.fails(never=(409,))
 @blp.arguments(LimitIn)
 @blp.response(200, QueueOut)
 def limit_queue(body: dict[str, Any], name: str) -> flask.Response:
@@ -76,6 +77,7 @@ def limit_queue(body: dict[str, Any], name: str) -> flask.Response:
 
 
 @blp.post("/queues/<name>/pause")
+@blp.fails(never=(409,))
 @blp.response(200, QueueOut)
 def pause_queue(name: str) -> flask.Response:
     """Claim nothing from it until it is resumed; submits are accepted, and what runs goes on"""
@@ -83,6 +85,7 @@ def pause_queue(name: str) -> flask.Response:
 
 
 @blp.post("/queues/<name>/resume")
+@blp.fails(never=(409,))
 @blp.response(200, QueueOut)
 def resume_queue(name: str) -> flask.Response:
     """End its pause and its drain"""
@@ -90,6 +93,7 @@ def resume_queue(name: str) -> flask.Response:
 
 
 @blp.post("/queues/<name>/drain")
+@blp.fails(never=(409,))
 @blp.response(200, QueueOut)
 def drain_queue(name: str) -> flask.Response:
     """Accept nothing new into it until it is resumed, and work off what is queued"""

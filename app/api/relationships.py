@@ -117,7 +117,7 @@ class ImpactOut(ma.Schema):
 def create_relationship(body: dict[str, Any], scope: dict[str, Any], name: str) -> flask.Response:
     """Relate a prompt to another one"""
     author = caller(Role.EDITOR)
-    _check_metadata(body)
+    check_metadata(body)
 
     def make(session: Any, _: Any) -> Any:
         prompt = prompts.get_prompt(session, author, name, **scope)
@@ -155,7 +155,7 @@ def get_relationship(scope: dict[str, Any], name: str, relationship_id: Any) -> 
 def update_relationship(body: dict[str, Any], scope: dict[str, Any], name: str, relationship_id: Any) -> flask.Response:
     """Change strength, note or metadata; what is left out stays"""
     author = caller(Role.EDITOR)
-    _check_metadata(body)
+    check_metadata(body)
     with transaction() as session:
         prompt = prompts.get_prompt(session, author, name, **scope)
         return flask.jsonify(_edge(relationships.update(session, author, prompt, relationship_id, body)))
@@ -207,8 +207,8 @@ def _types(given: str | None) -> list[str] | None:
     return [type_of(name.strip(), "?type") for name in given.split(",")]
 
 
-def _check_metadata(body: dict[str, Any]) -> None:
-    if len(dump_json(body.get("metadata", {})).encode()) > MOST_METADATA_BYTES:
+def check_metadata(body: dict[str, Any]) -> None:
+    if len(dump_json(body.get("metadata") or {}).encode()) > MOST_METADATA_BYTES:
         raise field_error("/metadata", f"is larger than {MOST_METADATA_BYTES:,} bytes")
 
 

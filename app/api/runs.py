@@ -33,12 +33,18 @@ def progress(session: Session, run: Run) -> dict[str, int]:
     return {"done": done, "total": total}
 
 
-def cancel(kind: JobKind, find: Callable[[Session, Caller], Found], render: Callable[[Session, Found], Any]) -> Any:
+def cancel(
+    kind: JobKind,
+    find: Callable[[Session, Caller], Found],
+    render: Callable[[Session, Found], Any],
+    *,
+    reason: str = "",
+) -> Any:
     """End a run, then its open calls, page by page in transactions of their own; the run as it then is."""
     author = caller(Role.EDITOR)
     with transaction() as session:
         run = find(session, author)
-        runs.cancel_run(session, author, run, kind=kind)
+        runs.cancel_run(session, author, run, kind=kind, reason=reason)
     left = True
     while left:
         with transaction() as session:

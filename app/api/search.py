@@ -107,6 +107,7 @@ def search_prompts(query: dict[str, Any]) -> flask.Response:
 
 
 @blp.post("/prompts:search")
+@blp.fails(never=(403, 409))
 @blp.arguments(SearchIn)
 @blp.response(200, SearchPage)
 def search_by_body(body: dict[str, Any]) -> flask.Response:

@@ -81,6 +81,7 @@ def get_suggestions(query: dict[str, Any], name: str) -> flask.Response:
 
 
 @blp.post("/suggestions")
+@blp.fails(never=(409,))
 @blp.arguments(SuggestIn)
 @blp.response(200, SuggestionsOut)
 def suggest(body: dict[str, Any]) -> flask.Response:

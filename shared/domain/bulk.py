@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from shared.db import bulk_insert, db_now
 from shared.domain import bulk_verbs, events, jobs, pages, projects, queues, tenants
 from shared.domain.bulk_verbs import VERBS, Applied, Wanted
-from shared.domain.pages import Page
+from shared.domain.pages import Numbered, Page
 from shared.domain.tenants import Caller
 from shared.errors import Conflict, DatabaseBusy, FieldError, NotFound, PromptmillError, Unprocessable, field_error
 from shared.models import OPEN_STATES, BulkItem, BulkOperation, JobKind, Prompt, Queue, Role, State, new_id
@@ -170,12 +170,16 @@ def list_operations(
     limit: int,
     cursor: str | None,
 ) -> Page:
-    query = sa.select(BulkOperation).where(*_visible(caller))
-    if state is not None:
-        query = query.where(BulkOperation.state == state)
-    if operation is not None:
-        query = query.where(BulkOperation.operation == operation)
+    query = _matching(caller, state, operation)
     return pages.newest_first(session, query, BulkOperation, limit=limit, cursor=cursor)
+
+
+def list_from(
+    session: Session, caller: Caller, *, state: str | None, operation: str | None, limit: int, offset: int
+) -> Numbered:
+    """The same by offset: for the older addresses."""
+    query = _matching(caller, state, operation)
+    return pages.at_offset(session, query, BulkOperation, limit=limit, offset=offset)
 
 
 def list_results(
@@ -398,6 +402,15 @@ def _projects_of(session: Session, caller: Caller, items: Sequence[Mapping[str, 
         known.update({row.id: row.project_id for row in rows})
     homes.update(known.get(prompt_id) for prompt_id in ids)
     return homes
+
+
+def _matching(caller: Caller, state: str | None, operation: str | None) -> sa.Select[Any]:
+    query = sa.select(BulkOperation).where(*_visible(caller))
+    if state is not None:
+        query = query.where(BulkOperation.state == state)
+    if operation is not None:
+        query = query.where(BulkOperation.operation == operation)
+    return query
 
 
 def _visible(caller: Caller) -> tuple[sa.ColumnElement[bool], ...]:

@@ -16,7 +16,18 @@ from shared.domain.executions import RunRequest
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller, get_visible
 from shared.errors import BudgetTooSmall, FieldError, PromptmillError, field_error
-from shared.models import Evaluation, Execution, JobKind, Prompt, Queue, TestCase, Version, WorkItem, new_id
+from shared.models import (
+    OPEN_STATES,
+    Evaluation,
+    Execution,
+    JobKind,
+    Prompt,
+    Queue,
+    TestCase,
+    Version,
+    WorkItem,
+    new_id,
+)
 from shared.scoring import needs_expected
 
 MAX_CHECK_SECONDS = 5.0  # for rendering every case of a dataset while somebody waits for the answer
@@ -170,11 +181,24 @@ def get_evaluation(session: Session, caller: Caller, evaluation_id: uuid.UUID) -
     return get_visible(session, caller, Evaluation, evaluation_id)
 
 
+def is_waiting(session: Session, evaluation_id: uuid.UUID) -> bool:
+    """Whether its outcome is still to come."""
+    return session.scalar(sa.select(Evaluation.state).where(Evaluation.id == evaluation_id)) in OPEN_STATES
+
+
 def list_evaluations(
     session: Session, caller: Caller, *, project: str | None = None, limit: int, cursor: str | None
 ) -> Page:
+    return pages.newest_first(
+        session, matching(session, caller, project=project), Evaluation, limit=limit, cursor=cursor
+    )
+
+
+def matching(
+    session: Session, caller: Caller, *, project: str | None, version_id: uuid.UUID | None = None
+) -> sa.Select[Evaluation]:
     query = projects.visible_in(session, caller, Evaluation, project)
-    return pages.newest_first(session, query, Evaluation, limit=limit, cursor=cursor)
+    return query if version_id is None else query.where(Evaluation.version_id == version_id)
 
 
 def list_results(session: Session, evaluation: Evaluation, *, limit: int, cursor: str | None) -> Page:

@@ -17,7 +17,7 @@ from shared.db import bulk_insert
 from shared.domain import events, jobs, lifecycle, pages, projects, prompts, providers, queues
 from shared.domain.content import render_messages
 from shared.domain.names import PRODUCTION, VersionChoice, parse_reference
-from shared.domain.pages import Page
+from shared.domain.pages import Numbered, Page
 from shared.domain.providers import Quote
 from shared.domain.tenants import Caller, get_visible
 from shared.errors import Conflict, PromptmillError, field_error
@@ -317,8 +317,18 @@ def list_executions(
     if texts:
         limit = min(limit, MAX_ROWS_WITH_TEXTS)
     else:
-        query = query.options(*(defer(getattr(Execution, name), raiseload=True) for name in _TEXTS))
+        query = _without_texts(query)
     return pages.newest_first(session, query, Execution, limit=limit, cursor=cursor)
+
+
+def list_from(session: Session, caller: Caller, wanted: Filter, *, limit: int, offset: int) -> Numbered:
+    """The same by offset, without texts: for the older addresses."""
+    query = _without_texts(matching(session, caller, wanted))
+    return pages.at_offset(session, query, Execution, limit=limit, offset=offset)
+
+
+def _without_texts(query: sa.Select[Any]) -> sa.Select[Any]:
+    return query.options(*(defer(getattr(Execution, name), raiseload=True) for name in _TEXTS))
 
 
 def matching(session: Session, caller: Caller, wanted: Filter) -> sa.Select[Any]:

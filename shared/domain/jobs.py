@@ -348,6 +348,11 @@ def _cancel_open(session: Session, searches: Sequence[sa.Select[int]], limit: in
     return len(ids)
 
 
+def steps_of(session: Session, subject_id: uuid.UUID, *, limit: int = 1_000) -> Sequence[Job]:
+    """The jobs of a run, first to last; those that ended long ago are pruned."""
+    return session.scalars(sa.select(Job).where(Job.subject_id == subject_id).order_by(Job.id).limit(limit)).all()
+
+
 def open_job_of(session: Session, subject_id: uuid.UUID) -> Job | None:
     """The open job whose subject this is, locked; None when there is none."""
     ids = session.scalars(sa.select(Job.id).where(Job.subject_id == subject_id, Job.state.in_(OPEN_STATES))).all()

@@ -91,6 +91,14 @@ def list_placed(
     return page, {move.prompt_id: _as_moved(move) for move in moves}
 
 
+def placed_versions(session: Session, prompt: Prompt, name: str = PRODUCTION) -> tuple[int | None, frozenset[int]]:
+    """The number that the label points at, None when it does not, and all that it ever pointed at."""
+    here = _placed(session, prompt, name)
+    moves = sa.select(LabelMove.to_version).where(LabelMove.prompt_id == prompt.id, LabelMove.label == name)
+    numbers = session.scalars(moves.where(LabelMove.to_version.is_not(None)).distinct())
+    return here[0].version_number if here else None, frozenset(number for number in numbers if number is not None)
+
+
 def list_moves(session: Session, prompt: Prompt, name: str, *, limit: int, cursor: str | None) -> Page:
     """Newest first, those of a label that was deleted too."""
     query = sa.select(LabelMove).where(LabelMove.prompt_id == prompt.id, LabelMove.label == name)

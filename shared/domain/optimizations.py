@@ -9,13 +9,13 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared import knobs
-from shared.domain import budgets, evaluations, events, jobs, pages, projects, providers, queues
+from shared.domain import budgets, evaluations, events, jobs, pages, projects, providers, queues, runs
 from shared.domain.budgets import NANO, Limits
 from shared.domain.evaluations import Target, TargetRequest
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller, get_visible
 from shared.errors import BudgetTooSmall, FieldError, field_error
-from shared.models import Candidate, JobKind, Optimization, Queue, new_id
+from shared.models import Candidate, Execution, JobKind, Optimization, Queue, WorkItem, new_id
 from shared.scoring import check_scorers
 
 MIN_CASES = 10
@@ -122,14 +122,46 @@ def get_optimization(session: Session, caller: Caller, optimization_id: uuid.UUI
 def list_optimizations(
     session: Session, caller: Caller, *, project: str | None = None, limit: int, cursor: str | None
 ) -> Page:
-    query = projects.visible_in(session, caller, Optimization, project)
+    query = matching(session, caller, project=project)
     return pages.newest_first(session, query, Optimization, limit=limit, cursor=cursor)
+
+
+def matching(
+    session: Session, caller: Caller, *, project: str | None, state: str | None = None
+) -> sa.Select[Optimization]:
+    query = projects.visible_in(session, caller, Optimization, project)
+    return query if state is None else query.where(Optimization.state == state)
 
 
 def list_candidates(session: Session, optimization: Optimization, *, limit: int, cursor: str | None) -> Page:
     """In the order in which the search admitted them; 0 is the seed."""
-    query = sa.select(Candidate).where(Candidate.optimization_id == optimization.id)
-    return pages.ascending(session, query, Candidate.ordinal, limit=limit, cursor=cursor)
+    return pages.ascending(session, candidates_of(optimization), Candidate.ordinal, limit=limit, cursor=cursor)
+
+
+def candidates_of(optimization: Optimization) -> sa.Select[Candidate]:
+    return sa.select(Candidate).where(Candidate.optimization_id == optimization.id)
+
+
+@dataclass(frozen=True)
+class CandidateSpend:
+    """What the calls that tried a candidate have cost; one that two candidates share counts for both."""
+
+    tokens: int
+    nano: int
+
+
+def spend_by_candidate(
+    session: Session, optimization: Optimization, candidates: Sequence[Candidate]
+) -> dict[str, CandidateSpend]:
+    """By hash; those without a call are left out."""
+    tokens, nano = runs.charged(Execution.ambiguous_attempts)
+    rows = session.execute(
+        sa.select(WorkItem.candidate, sa.func.sum(tokens), sa.func.sum(nano))
+        .join(Execution, Execution.id == WorkItem.execution_id)
+        .where(WorkItem.scope_id == optimization.id, WorkItem.candidate.in_([item.hash for item in candidates]))
+        .group_by(WorkItem.candidate)
+    )
+    return {str(row[0]): CandidateSpend(int(row[1]), int(row[2])) for row in rows}
 
 
 def _parts(spec: Mapping[str, Any], target: Target) -> set[str]:

@@ -24,6 +24,33 @@ class Page:
     next_cursor: str | None
 
 
+@dataclass(frozen=True)
+class Numbered:
+    """`data` of one page by its number, and how many rows there are on all pages."""
+
+    data: Sequence[Any]
+    total: int
+
+
+def numbered(
+    session: Session, query: sa.Select[Any], entity: Any, *, page: int, per_page: int, by: Any = None
+) -> Numbered:
+    """One page by its number, for clients that count pages: newest first, unless `by` says otherwise.
+
+    Rows that are added meanwhile move the pages. Costs a count of all rows, and a walk over those before the page.
+    """
+    return at_offset(session, query, entity, limit=per_page, offset=(page - 1) * per_page, by=by)
+
+
+def at_offset(
+    session: Session, query: sa.Select[Any], entity: Any, *, limit: int, offset: int, by: Any = None
+) -> Numbered:
+    """The same, by how many rows come before it."""
+    order = (entity.created_at.desc(), entity.id.desc()) if by is None else (by,)
+    total = session.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
+    return Numbered(session.scalars(query.order_by(*order).limit(limit).offset(offset)).all(), total)
+
+
 def newest_first(session: Session, query: sa.Select[Any], entity: Any, *, limit: int, cursor: str | None) -> Page:
     """One page of `query` ordered by (created_at, id) descending."""
     if cursor:

@@ -62,7 +62,7 @@ def get_project(
     wanted = DEFAULT_PROJECT if name_or_id is None else name_or_id
     project = find_project(session, caller, wanted, include_deleted=include_deleted)
     if project is None:
-        raise NotFound(f"no project {wanted!r}", fields=["project"])
+        raise NotFound(f"no project {wanted!r}", fields=["project", "project_id"])
     if writing and project.status == ProjectStatus.ARCHIVED:
         raise Conflict(
             f"project {project.name} is archived and takes no changes and no runs;"
@@ -116,6 +116,11 @@ def list_projects(
     cursor: str | None,
 ) -> Page:
     """Newest first. `search` is a part of the name, in any case."""
+    query = matching(caller, status=status, search=search, include_deleted=include_deleted)
+    return pages.newest_first(session, query, Project, limit=limit, cursor=cursor)
+
+
+def matching(caller: Caller, *, status: str | None, search: str | None, include_deleted: bool) -> sa.Select[Project]:
     query = sa.select(Project).where(Project.workspace_id == caller.workspace_id)
     if caller.project_ids is not None:
         query = query.where(Project.id.in_(caller.project_ids))
@@ -125,7 +130,7 @@ def list_projects(
         query = query.where(Project.status == status)
     if search is not None:
         query = query.where(sa.func.lower(Project.name).contains(search.lower(), autoescape=True))
-    return pages.newest_first(session, query, Project, limit=limit, cursor=cursor)
+    return query
 
 
 def update_project(

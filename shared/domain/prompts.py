@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -12,7 +13,7 @@ from shared.domain import events, labels, pages, projects, search
 from shared.domain.content import Content
 from shared.domain.events import Change
 from shared.domain.names import LATEST, PRODUCTION, VersionChoice, check_name, is_name
-from shared.domain.pages import Page
+from shared.domain.pages import Numbered, Page
 from shared.domain.tenants import Caller
 from shared.errors import AlreadyExists, Conflict, NotFound, field_error
 from shared.models import Label, LabelRequest, Prompt, Version, new_id
@@ -114,6 +115,22 @@ def get_prompt(
     return prompt
 
 
+def get_by_id(
+    session: Session, caller: Caller, prompt_id: uuid.UUID, *, project: str | None = None, writing: bool = False
+) -> Prompt:
+    """The same by its id: for the older addresses, which name prompts so."""
+    home = projects.get_project(session, caller, project, writing=writing)
+    prompt = session.scalars(live().where(Prompt.project_id == home.id, Prompt.id == prompt_id)).one_or_none()
+    if prompt is None:
+        raise NotFound(f"no prompt {prompt_id} in project {home.name}", fields=["prompt_id"])
+    return prompt
+
+
+def rows_of(session: Session, prompt_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Prompt]:
+    """By id, deleted ones too. Of ids that the caller may see: nothing is looked at here."""
+    return {prompt.id: prompt for prompt in session.scalars(sa.select(Prompt).where(Prompt.id.in_(prompt_ids)))}
+
+
 def names_of(session: Session, prompt_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
     return dict(session.execute(sa.select(Prompt.id, Prompt.name).where(Prompt.id.in_(prompt_ids))).all())
 
@@ -133,9 +150,51 @@ def list_prompts(
     limit: int,
     cursor: str | None,
 ) -> Page:
-    query = projects.living_in(session, caller, Prompt, project)
+    query = _matching(
+        session, caller, project, mode=mode, category=category, owner_team=owner_team, lifecycle=lifecycle, tag=tag
+    )
     if not include_deleted:
         query = query.where(Prompt.deleted_at.is_(None))
+    if name_prefix is not None:  # LIKE would not tell "A" from "a" on SQLite
+        query = query.where(sa.func.substr(Prompt.name, 1, len(name_prefix)) == name_prefix)
+    return pages.newest_first(session, query, Prompt, limit=limit, cursor=cursor)
+
+
+def list_from(
+    session: Session,
+    caller: Caller,
+    *,
+    project: str | None = None,
+    category: str | None = None,
+    tag: str | None = None,
+    lifecycle: str | None = None,
+    limit: int,
+    offset: int,
+) -> Numbered:
+    """The same by offset, of one project: for the older addresses."""
+    home = projects.get_project(session, caller, project)
+    query = _matching(session, caller, str(home.id), category=category, tag=tag, lifecycle=lifecycle)
+    return pages.at_offset(
+        session,
+        query.where(Prompt.deleted_at.is_(None)),
+        Prompt,
+        limit=limit,
+        offset=offset,
+    )
+
+
+def _matching(
+    session: Session,
+    caller: Caller,
+    project: str | None,
+    *,
+    mode: str | None = None,
+    category: str | None = None,
+    owner_team: str | None = None,
+    lifecycle: str | None = None,
+    tag: str | None = None,
+) -> sa.Select[Any]:
+    query = projects.living_in(session, caller, Prompt, project)
     filters = {
         Prompt.mode: mode,
         Prompt.category: category,
@@ -147,9 +206,7 @@ def list_prompts(
             query = query.where(column == value)
     if tag is not None:
         query = query.where(holds_item(session, Prompt.tags, tag))
-    if name_prefix is not None:  # LIKE would not tell "A" from "a" on SQLite
-        query = query.where(sa.func.substr(Prompt.name, 1, len(name_prefix)) == name_prefix)
-    return pages.newest_first(session, query, Prompt, limit=limit, cursor=cursor)
+    return query
 
 
 def list_versions(
@@ -180,7 +237,9 @@ def get_version(session: Session, prompt: Prompt, choice: VersionChoice) -> Vers
     elif choice.label == LATEST:
         query, wanted = query.where(Version.number == prompt.last_version_number), "version"
     else:
-        query = query.join(Label, Label.version_id == Version.id).where(Label.name == choice.label)
+        # By the key of the labels: by the version alone, SQLite reads every label that there is.
+        query = query.join(Label, Label.version_id == Version.id)
+        query = query.where(Label.prompt_id == prompt.id, Label.name == choice.label)
         wanted = f"label {choice.label!r}"
     found = session.scalars(query.limit(2)).all() if choice.label is None or is_name(choice.label) else []
     if not found:

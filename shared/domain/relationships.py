@@ -208,6 +208,15 @@ def get_relationship(
     return _named(session, [found])[0]
 
 
+def source_of(session: Session, caller: Caller, relationship_id: uuid.UUID) -> Prompt:
+    """The prompt that a relationship begins at: for the older addresses, which name a relationship alone."""
+    query = _visible_edges(caller).where(Relationship.id == relationship_id)
+    found = session.scalars(query).one_or_none()
+    if found is None:
+        raise NotFound(f"no relationship {relationship_id}")
+    return session.get_one(Prompt, found.source_id)
+
+
 def update(
     session: Session, caller: Caller, prompt: Prompt, relationship_id: uuid.UUID, changes: Mapping[str, Any]
 ) -> Edge:

@@ -232,7 +232,7 @@ def open_calls(session: Session, subject_id: uuid.UUID) -> tuple[int, int]:
 
 
 def cancel_run(
-    session: Session, caller: Caller, run: Evaluation | Optimization | BulkOperation, *, kind: JobKind
+    session: Session, caller: Caller, run: Evaluation | Optimization | BulkOperation, *, kind: JobKind, reason: str = ""
 ) -> None:
     """End a run at once, keeping what it has paid for or done. Follow it with `jobs.cancel_scope` in a new transaction.
 
@@ -251,6 +251,10 @@ def cancel_run(
         return
     events.record(
         session,
-        [events.Change(run.workspace_id, f"{kind}.canceled", run.id, {}, caller.user_name)],
+        [
+            events.Change(
+                run.workspace_id, f"{kind}.canceled", run.id, {"reason": reason} if reason else {}, caller.user_name
+            )
+        ],
     )
     session.refresh(run)

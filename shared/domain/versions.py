@@ -4,19 +4,20 @@ Content is the version, so no verb here copies a version within its prompt: goin
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
-from shared.domain import events, label_moves, labels, pages, prompts
+from shared.domain import events, label_moves, labels, pages, projects, prompts
 from shared.domain.content import Content
 from shared.domain.events import Change
 from shared.domain.names import PRODUCTION
 from shared.domain.prompts import Upserted
 from shared.domain.tenants import Caller
+from shared.errors import NotFound
 from shared.models import Label, LabelRequest, Prompt, Version
 
 MAX_ANCESTORS = 100
@@ -35,6 +36,52 @@ class Relative:
 
     prompt: Prompt
     version: Version
+
+
+def get_relative(session: Session, caller: Caller, version_id: uuid.UUID, *, writing: bool = False) -> Relative:
+    """A version by its id, with its prompt; neither the prompt nor its project is deleted.
+
+    `writing`: the prompt is to be changed or run, which is a 409 in an archived project.
+    """
+    found = _relatives(session, caller, [version_id])
+    if not found or found[0].prompt.deleted_at is not None:
+        raise NotFound(f"no version {version_id}", fields=["prompt_id", "initial_prompt_id", "parent_version_id"])
+    projects.get_project(session, caller, str(found[0].prompt.project_id), writing=writing)
+    return found[0]
+
+
+def listed(caller: Caller, project_id: uuid.UUID | None, *, include_deleted: bool = False) -> sa.Select[Version]:
+    """The versions of every prompt of a project, or of all that the caller may see."""
+    query = (
+        sa.select(Version)
+        .join(Prompt, Prompt.id == Version.prompt_id)
+        .where(*_visible(caller), projects.is_living(caller, Prompt.project_id))
+    )
+    if project_id is not None:
+        query = query.where(Prompt.project_id == project_id)
+    return query if include_deleted else query.where(Prompt.deleted_at.is_(None))
+
+
+def of_prompt(prompt: Prompt) -> sa.Select[Version]:
+    return sa.select(Version).where(Version.prompt_id == prompt.id)
+
+
+def with_prompts(session: Session, caller: Caller, versions: Sequence[Version]) -> list[Relative]:
+    """In the order given."""
+    found = {relative.version.id: relative for relative in _relatives(session, caller, [v.id for v in versions])}
+    return [found[version.id] for version in versions]
+
+
+def parents_of(session: Session, versions: Sequence[Version]) -> dict[uuid.UUID, uuid.UUID | None]:
+    """By version the one before it in its prompt; of version 1, what it was forked from."""
+    before = [(version.prompt_id, version.number - 1) for version in versions if version.number > 1]
+    numbers = sa.tuple_(Version.prompt_id, Version.number)
+    rows = session.execute(sa.select(Version.prompt_id, Version.number, Version.id).where(numbers.in_(before))).all()
+    known = {(row.prompt_id, row.number): row.id for row in rows}
+    return {
+        version.id: known.get((version.prompt_id, version.number - 1), version.forked_from_version_id)
+        for version in versions
+    }
 
 
 def roll_back(
@@ -105,6 +152,18 @@ def origin_of(session: Session, prompt: Prompt) -> uuid.UUID | None:
     return session.scalar(
         sa.select(Version.forked_from_version_id).where(Version.prompt_id == prompt.id, Version.number == 1)
     )
+
+
+def origins_of(session: Session, caller: Caller, prompt_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, uuid.UUID]:
+    """Of each prompt that was forked the prompt that it was forked from, where the caller may see that."""
+    first = aliased(Version)
+    rows = session.execute(
+        sa.select(first.prompt_id, Prompt.id)
+        .join(Version, Version.id == first.forked_from_version_id)
+        .join(Prompt, Prompt.id == Version.prompt_id)
+        .where(first.prompt_id.in_(prompt_ids), first.number == 1, *_visible(caller))
+    )
+    return dict(rows.all())
 
 
 def ancestors_of(session: Session, caller: Caller, prompt: Prompt) -> list[Relative]:

@@ -4,6 +4,7 @@ A new route is found by itself. What cannot be made up here (the body of a write
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Flask
@@ -18,6 +19,35 @@ WHICH_PROMPT = {"/execute": "?mode=tracking", "/<label>": "?name_prefix=triage"}
 LISTS = {"/v1/analytics/prompts": "/v1/prompts"}
 # A list that is empty unless it is asked where to begin.
 QUERIES = {"/v1/events": "?after=begin"}
+# What stands in an address of an older prefix, whose lists and fields are not ours: where to take it from.
+OLDER = {
+    "project_id": ("/v1/projects", "project_id"),
+    "prompt_id": ("/v1/prompts/triage/versions", "version_id"),  # to their clients a prompt is one version
+    "version": ("/v1/prompts/triage/versions", "version_number"),
+    "evaluation_id": ("/v1/evaluations", "evaluation_id"),
+    "optimization_id": ("/v1/optimizations", "optimization_id"),
+}
+STORE = "/api/v1"
+# The same below this prefix, where a prompt is one.
+IN_THE_STORE = {
+    "prompt_id": ("/v1/prompts?name_prefix=triage", "prompt_id"),
+    "category": ("/v1/prompts?name_prefix=triage", "category"),
+    "name": ("/v1/prompts?name_prefix=triage", "name"),
+    "status": ("/v1/prompts?name_prefix=triage", "lifecycle"),
+    "tag": ("/v1/prompts?name_prefix=triage", "owner_team"),
+    "version": ("/v1/prompts/triage/versions", "version_number"),
+    "operation_id": ("/v1/bulk/operations", "operation_id"),
+    "relationship_id": ("/v1/prompts/base/relationships", "relationship_id"),
+}
+STUDIO = "/api/v1/prompt-studio"
+THE_PROMPT = "<the id of triage 1>"  # filled in by `writes`
+THE_PROJECT = "<the id of the project default>"
+TRIAGE, ROOT = "<the id of triage>", "<the id of root>"
+# They say why they do nothing: 409 to whoever may write and see what they name.
+REFUSED = [
+    ("DELETE", f"{STUDIO}/evaluations/<uuid:evaluation_id>"),
+    ("POST", f"{STUDIO}/optimizations/iterations/<uuid:optimization_id>"),
+]
 # They act on what all workspaces share, so no role of a workspace is enough.
 OF_THE_FLEET = [
     ("PATCH", "/v1/queues/<name>"),
@@ -26,7 +56,15 @@ OF_THE_FLEET = [
     ("POST", "/v1/queues/<name>/resume"),
 ]
 # They only read: what they are asked for is too large for a query.
-READ_BY_POST = [("POST", "/v1/prompts/<name>/render"), ("POST", "/v1/prompts:search"), ("POST", "/v1/render")]
+READ_BY_POST = [
+    ("POST", "/v1/prompts/<name>/render"),
+    ("POST", "/v1/prompts:search"),
+    ("POST", "/v1/render"),
+    ("POST", f"{STUDIO}/prompts/preview"),
+    ("POST", f"{STUDIO}/prompts/convert"),
+    ("POST", f"{STORE}/prompts/search"),
+    ("POST", f"{STORE}/prompts/<prompt_id>/lifecycle/validate"),
+]
 # They decide what editors may do.
 ABOVE_EDITORS = [
     ("DELETE", "/v1/prompts/<name>/labels/<label>/protection"),
@@ -73,6 +111,8 @@ WRITES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/datasets/<name>/cases"): [{"inputs": {"ticket": "another"}}],
     ("POST", "/v1/executions:run"): run_body("triage", variables={"ticket": "another"}),
     ("POST", "/v1/executions:submit"): run_body("triage", variables={"ticket": "another"}),
+    ("POST", "/v1/executions/run"): run_body("triage", variables={"ticket": "another"}),
+    ("POST", "/v1/executions/submit"): run_body("triage", variables={"ticket": "another"}),
     ("POST", "/v1/executions:batch"): {"prompt_name": "triage", "dataset": "tickets"},
     ("POST", "/v1/batches/<uuid:batch_id>/cancel"): None,
     ("POST", "/v1/executions/<uuid:execution_id>/cancel"): None,
@@ -89,6 +129,58 @@ WRITES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/queues/<name>/drain"): None,
     ("POST", "/v1/queues/<name>/pause"): None,
     ("POST", "/v1/queues/<name>/resume"): None,
+    ("POST", f"{STORE}/prompts"): {"name": "in-store", "category": "c", "content": "Hello"},
+    ("PUT", f"{STORE}/prompts/<prompt_id>"): {"description": "changed in the store"},
+    ("DELETE", f"{STORE}/prompts/<prompt_id>"): None,
+    ("POST", f"{STORE}/prompts/search"): {"query": "ticket"},
+    ("PUT", f"{STORE}/prompts/<prompt_id>/content"): {"content": "Hello {{ ticket }}, in the store"},
+    ("POST", f"{STORE}/prompts/<prompt_id>/versions/<version>/rollback"): {"reason": "it was better"},
+    ("POST", f"{STORE}/prompts/<prompt_id>/fork"): {"new_name": "forked-in-store"},
+    ("POST", f"{STORE}/prompts/<prompt_id>/relationships"): {
+        "target_prompt_id": ROOT,
+        "relationship_type": "complements",
+    },
+    ("PUT", f"{STORE}/relationships/<relationship_id>/strength"): {"strength": 0.75},
+    ("DELETE", f"{STORE}/relationships/<relationship_id>"): None,
+    ("POST", f"{STORE}/relationships/validate"): {
+        "source_prompt_id": TRIAGE,
+        "target_prompt_id": ROOT,
+        "relationship_type": "similar",
+    },
+    ("PUT", f"{STORE}/prompts/<prompt_id>/lifecycle"): {"status": "published"},
+    ("POST", f"{STORE}/prompts/<prompt_id>/lifecycle/validate"): {"new_status": "archived"},
+    ("POST", f"{STORE}/lifecycle/bulk"): {"prompt_ids": [TRIAGE], "status": "published"},
+    ("POST", f"{STORE}/bulk/prompts"): [{"name": "bulky-in-store", "category": "c", "content": "Hello"}],
+    ("PUT", f"{STORE}/bulk/prompts"): [{"prompt_id": TRIAGE, "description": "changed in bulk"}],
+    ("DELETE", f"{STORE}/bulk/prompts"): [ROOT],
+    ("PUT", f"{STORE}/bulk/prompts/tags"): {"prompt_ids": [TRIAGE], "tags_to_add": ["x"]},
+    ("PUT", f"{STORE}/bulk/operations/<operation_id>/cancel"): None,
+    ("POST", f"{STORE}/bulk/operations/<operation_id>/retry"): None,
+    ("POST", f"{STUDIO}/projects/"): {"name": "their project"},
+    ("POST", f"{STUDIO}/projects"): {"name": "their bare project"},
+    ("PUT", f"{STUDIO}/projects/update/<uuid:project_id>"): {"description": "changed again"},
+    ("POST", f"{STUDIO}/projects/archive/<uuid:project_id>"): None,
+    ("POST", f"{STUDIO}/projects/unarchive/<uuid:project_id>"): None,
+    ("DELETE", f"{STUDIO}/projects/delete/<uuid:project_id>"): None,
+    ("POST", f"{STUDIO}/prompts/create"): {"project_id": THE_PROJECT, "name": "their prompt", "user_prompt": "Hi"},
+    ("POST", f"{STUDIO}/prompts"): {"project_id": THE_PROJECT, "name": "their other", "user_prompt": "Hi"},
+    ("PUT", f"{STUDIO}/prompts/update/<uuid:prompt_id>"): {"user_prompt": "Hi {ticket}", "change_description": "new"},
+    ("POST", f"{STUDIO}/prompts/revert/<uuid:prompt_id>/<int:version>"): None,
+    ("POST", f"{STUDIO}/prompts/execute"): {"prompt_id": THE_PROMPT, "inputs": {"ticket": "another"}},
+    ("POST", f"{STUDIO}/prompts/preview"): {"user_prompt": "Hi {name}", "variables": {"name": "Ada"}},
+    ("POST", f"{STUDIO}/prompts/convert"): {"user_prompt": "Hi $name"},
+    ("POST", f"{STUDIO}/evaluations"): {"project_id": THE_PROJECT, "prompt_id": THE_PROMPT},
+    ("DELETE", f"{STUDIO}/evaluations/<uuid:evaluation_id>"): None,
+    ("POST", f"{STUDIO}/optimizations/create"): {
+        "project_id": THE_PROJECT,
+        "initial_prompt_id": THE_PROMPT,
+        "optimization_config": {"optimizer_type": "random", "max_iterations": 2},
+    },
+    ("POST", f"{STUDIO}/optimizations"): {"prompt_id": THE_PROMPT, "strategy": "random"},
+    ("POST", f"{STUDIO}/optimizations/cancel/<uuid:optimization_id>"): {"reason": "no longer needed"},
+    ("POST", f"{STUDIO}/optimizations/iterations/<uuid:optimization_id>"): {"iteration_number": 1},
+    ("POST", f"{STUDIO}/optimizations/compare"): {"prompt_id": THE_PROMPT, "strategies": ["random"]},
+    ("POST", f"{STUDIO}/optimizations/compare-strategies"): {"prompt_id": THE_PROMPT, "strategies": ["random"]},
 }
 
 
@@ -101,6 +193,7 @@ def seed(owner: Api, drain: Drain) -> None:
     for name in ("root", "base"):
         make_prompt(owner, name)
     make_triage(owner, cases=12)
+    owner.expect(200, "PATCH", "/v1/prompts/triage", {"category": "support", "owner_team": "care", "tags": ["care"]})
     owner.expect(200, "PUT", "/v1/prompts/triage/labels/staging/protection", {"approvals": 1})
     owner.expect(202, "PUT", "/v1/prompts/triage/labels/staging", {"version_number": 1})
     for name, target in (("base", "root"), ("triage", "base")):
@@ -122,12 +215,12 @@ def seed(owner: Api, drain: Drain) -> None:
 
 
 def routes(app: Flask) -> list[tuple[str, str]]:
-    """(method, rule) of everything below /v1."""
+    """(method, rule) of everything below /v1 and the older prefixes."""
     return sorted(
         (method, rule.rule)
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
-        if rule.rule.startswith("/v1/")
+        if rule.rule.startswith(("/v1/", "/api/v1/"))
     )
 
 
@@ -135,13 +228,30 @@ def reads(app: Flask) -> list[str]:
     return [rule for method, rule in routes(app) if method == "GET"]
 
 
-def writes(app: Flask) -> list[tuple[str, str, Any]]:
-    """(method, rule, body) of every route that may change something; what deletes comes last, from the leaves."""
+def writes(app: Flask, owner: Api) -> list[tuple[str, str, Any]]:
+    """(method, rule, body) of every route that may change something; what deletes comes last, from the leaves.
+
+    The bodies name things of the owner's.
+    """
     found = [route for route in routes(app) if route[0] != "GET"]
     unknown = [route for route in found if route not in WRITES]
     assert not unknown, f"give {unknown} a body that works in tests/api/routes.py"
     found.sort(key=lambda route: route[1].count("/") if route[0] == "DELETE" else 99, reverse=True)
-    return [(method, rule, WRITES[method, rule]) for method, rule in found]
+    ids = {
+        THE_PROMPT: owner.expect(200, "GET", "/v1/prompts/triage/versions/1")["version_id"],
+        THE_PROJECT: owner.expect(200, "GET", "/v1/projects/default")["project_id"],
+        TRIAGE: owner.expect(200, "GET", "/v1/prompts/triage")["prompt_id"],
+        ROOT: owner.expect(200, "GET", "/v1/prompts/root")["prompt_id"],
+    }
+    return [(method, rule, _filled(WRITES[method, rule], ids)) for method, rule in found]
+
+
+def _filled(body: Any, ids: Mapping[str, str]) -> Any:
+    if isinstance(body, dict):
+        return {name: _filled(value, ids) for name, value in body.items()}
+    if isinstance(body, list):
+        return [_filled(value, ids) for value in body]
+    return ids.get(body, body) if isinstance(body, str) else body
 
 
 def address(owner: Api, rule: str) -> str:
@@ -159,6 +269,8 @@ def _which(path: str, rule: str) -> str:
 
 
 def _first(owner: Api, path: str, parameter: str) -> str:
+    if path.startswith("/api/"):
+        path, parameter = (OLDER if path.startswith(STUDIO) else IN_THE_STORE)[parameter]
     items = owner.expect(200, "GET", LISTS.get(path, path))["data"]
     assert items, f"seed something that {path} lists"
     field = FIELDS.get(parameter, parameter)

@@ -4,27 +4,7 @@ import threading
 from typing import Any
 
 from tests.servers import RedisServer, wait_until
-from tests.support import Api, Drain, make_prompt, pointers, run_body
-
-
-class Worker:
-    """Drains the interactive lane in a thread of this process while a request waits."""
-
-    def __init__(self, drain: Drain) -> None:
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(drain,))
-
-    def __enter__(self) -> "Worker":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _work(self, drain: Drain) -> None:
-        while not self._stop.wait(0.01):
-            drain()
+from tests.support import Api, Drain, Worker, make_prompt, pointers, run_body
 
 
 def test_run_answers_200_with_the_response_and_its_telemetry(api: Api, drain: Drain) -> None:

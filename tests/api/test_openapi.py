@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from tests.api.routes import routes
+from tests.api.routes import STUDIO, routes
+from tests.support import Api
 
+API = ("/v1/", "/api/v1/")
 METHODS = {"get", "put", "post", "delete", "patch"}
+NO_ID = "00000000-0000-0000-0000-000000000000"
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +69,7 @@ def test_every_route_of_the_api_is_in_it_and_nothing_else_is(document: Any, flas
         for method, rule in routes(flask_client.application)
     }
 
-    described = {(method, path) for method, path, _, _ in operations(document) if path.startswith("/v1/")}
+    described = {(method, path) for method, path, _, _ in operations(document) if path.startswith(API)}
 
     assert described == served
     assert len(served) > 25
@@ -87,13 +90,22 @@ def test_every_success_says_what_its_body_is(document: Any) -> None:
 
 
 def test_every_error_is_described_as_a_problem(document: Any) -> None:
-    problem = document["components"]["schemas"]["Problem"]
+    schemas = document["components"]["schemas"]
 
-    assert set(problem["properties"]) == {"type", "title", "status", "detail", "code", "request_id", "errors"}
+    assert set(schemas["Problem"]["properties"]) == {
+        *("type", "title", "status", "detail", "code", "request_id", "errors")
+    }
+    assert set(schemas["StudioError"]["properties"]) == {
+        *("success", "data", "error", "error_code", "detail", "metadata")
+    }
     for method, path, operation, _ in operations(document):
         default = operation["responses"]["default"]
         answer = resolve(document, default["$ref"]) if "$ref" in default else default
-        assert "#/components/schemas/Problem" in list(values(answer, "$ref")), (method, path)
+        older = "StudioError" if path.startswith(STUDIO) else "StoreError"
+        schema = older if path.startswith("/api/v1/") else "Problem"
+        assert f"#/components/schemas/{schema}" in list(values(answer, "$ref")), (method, path)
+    for name, answer in document["components"]["responses"].items():
+        assert set(answer["content"]) <= {"application/problem+json", "application/json"}, name
 
 
 def test_every_parameter_of_a_path_is_documented_and_none_twice(document: Any) -> None:
@@ -106,6 +118,61 @@ def test_every_parameter_of_a_path_is_documented_and_none_twice(document: Any) -
         assert all(parameter["required"] for parameter in parameters if parameter["in"] == "path"), (method, path)
 
 
+def test_every_parameter_that_a_view_reads_is_in_it_beside_the_headers(
+    document: Any, flask_client: FlaskClient
+) -> None:
+    """A documented header once took the place of all query parameters of its operation."""
+    app = flask_client.application
+    for rule in app.url_map.iter_rules():
+        if not rule.rule.startswith("/v1/"):
+            continue
+        read = getattr(app.view_functions[rule.endpoint], "_apidoc", {})
+        arguments = read.get("arguments", {}).get("parameters", [])
+        schemas = [argument["schema"] for argument in arguments if argument["in"] == "query"]
+        expected = {("query", field.data_key or name) for schema in schemas for name, field in schema().fields.items()}
+        expected |= {("header", one["name"]) for one in read.get("manual_doc", {}).get("parameters", [])}
+        item = document["paths"][re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)]
+        for method in METHODS & {method.lower() for method in rule.methods or ()}:
+            assert {(one["in"], one["name"]) for one in item[method].get("parameters", [])} == expected, rule.rule
+
+
+def test_options_and_a_405_name_the_methods_that_the_document_has(document: Any, api: Api) -> None:
+    for path in (path for path in document["paths"] if path.startswith("/v1/")):
+        concrete = re.sub(r"{\w+}", "nobody", re.sub(r"{\w+_id}", NO_ID, path.replace("{job_id}", "1")))
+        # An address such as /v1/prompts/search is also that of a prompt, though none may have such a name.
+        same = [other for other in document["paths"] if re.fullmatch(pattern(other), concrete)]
+        methods = {method.upper() for other in same for method in METHODS & set(document["paths"][other])}
+
+        for method, status in (("OPTIONS", 200), ("TRACE", 405)):
+            answer = api.request(method, concrete)
+            assert answer.status_code == status
+            assert set(answer.headers["Allow"].split(", ")) - {"HEAD", "OPTIONS"} == methods, path
+
+
+def pattern(path: str) -> str:
+    """What an address of the path looks like."""
+    return re.sub(r"{\w+}", "[^/]+", re.sub(r"{\w+_id}", "[0-9a-f-]{36}", path.replace("{job_id}", "[0-9]+")))
+
+
+def test_a_body_of_which_nothing_is_required_may_be_left_out(document: Any) -> None:
+    """Each operation said that it needs its body; those that need nothing of it went on without."""
+    required = {
+        path: operation["requestBody"].get("required", False)
+        for _, path, operation, _ in operations(document)
+        if "requestBody" in operation
+    }
+
+    assert required["/v1/prompts/{name}/labels/{label}/undo"] is False
+    assert required["/v1/executions:run"] is True
+
+
+def test_the_schema_of_a_page_is_not_that_of_its_items(document: Any) -> None:
+    """The pages of schemas that are not named …Out once took the names of their items."""
+    for path in ("/v1/jobs", "/v1/prompts"):
+        (reference,) = values(document["paths"][path]["get"]["responses"]["200"], "$ref")
+        assert set(resolve(document, reference)["properties"]) == {"data", "next_cursor"}
+
+
 def test_every_operation_that_reads_a_body_describes_it(document: Any) -> None:
     without = {
         (method, path)
@@ -113,8 +180,8 @@ def test_every_operation_that_reads_a_body_describes_it(document: Any) -> None:
         if method in ("post", "put", "patch") and "requestBody" not in operation
     }
 
-    assert {path.rpartition("/")[2] for _, path in without} <= set(
-        "archive cancel drain pause requeue resume retry unarchive".split()
+    assert {re.sub("(/{[^/]+})+$", "", path).rpartition("/")[2] for _, path in without} <= set(
+        "archive cancel drain pause requeue resume retry revert unarchive".split()
     )
     for method, path, operation, _ in operations(document):
         for content in values(operation.get("requestBody", {}), "content"):
@@ -132,7 +199,7 @@ def test_every_reference_leads_somewhere(document: Any) -> None:
 def test_the_documented_limit_is_the_one_that_holds(document: Any) -> None:
     for method, path, _, parameters in operations(document):
         for parameter in parameters:
-            if parameter["name"] == "limit":
+            if parameter["name"] == "limit" and path.startswith("/v1/"):
                 schema = parameter["schema"]
                 assert (schema["minimum"], schema["maximum"], schema["default"]) == (1, 100, 50), (method, path)
 

@@ -13,7 +13,7 @@ def test_every_route_names_a_query_parameter_that_it_does_not_read(
 ) -> None:
     app = flask_client.application
     seed(api, drain)
-    bodies = {(method, rule): body for method, rule, body in writes(app)}
+    bodies = {(method, rule): body for method, rule, body in writes(app, api)}
     addresses = {rule: address(api, rule) for _, rule in routes(app)}
     before = everything()
 

@@ -1,0 +1,306 @@
+"""One campaign of schemathesis against the application, in this process, with what it finds as plain values.
+
+The operations come from the application's own /openapi.json, so a new route is fuzzed by itself. Generated addresses
+and bodies rarely name anything that exists; `Aim` puts in what `tests.api.routes` has seeded.
+"""
+
+import contextlib
+import json
+import re
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import schemathesis
+from flask import Flask
+from hypothesis.errors import HypothesisWarning
+from schemathesis import engine
+from schemathesis.config import SchemathesisConfig
+from schemathesis.core.parameters import ParameterLocation
+from schemathesis.engine import events
+from schemathesis.hooks import GLOBAL_HOOK_DISPATCHER
+
+from tests.api.routes import READ_BY_POST, WRITES, address
+from tests.fuzz.options import Options
+from tests.support import API_KEY, Api
+
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "unsupported_method",
+)
+# Of a body or a query: they name something, so one that was made up is a 404 and goes no further.
+NAMES = ("project", "prompt_name", "name", "dataset", "target", "version_number", "label")
+# `If-Match` of a bad form matches nothing, which is a 412.
+REFUSALS = "400 401 403 404 405 406 409 412 413 415 422".split()
+# Nobody works here, and that is what it must say.
+NOT_READY = ("GET /ready", "not_a_server_error")
+FIRST = -1
+KINDS = ("read", "create", "change", "steer", "delete")
+CHAINS = "chains"
+REFUSED_UNSEEN = {400, 401, 404, 405, 413, 415, 422}
+ADVICE = {
+    "not_a_server_error": "A bug: find the request id's traceback in the log, fix the code, leave a test named for it.",
+    "status_code_conformance": (
+        "The document does not list this status for the operation: app/statuses.py derives them from the decorators;"
+        " what it cannot see is declared at the view with @blp.fails(...)."
+    ),
+    "content_type_conformance": "Answer in the type that the view's @blp.response declares (content_type=...).",
+    "response_schema_conformance": (
+        "The answer is not what the view's @blp.response schema says: most often a field that may be null without"
+        " allow_none, or one that is in the answer and not in the schema."
+    ),
+    "negative_data_rejection": (
+        "A request that the document forbids was accepted: make the schema in app/api as strict as the document,"
+        " or the document as lenient as the schema."
+    ),
+    "unsupported_method": "An unknown method must be a 405 with Allow.",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A check that failed, and the request that shows it."""
+
+    operation: str
+    check: str
+    message: str
+    curl: str
+
+    def __str__(self) -> str:
+        return f"{self.operation}: {self.check}: {self.message}\n  {self.curl}\n  {ADVICE.get(self.check, '')}"
+
+
+@dataclass
+class Report:
+    """What was asked and answered, by operation (`GET /v1/projects`), and what was found."""
+
+    statuses: dict[str, Counter[int]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    def requests(self) -> int:
+        return sum(counted.total() for counted in self.statuses.values())
+
+    def never_reached(self) -> list[str]:
+        """Operations that refused every request before they had looked at what it is about."""
+        return sorted(name for name, counted in self.statuses.items() if REFUSED_UNSEEN.issuperset(counted))
+
+    def distinct(self) -> list[Finding]:
+        """One finding for each operation, check and message."""
+        return list({(one.operation, one.check, one.message): one for one in reversed(self.findings)}.values())[::-1]
+
+
+def run(app: Flask, owner: Api, options: Options, *, wrong: bool = True, at_random: bool = True) -> Report:
+    """Every operation: what can be derived from the document (`wrong`: wrong requests too), then `at_random`.
+
+    Reads come first and deletions last, so that what was seeded is there as long as it is needed; and then chains of
+    requests, each of which uses what the one before it answered.
+    """
+    document = _without_default(app.test_client().get("/openapi.json").get_json())
+    report = Report()
+    aim = Aim(app, owner)
+    for kind in (*KINDS, *([CHAINS] if options.chains else [])):
+        config = _config(options, stateful=kind == CHAINS, wrong=wrong, at_random=at_random)
+        schema = schemathesis.openapi.from_dict(document, config=config)
+        schema.app = app
+        aim.look()
+        chosen = schema.include(_filter(kind, options.only))
+        with warnings.catch_warnings(), _hooked(aim):
+            warnings.simplefilter("ignore", HypothesisWarning)  # of the size of its own notes
+            for event in engine.from_schema(chosen).execute():
+                _take(event, report)
+    return report
+
+
+def _without_default(document: Any) -> Any:
+    """It would document every status."""
+    for item in document["paths"].values():
+        for method, operation in item.items():
+            if method != "parameters":
+                del operation["responses"]["default"]
+    return document
+
+
+@contextlib.contextmanager
+def _hooked(aim: "Aim") -> Iterator[None]:
+    """This hook exists for the whole process only."""
+
+    def before_call(context: Any, case: Any, **_: Any) -> None:
+        aim.turn(case)
+
+    schemathesis.hook(before_call)
+    try:
+        yield
+    finally:
+        GLOBAL_HOOK_DISPATCHER.unregister(before_call)
+
+
+def _is_reading(method: str, path: str) -> bool:
+    return method == "get" or (method.upper(), re.sub("{", "<", re.sub("}", ">", path))) in READ_BY_POST
+
+
+def _is_steering(method: str, path: str) -> bool:
+    """What it stops is stopped for all who come after it."""
+    return path.startswith("/v1/queues/") or path.endswith("archive")
+
+
+def _kind(method: str, path: str) -> str:
+    if _is_reading(method, path):
+        return "read"
+    if method == "delete":
+        return "delete"
+    if _is_steering(method, path):
+        return "steer"
+    return "change" if "{" in path else "create"
+
+
+def _filter(kind: str, only: Collection[str]) -> Callable[[Any], bool]:
+    def is_chosen(context: Any) -> bool:
+        operation = context.operation
+        named = not only or any(part in operation.label for part in only)
+        return named and kind in (CHAINS, _kind(operation.method.lower(), operation.path))
+
+    return is_chosen
+
+
+def _config(options: Options, *, stateful: bool, wrong: bool, at_random: bool) -> SchemathesisConfig:
+    generation: dict[str, Any] = {
+        "max-examples": options.chains if stateful else options.examples,
+        "database": "none",
+        "no-shrink": True,
+        "with-security-parameters": False,
+    }
+    coverage: dict[str, Any] = {"enabled": not stateful, "generation": {"mode": "all" if wrong else "positive"}}
+    if not options.is_long:
+        coverage["unexpected-methods"] = ["trace"]
+    # What was answered is asked for in turn; it has ids that differ from run to run.
+    fuzzing = {"enabled": at_random and not stateful, "extra-data-sources": {"responses": options.is_long}}
+    return SchemathesisConfig.from_dict(
+        {
+            "seed": options.seed,
+            "headers": {"X-API-Key": API_KEY},
+            "continue-on-failure": True,
+            "generation": generation,
+            "phases": {
+                "examples": {"enabled": False},
+                "coverage": coverage,
+                "fuzzing": fuzzing,
+                "stateful": {"enabled": stateful},
+            },
+            "checks": {
+                "enabled": False,
+                **{name: {"enabled": True} for name in CHECKS},
+                "negative_data_rejection": {"enabled": True, "expected-statuses": REFUSALS},
+            },
+            "output": {"sanitization": {"enabled": False}, "truncation": {"enabled": False}},
+        }
+    )
+
+
+def _take(event: events.EngineEvent, report: Report) -> None:
+    if isinstance(event, events.NonFatalError):
+        report.findings.append(Finding(event.label, "engine", str(event.info), ""))
+    if not isinstance(event, events.ScenarioFinished):
+        return
+    recorder = event.recorder
+    for case_id, node in recorder.cases.items():
+        interaction = recorder.interactions.get(case_id)
+        label = node.value.operation.label
+        counted = report.statuses.setdefault(label, Counter())
+        if interaction is not None and interaction.response is not None:
+            counted[interaction.response.status_code] += 1
+        for check in recorder.checks.get(case_id, []):
+            if check.failure_info is not None and (label, check.name) != NOT_READY:
+                failure = check.failure_info.failure
+                message = f"{failure.title}: {failure.message}".split("\n\nValidated against")[0]
+                report.findings.append(Finding(label, check.name, message, check.failure_info.code_sample))
+
+
+class Aim:
+    """Turns generated requests towards what exists: the first of each operation whole, most others in part.
+
+    The same request is turned the same way whenever it comes, and what is wrong in it by intent stays wrong.
+    """
+
+    def __init__(self, app: Flask, owner: Api) -> None:
+        self._owner = owner
+        self._rules = {
+            re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule): rule.rule
+            for rule in app.url_map.iter_rules()
+            if rule.rule.startswith("/v1/")
+        }
+        self._known: dict[str, dict[str, str]] = {}
+        self._started: set[str] = set()
+
+    def look(self) -> None:
+        """Find an address for each path; one that was found before stays where nothing is left to be listed."""
+        for path, rule in self._rules.items():
+            if "{" not in path:
+                continue
+            try:
+                found = address(self._owner, rule)
+            except AssertionError:
+                assert path in self._known, f"nothing is seeded for {path}: see tests/api/routes.py"
+                continue
+            pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))
+            match = re.fullmatch(pattern, found)
+            assert match
+            self._known[path] = match.groupdict()
+
+    def turn(self, case: Any) -> None:
+        wrong = {place for place in ParameterLocation if case.meta is not None and case.meta.is_negative_at(place)}
+        draw = zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode("utf-8", "surrogatepass"))
+        operation = case.operation
+        if not wrong and case.method.lower() == operation.method.lower() and operation.label not in self._started:
+            self._started.add(operation.label)
+            draw = FIRST
+        self._turn_parameters(case, wrong, draw)
+        good = WRITES.get((case.method.upper(), self._rules.get(case.path, "")))
+        if good is not None and ParameterLocation.BODY not in wrong:
+            turned = _turned(case.body, good, draw)
+            if turned is not case.body:  # to set a body that was left out would count as a wrong one
+                case.body = turned
+
+    def _turn_parameters(self, case: Any, wrong: set[ParameterLocation], draw: int) -> None:
+        if case.path_parameters and draw % 4 and ParameterLocation.PATH not in wrong:
+            case.path_parameters = {**case.path_parameters, **self._known.get(case.path, {})}
+        if case.query and "project" in case.query and draw % 2 and ParameterLocation.QUERY not in wrong:
+            case.query = {**case.query, "project": "default"}
+        if "If-Match" in (case.headers or {}) and draw % 2 and ParameterLocation.HEADER not in wrong:
+            case.headers = {**case.headers, "If-Match": "*"}
+
+
+def _turned(body: Any, good: Any, draw: int) -> Any:
+    """The body as it was drawn, or with names that exist, or one that works but for one part that was drawn."""
+    if draw == FIRST:
+        return good
+    if isinstance(body, list) and isinstance(good, list):
+        return body if draw % 3 == 0 else [*good, *body[:1]]
+    if not isinstance(body, dict) or not isinstance(good, dict) or draw % 3 == 0:
+        return body
+    if draw % 3 == 1:
+        return {**body, **{name: good[name] for name in NAMES if name in body and name in good}}
+    names = sorted(set(body) - set(NAMES))
+    return {**good, **{name: body[name] for name in names[draw // 3 % (len(names) or 1) :][:1]}}
+
+
+def show(report: Report, database: str) -> None:
+    """For a terminal: a JSON line for each operation, then what was found."""
+    for operation, counted in sorted(report.statuses.items()):
+        found = sum(one.operation == operation for one in report.distinct())
+        line = {
+            "database": database.partition(":")[0],
+            "operation": operation,
+            "statuses": dict(sorted(counted.items())),
+        }
+        print(json.dumps({**line, "found": found}))
+    for one in report.distinct():
+        print(one)
+    print(f"{report.requests()} requests to {len(report.statuses)} operations, {len(report.distinct())} findings")

@@ -1,0 +1,51 @@
+"""schemathesis over /openapi.json finds no 5xx, no status, type or body that is not documented, and no laxity.
+
+The short form; the long one is `make fuzz` (docs/how-to/fuzz-the-api.md).
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from flask.testing import FlaskClient
+
+from app import rates
+from shared.config import settings
+from tests.api.routes import seed
+from tests.fuzz import campaign
+from tests.fuzz.options import Options
+from tests.support import Api, Drain
+
+
+@pytest.fixture
+def impatient(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody works here, so nobody should wait for an answer; and every request is answered."""
+    monkeypatch.setenv("PROMPTMILL_RUN_WAIT_SECONDS", "0")
+    monkeypatch.setenv("PROMPTMILL_RATE_LIMIT", "off")
+    settings.cache_clear()
+    rates.reset()
+    yield
+    monkeypatch.undo()
+    settings.cache_clear()
+    rates.reset()
+
+
+def test_every_answer_to_every_request_is_as_documented(
+    api: Api, drain: Drain, flask_client: FlaskClient, impatient: None, database: str
+) -> None:
+    seed(api, drain)
+    options = Options.stored(os.environ)
+
+    # In the short form each database gets what it may answer differently to: what is wrong in a request is refused
+    # before either is asked, and PostgreSQL takes less than SQLite does.
+    is_sqlite = "sqlite" in database
+    shares = {} if options.is_long else {"wrong": is_sqlite, "at_random": not is_sqlite}
+    report = campaign.run(flask_client.application, api, options, **shares)
+
+    if options.is_long:
+        campaign.show(report, database)
+    assert not report.distinct(), "\n".join(map(str, report.distinct()[:20]))
+    assert options.only or not report.never_reached(), (
+        f"no request got as far as the rows of {report.never_reached()}: seed what it needs, and give a body that"
+        " works, in tests/api/routes.py"
+    )
