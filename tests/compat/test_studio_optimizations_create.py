@@ -90,7 +90,7 @@ def test_early_stopping_can_be_switched_off(studio: Studio) -> None:
     assert ours(studio, made["id"])["spec"]["early_stopping"]["patience"] == 1000
 
 
-@pytest.mark.parametrize("name", ["mipro", "hill_climbing", "greedy", "bayesian", "grid_search", "nonsense"])
+@pytest.mark.parametrize("name", ["miprov3", "hill_climbing", "greedy", "bayesian", "grid_search", "nonsense"])
 def test_a_strategy_that_does_not_search_is_refused_with_those_that_do(studio: Studio, name: str) -> None:
     body = body_of(studio, {"optimizer_type": name})
     before = everything()
@@ -246,7 +246,7 @@ def test_a_comparison_starts_every_strategy_under_the_same_ceiling(studio: Studi
     ("fields", "pointer"),
     [
         ({"strategies": []}, "/strategies"),
-        ({"strategies": ["random", "mcts"]}, "/strategies/1"),
+        ({"strategies": ["random", "tree_of_thought"]}, "/strategies/1"),
         ({"strategies": ["random", "random_search"]}, "/strategies"),
         ({"model_configuration": {"temperature": 5}}, "/model_configuration/temperature"),
         ({"config": {"presence_penalty": 1}}, "/config/presence_penalty"),

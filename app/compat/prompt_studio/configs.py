@@ -22,7 +22,17 @@ ALIASES: Mapping[str, str] = {
     "hill_climb": "hill_climbing",
 }
 # How the strategies call what the original called iterations: the first that a strategy has.
-ROUNDS = ("max_rounds", "max_iterations", "generations", "max_generations", "epochs", "max_trials", "proposals")
+ROUNDS = (
+    "max_rounds",
+    "max_iterations",
+    "simulations",
+    "trials",
+    "generations",
+    "max_generations",
+    "epochs",
+    "max_trials",
+    "proposals",
+)
 ITERATIONS, PATIENCE = 50, 5  # the original's defaults
 NEVER = knobs.EARLY_STOPPING["patience"].high
 
