@@ -1,12 +1,23 @@
 """The rules between search settings: what contradicts what, said of the knob that should give way."""
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from shared import spaces
 from shared.errors import FieldError
 
 WITH_TEMPERATURE = ("metropolis", "noisy_metropolis")  # the acceptance rules of `anneal` that have one
 LARGEST_MOVE = 256  # children of all chains together
+LARGEST_STEP = 64  # children of one iteration of `gepa`
+# The strategies that compare what earlier rounds scored, and not only one pool with itself: on one list of cases.
+ON_ONE_LIST = {
+    "anneal": "compares all moves on the first min_cases",
+    "mcts": "compares all prompts of its tree on the first min_cases",
+    "mipro": "models the scores of minibatches (minibatch_size)",
+    "hyperparameter": "drops by its own rule (pruner)",
+    "gepa": "has its own gate (reflection_minibatch_size) and front (val_cases)",
+}
 
 _Errors = list[FieldError]
 
@@ -40,9 +51,13 @@ def broken_together(spec: Mapping[str, Any]) -> _Errors:
     if mode == "successive_rejects" and limit is not None and limit < needed:
         rule = f"successive_rejects on {pool} candidates needs {needed} task calls: K(K+1)/2 blocks of block_size"
         errors.append(FieldError("/knobs/pruning", rule))
-    if strategy == "anneal" and mode in ("racing", "ucb"):
-        rule = f"anneal compares all moves on one list of cases; {mode} gives each another"
+    if strategy in ON_ONE_LIST and mode in ("racing", "ucb"):
+        rule = f"{strategy} {ON_ONE_LIST[strategy]}: one list of cases for all; {mode} gives each another"
         errors.append(FieldError("/evaluation/mode", rule))
+    if mode == "full" and knobs.get("pruner", "none") != "none":
+        errors.append(FieldError("/knobs/pruner", "only none with evaluation.mode full: all is scored before"))
+    if mode == "full" and knobs.get("val_cases") is not None:
+        errors.append(FieldError("/knobs/val_cases", "only null with evaluation.mode full"))
     patience = spec["early_stopping"]["patience"]
     if knobs.get("stagnation_restart", 0) >= patience:
         rule = f"must be below early_stopping.patience {patience}, at which the search ends"
@@ -55,6 +70,8 @@ def _largest_pool(strategy: str, knobs: Mapping[str, Any]) -> int:
         return int(knobs["max_candidates"] or _beam_pool(knobs))
     if strategy == "genetic":
         return int(knobs["population_size"] + _offspring(knobs))
+    if strategy == "bootstrap":
+        return int(knobs["candidate_sets"]) + 3  # with the seed and the two controls
     return int(knobs.get("proposals", 0) + 1 if "proposals" in knobs else knobs.get("proposals_per_step", 1))
 
 
@@ -157,9 +174,52 @@ def _iterative(knobs: Mapping[str, Any], given: Collection[str]) -> _Errors:
     return []
 
 
+def _bootstrap(knobs: Mapping[str, Any], given: Collection[str]) -> _Errors:
+    errors = []
+    if not knobs["max_bootstrapped"] and not knobs["max_labeled"]:
+        errors.append(FieldError("/knobs/max_labeled", "max_bootstrapped and max_labeled are both 0: nothing to show"))
+    if knobs["rounds"] > 1 and not knobs["max_bootstrapped"]:
+        errors.append(FieldError("/knobs/rounds", "needs max_bootstrapped above 0: nobody teaches"))
+    return errors
+
+
+def _mipro(knobs: Mapping[str, Any], given: Collection[str]) -> _Errors:
+    errors = []
+    if knobs["num_demo_sets"] and not knobs["max_bootstrapped_demos"] and not knobs["max_labeled_demos"]:
+        errors.append(FieldError("/knobs/num_demo_sets", "must be 0 when sets may hold no demonstration"))
+    if not knobs["tips"]:
+        errors.append(FieldError("/knobs/tips", 'must name at least one; "none" asks for no style'))
+    return errors
+
+
+def _hyperparameter(knobs: Mapping[str, Any], given: Collection[str]) -> _Errors:
+    errors = []
+    if not knobs["objective_weights"].get("score"):
+        errors.append(FieldError("/knobs/objective_weights", "the weight of score must be above 0"))
+    if knobs["search_method"] == "grid":
+        endless = [name for name, where in knobs["params_to_optimize"].items() if not spaces.values_of(where)]
+        errors += [
+            FieldError(f"/knobs/params_to_optimize/{name}/step", "grid needs a step, and no log") for name in endless
+        ]
+        size = math.prod(len(spaces.values_of(where)) for where in knobs["params_to_optimize"].values())
+        if not endless and size > min(spaces.MAX_GRID, knobs["max_trials"]):
+            errors.append(FieldError("/knobs/max_trials", f"the grid has {size:,} points; that many trials are needed"))
+    return errors
+
+
+def _gepa(knobs: Mapping[str, Any], given: Collection[str]) -> _Errors:
+    if knobs["parents_per_step"] * knobs["mutations_per_step"] > LARGEST_STEP:
+        return [FieldError("/knobs/mutations_per_step", f"an iteration makes at most {LARGEST_STEP} children")]
+    return []
+
+
 _RULES: Mapping[str, Callable[[Mapping[str, Any], Collection[str]], _Errors]] = {
     "beam_search": _beam,
     "anneal": _anneal,
     "genetic": _genetic,
     "iterative": _iterative,
+    "bootstrap": _bootstrap,
+    "mipro": _mipro,
+    "hyperparameter": _hyperparameter,
+    "gepa": _gepa,
 }

@@ -6,6 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from shared import db
+from shared import knobs as catalogue
 from shared.models import Call, Event, Execution, Job, Optimization
 from tests.support import Api, Drain, make_triage, optimization_body, pointers, tickets
 
@@ -335,9 +336,11 @@ def test_a_budget_too_small_for_a_population_says_what_it_needs(api: Api) -> Non
 def test_the_strategies_are_listed_with_the_knobs_that_validation_knows(api: Api) -> None:
     listed = {item["name"]: item for item in api.expect(200, "GET", "/v1/optimizations/strategies")["data"]}
 
-    assert {"random", "noop", "iterative", "beam_search", "anneal", "genetic"} <= set(listed)
+    assert set(listed) == set(catalogue.STRATEGIES)
     assert "simulated_annealing" in listed["anneal"]["aliases"]
     rates = [knob for knob in listed["anneal"]["knobs"] if knob["name"] == "cooling_rate"]
     assert rates[0]["only_with"]["schedule"] == ["geometric"]
+    trials = [knob for knob in listed["mipro"]["knobs"] if knob["name"] == "trials"]
+    assert trials[0]["aliases"] == ["num_trials"]
     knobs = {knob["name"]: knob for knob in listed["beam_search"]["knobs"]}
     assert (knobs["beam_width"]["default"], knobs["beam_width"]["low"], knobs["beam_width"]["high"]) == (3, 2, 64)

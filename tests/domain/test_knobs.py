@@ -106,7 +106,7 @@ def test_null_is_for_the_knobs_that_say_so(block: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("block", "name"), [(b, n) for b, n in EVERY if BLOCKS[b][n].kind.endswith("enum")])
-@pytest.mark.parametrize("value", ["", "nothing", "FULL", 1, True, ["full"], {}])
+@pytest.mark.parametrize("value", ["", "nobody", "FULL", 1, True, ["full"], {}])
 def test_an_enum_takes_its_choices_only(block: str, name: str, value: Any) -> None:
     knob = BLOCKS[block][name]
 
@@ -293,6 +293,10 @@ CONTRADICTIONS: list[tuple[str, dict[str, Any], str, str]] = [
     ),
     ("genetic", {"restart_keep": 8}, "restart_keep", "below population_size 8"),
     ("genetic", {"init": "provided"}, "initial_prompts", "at least one text"),
+    ("gepa", {"tolerance": 0.1}, "tolerance", "only with acceptance tolerance"),
+    ("gepa", {"paired_z": 2.0}, "paired_z", "only with acceptance paired"),
+    ("gepa", {"perfect_score": 0.9, "skip_perfect": False}, "perfect_score", "only with skip_perfect true"),
+    ("hyperparameter", {"pruner_p": 0.2}, "pruner_p", "only with pruner paired"),
     ("genetic", {"initial_prompts": ["Sort {{ ticket }}."]}, "initial_prompts", "only with init provided"),
 ]
 
@@ -342,10 +346,13 @@ def test_what_was_resolved_resolves_to_itself(strategy: str) -> None:
 # ---- older names ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("alias", "meant"), sorted(knobs.STRATEGY_ALIASES.items()))
-def test_an_older_name_of_a_strategy_means_it(alias: str, meant: str) -> None:
-    assert knobs.strategy_name(alias) == knobs.strategy_name(meant) == meant
-    assert knobs.resolve_strategy(alias, {}) == knobs.resolve_strategy(meant, {})
+@pytest.mark.parametrize("alias", sorted(knobs.STRATEGY_ALIASES))
+def test_an_older_name_of_a_strategy_means_it(alias: str) -> None:
+    meant, implied = knobs.STRATEGY_ALIASES[alias]
+    enough = {"max_trials": 11} if alias == "grid_search" else {}  # so many points the usual grid has
+
+    assert knobs.canonical(alias, {}) == (meant, implied)
+    assert knobs.resolve_strategy(alias, enough) == knobs.resolve_strategy(meant, {**implied, **enough})
     assert alias not in STRATEGIES
 
 
@@ -354,15 +361,24 @@ def test_an_older_name_of_a_strategy_means_it(alias: str, meant: str) -> None:
     [(name, alias, meant) for name, known in knobs.KNOB_ALIASES.items() for alias, meant in known.items()],
 )
 def test_an_older_name_of_a_knob_means_it_and_is_named_when_refused(strategy: str, alias: str, meant: str) -> None:
-    value = STRATEGIES[strategy][meant].default + 1
+    value, bad = _another(STRATEGIES[strategy][meant])
 
     assert alias not in STRATEGIES[strategy]
     assert knobs.resolve_strategy(strategy, {alias: value})[meant] == value
-    for values in ({alias: -1}, {alias: value, meant: value}):
+    for values in ({alias: bad}, {alias: value, meant: value}):
         with pytest.raises(Unprocessable) as refused:
             knobs.resolve_strategy(strategy, values)
         assert refused.value.errors[0].pointer in (f"/knobs/{alias}", f"/knobs/{meant}")
         assert len(values) > 1 or refused.value.errors[0].pointer == f"/knobs/{alias}"
+
+
+def _another(knob: Knob) -> tuple[Any, Any]:
+    """A good value that is not the default, and a bad one."""
+    if knob.kind == "enum":
+        return knob.choices[-1], "nobody"
+    if knob.kind == "bool":
+        return not knob.default, 2
+    return (knob.default or 0) + 1, -1
 
 
 def test_values_and_groups_of_older_systems_are_understood() -> None:
@@ -433,7 +449,33 @@ def a_spec(strategy: str, **blocks: Mapping[str, Any]) -> dict[str, Any]:
             "/knobs/pruning",
             "needs 624 task calls",
         ),
-        ("anneal", {"evaluation": {"mode": "racing"}}, "/evaluation/mode", "one list of cases"),
+        *(
+            (strategy, {"evaluation": {"mode": mode}}, "/evaluation/mode", f"one list of cases for all; {mode}")
+            for strategy in ("anneal", "mcts", "mipro", "hyperparameter", "gepa")
+            for mode in ("racing", "ucb")
+        ),
+        *(
+            (strategy, {"evaluation": {"eta": 4}}, "/evaluation/eta", f"{strategy} drops nobody by it")
+            for strategy in ("anneal", "mcts", "mipro", "hyperparameter", "gepa")
+        ),
+        (
+            "bootstrap",
+            {"evaluation": {"mode": "ucb", "ucb_rounds": 1}},
+            "/evaluation/ucb_rounds",
+            "at least the 15 candidates",
+        ),
+        (
+            "hyperparameter",
+            {"knobs_": {"pruner": "median"}, "evaluation": {"mode": "full"}},
+            "/knobs/pruner",
+            "only none with evaluation.mode full",
+        ),
+        (
+            "gepa",
+            {"knobs_": {"val_cases": 9}, "evaluation": {"mode": "full"}},
+            "/knobs/val_cases",
+            "only null with evaluation.mode full",
+        ),
         (
             "beam_search",
             {"knobs_": {"stagnation_restart": 3}},
@@ -460,6 +502,10 @@ def test_blocks_that_contradict_each_other_are_refused(
         ("beam_search", {"knobs_": {"stagnation_restart": 2}}),
         ("genetic", {"knobs_": {"survivors_by": "racing"}, "evaluation": {"block_size": 16}}),
         ("random", {"evaluation": {"mode": "full", "eta": 2}}),
+        ("hyperparameter", {"knobs_": {"pruner": "halving"}, "evaluation": {"eta": 4}}),
+        ("hyperparameter", {"evaluation": {"mode": "full"}}),
+        ("gepa", {"evaluation": {"mode": "full"}}),
+        ("bootstrap", {"evaluation": {"mode": "racing", "alpha": 0.05}}),
     ],
 )
 def test_blocks_that_agree_are_accepted(strategy: str, blocks: dict[str, Any]) -> None:

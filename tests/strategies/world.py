@@ -13,6 +13,7 @@ from typing import Any
 
 from shared import knobs
 from shared.hashing import canonical_json
+from tests.strategies import worlds_genes
 from worker.strategies import STRATEGIES, search
 from worker.strategies.contract import Case, Evaluate, Problem, Propose, Result, Spent, Step, Strategy, Work
 from worker.strategies.placeholders import PLACEHOLDER
@@ -51,6 +52,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
         "reheat_max": 1,
     },
     "genetic": {"population_size": 4, "generations": 3, "evidence_cases": 6},
+    **worlds_genes.SMALL,
 }
 _TOPICS = ("billing", "technical", "account")
 _MAX_STEPS = 500
@@ -135,7 +137,7 @@ class World:
     def answer(self, work: Work, texts: Mapping[str, Mapping[str, str]]) -> Result:
         if isinstance(work, Propose):
             return Result(work.key, output=None if self.proposer_fails else self._proposal(work))
-        text = "\n".join(texts[work.candidate].values())
+        text = worlds_genes.with_genes("\n".join(texts[work.candidate].values()), work.genes)
         if fraction("missing", self.salt, work.key) < self.missing:
             return Result(work.key)
         score = self._score(text, work)

@@ -5,7 +5,19 @@ is looked up here; everything that all of them share (policy, operators, checks,
 theirs.
 """
 
-from worker.strategies import anneal, beam_search, genetic, iterative, noop, random
+from worker.strategies import (
+    anneal,
+    beam_search,
+    bootstrap,
+    genetic,
+    gepa,
+    hyperparameter,
+    iterative,
+    mcts,
+    mipro,
+    noop,
+    random,
+)
 from worker.strategies.contract import Strategy
 
 STRATEGIES: dict[str, Strategy] = {
@@ -15,4 +27,9 @@ STRATEGIES: dict[str, Strategy] = {
     "beam_search": beam_search,
     "anneal": anneal,
     "genetic": genetic,
+    "gepa": gepa,
+    "mcts": mcts,
+    "bootstrap": bootstrap,
+    "mipro": mipro,
+    "hyperparameter": hyperparameter,
 }

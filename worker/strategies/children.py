@@ -3,6 +3,7 @@
 Both keep what is held out from the texts: the model sees train cases only, and a child may not quote others.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from random import Random
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from typing import NamedTuple
 from rapidfuzz import fuzz
 
 from worker.strategies import edits, operators
-from worker.strategies.contract import Propose
+from worker.strategies.contract import NO_GENES, Genes, Propose
 from worker.strategies.operators import Failure, Shown
 from worker.strategies.outcome import shrunk_value
 from worker.strategies.placeholders import PLACEHOLDER
@@ -82,6 +83,7 @@ def repair(record: Record, item: Mapping[str, object]) -> Propose:
         mates=tuple(mates),
         repair_of=str(item["repair_of"]),
         attempt=attempt,
+        origin=str(item["origin"] or item["key"]),
     )
 
 
@@ -137,23 +139,32 @@ def _example(record: Record, case: int) -> Failure:
     return Failure(case, record.inputs(case), "", f"expected {record.cases[case].expected}")
 
 
-def refusal(record: Record, components: Mapping[str, str], digest: str) -> str | None:
+def refusal(record: Record, components: Mapping[str, str], digest: str, genes: Genes = NO_GENES) -> str | None:
     """Why a new candidate is not worth a single call; None when it is."""
     if digest in record.candidates:
         return "duplicate"
     problem = record.problem.problem_with(components)
+    if not problem and genes:
+        problem = _problem_with_genes(record, components, genes)
     if problem:
         return problem
     text = text_of(components)
-    growth = record.knobs["max_growth"]
+    growth = record.knobs.get("max_growth", math.inf)
     if len(text) > growth * len(record.text(record.seed)):
         return f"longer than {growth:g} times the seed"
     folded = " ".join(text.split())
-    limit = 100 * record.knobs["near_dup"]
-    for other in record.candidates:
+    limit = 100 * record.knobs.get("near_dup", 1.0)
+    # Likeness is a matter of texts: with other demonstrations or settings the same text is another candidate.
+    for other in (one for one in record.candidates if record.genes(one) == genes):
         if fuzz.ratio(folded, " ".join(record.text(other).split()), score_cutoff=limit) >= limit:
             return "near duplicate"
     return "holds a piece of a held-out case" if _leaks(record, text) else None
+
+
+def _problem_with_genes(record: Record, components: Mapping[str, str], genes: Genes) -> str | None:
+    if not genes.cases <= set(record.state["train"]):
+        return "shows a case that is not for training"
+    return record.problem.problem_with_genes(components, genes)
 
 
 def _leaks(record: Record, text: str) -> bool:

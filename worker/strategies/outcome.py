@@ -14,7 +14,7 @@ def finalists(record: Record) -> list[str]:
     values: dict[str, float] = {}
     for candidate in record.candidates:
         value = shrunk_value(record, candidate)
-        if value is not None and candidate != record.incumbent:
+        if value is not None and candidate != record.incumbent and not record.is_teacher(candidate):
             values[candidate] = value
     others = sorted(values, key=lambda one: -values[one])
     return [record.incumbent, *others[: record.knobs.get("finalists", 1) - 1]]

@@ -164,7 +164,8 @@ def _bounds(search: "Search") -> dict[str, tuple[float, float]]:
 def _scored(search: "Search", candidate: str) -> int:
     """How many cases of the list, from its beginning, the candidate was tried on."""
     cases = search.state["policy"]["cases"]
-    return next((i for i, case in enumerate(cases) if not search.is_tried(candidate, case)), len(cases))
+    fair = set(search.fair(candidate, cases))  # what it shows itself it is never tried on
+    return next((i for i, one in enumerate(cases) if one in fair and not search.is_tried(candidate, one)), len(cases))
 
 
 def _score_rung(search: "Search") -> None:

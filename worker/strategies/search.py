@@ -17,11 +17,24 @@ from typing import Any
 from shared.hashing import hash_of
 from shared.knobs import EDITS
 from worker.strategies import budget, children, operators, outcome, policy
-from worker.strategies.contract import Evaluate, Problem, Result, Spent, Step, Strategy, Work
+from worker.strategies.contract import (
+    NO_GENES,
+    Evaluate,
+    Genes,
+    Problem,
+    Propose,
+    Result,
+    Spent,
+    Step,
+    Strategy,
+    Work,
+    identity,
+)
 from worker.strategies.record import Record, first_state
 
 _FEW_FAILURES = 5
 _KEPT_FAILURES = 32  # per candidate; the proposer is shown a sample of them
+_LONGEST_DEMONSTRATION = 4_000  # characters of an answer; a longer one is no example to send with each call
 
 
 def start(problem: Problem, strategy: Strategy) -> Step:
@@ -81,6 +94,24 @@ class Search(Record):
                 wanted.append([children.request(self, ask, component, chance)])
         return made if self.ask(wanted) or made or not wanted else None
 
+    def sample(self, candidate: str, cases: Sequence[int], answers: int) -> None:
+        """Ask until each case has so many answers, whatever `repeats` says; the first cases first, while they fit."""
+        genes = self.genes(candidate)
+        self.ask(
+            [
+                [
+                    Evaluate(candidate, case, repeat, genes)
+                    for repeat in range(answers)
+                    if not self.is_tried(candidate, case, repeat)
+                ]
+                for case in self.fair(candidate, cases)
+            ]
+        )
+
+    def ask_proposals(self, wanted: Sequence[Propose]) -> int:
+        """Ask for proposals that the strategy has worded itself, the first first, as many as fit; how many."""
+        return self.ask([[work] for work in wanted])
+
     def ask(self, units: Sequence[Sequence[Work]]) -> int:
         """Ask for as many units of work, the first first, as fit; how many. If not all do, the budget is exhausted."""
         count, short_of = budget.affordable(self, self.work, units)
@@ -96,19 +127,21 @@ class Search(Record):
         operator: str,
         lineage: Mapping[str, Any],
         twin: int = 0,
+        genes: Genes = NO_GENES,
     ) -> str | None:
         """Add a candidate if it passes the checks that come before any payment; its hash, or None.
 
         A `twin`, by its number, is a candidate that already is one, to be measured once more.
         """
-        digest = hash_of([components, twin] if twin else components)
-        reason = None if operator == "seed" or twin else children.refusal(self, components, digest)
+        digest = hash_of([components, twin]) if twin else identity(components, genes)
+        reason = None if operator == "seed" or twin else children.refusal(self, components, digest, genes)
         if reason:
             self.reject(operator, reason)
             return None
         candidate = {
             "hash": digest,
             "components": components,
+            **genes.described(),
             "parents": list(parents),
             "operator": operator,
             "round": self.round,
@@ -135,7 +168,8 @@ class Search(Record):
         """Like `admit`, for the parent with another text in one component."""
         components = {**self.components(parent), component: text}
         parents = list(dict.fromkeys([parent, *mates]))
-        return self.admit(components, parents=parents, operator=operator, lineage={"component": component, **lineage})
+        lineage = {"component": component, **lineage}
+        return self.admit(components, parents=parents, operator=operator, lineage=lineage, genes=self.genes(parent))
 
     def reject(self, operator: str, reason: str) -> None:
         """Record that what an operator made is no candidate."""
@@ -150,14 +184,15 @@ class Search(Record):
     def crown(self, challenger: str) -> None:
         """Make a challenger with a full dev score the incumbent if it is better."""
         former = self.incumbent
-        value, best = self.value(challenger, self.dev), self.value(former, self.dev)
+        cases = self.fair(challenger, self.fair(former, self.dev))  # the same for both
+        value, best = self.value(challenger, cases), self.value(former, cases)
         if value is not None and (best is None or value > best):
             self.state["incumbent"] = challenger
-            self.decide(challenger, "best", f"{value:.4f} on {len(self.dev)} dev cases")
+            self.decide(challenger, "best", f"{value:.4f} on {len(cases)} dev cases")
             if former != self.seed:
                 self.decide(former, "kept", f"the best until round {self.round}")
         elif self.candidates[challenger]["decision"] == "proposed":
-            found = "too many failed calls" if value is None else f"{value:.4f} on {len(self.dev)} dev cases"
+            found = "too many failed calls" if value is None else f"{value:.4f} on {len(cases)} dev cases"
             self.decide(challenger, "pruned", f"{found}: not better than the best")
 
     def close_round(self, **told: Any) -> str | None:
@@ -231,6 +266,8 @@ def _take_score(search: Search, item: Mapping[str, Any], result: Result) -> None
         raise ValueError(f"a score must be in [0, 1], this is {result.score}")
     known = search.state["scores"].setdefault(item["candidate"], {})
     known.setdefault(str(item["case"]), []).append(result.score)
+    _keep_answer(search, item, result)
+    _keep_measures(search, item, result)
     if result.score is not None and not result.passed and item["case"] in search.state["train"]:
         kept = search.state["failures"].setdefault(item["candidate"], [])
         if len(kept) < _KEPT_FAILURES:
@@ -241,6 +278,28 @@ def _take_score(search: Search, item: Mapping[str, Any], result: Result) -> None
                     "feedback": result.feedback[:1000],
                 }
             )
+
+
+def _keep_answer(search: Search, item: Mapping[str, Any], result: Result) -> None:
+    """Where demonstrations are wanted: the first answer of the teacher to a train case that is good enough."""
+    threshold = search.knobs.get("metric_threshold")
+    if threshold is None or result.score is None or result.output is None or item["case"] not in search.state["train"]:
+        return
+    teaches = "seed" if search.knobs["teacher"] is None else "teacher"
+    is_teacher = search.candidates[item["candidate"]]["operator"] in ("teacher", teaches)
+    is_short = bool(result.output.strip()) and len(result.output) <= _LONGEST_DEMONSTRATION
+    if is_teacher and is_short and result.score >= threshold:
+        search.state.setdefault("answers", {}).setdefault(str(item["case"]), result.output)
+
+
+def _keep_measures(search: Search, item: Mapping[str, Any], result: Result) -> None:
+    """Where cost or latency count: their sums over the answered calls of a candidate."""
+    weights = search.knobs.get("objective_weights", {})
+    if result.score is None or not (weights.get("cost") or weights.get("latency")):
+        return
+    sums = search.state.setdefault("measures", {}).setdefault(item["candidate"], {"calls": 0, "cost": 0, "latency": 0})
+    for name, amount in (("calls", 1), ("cost", result.nano), ("latency", result.latency_ms)):
+        sums[name] += amount
 
 
 def _take_proposal(search: Search, item: Mapping[str, Any], result: Result) -> None:
@@ -262,7 +321,7 @@ def _take_proposal(search: Search, item: Mapping[str, Any], result: Result) -> N
     if problem and item["attempt"] < search.knobs.get("repair_attempts", 0):
         search.state["repairs"].append({**item, "repair_of": operator, "text": text, "problem": problem})
         return
-    repaired = {"repairs": item["attempt"]} if item["attempt"] else {}
+    repaired = {"repairs": item["attempt"], "asked": item["origin"]} if item["attempt"] else {}
     search.admit_child(
         item["parent"],
         item["component"],
@@ -372,4 +431,5 @@ def _described(work: Work) -> dict[str, Any]:
         "mates": list(work.mates),
         "repair_of": work.repair_of,
         "attempt": work.attempt,
+        "origin": work.origin,
     }
