@@ -19,7 +19,7 @@ TUNE = {"strategy": "hyperparameter"}
         ({"strategy": "bootstrap", "knobs": {"teacher": "gpt-5"}}, "/budget/max_cost_usd"),
         ({"strategy": "mipro", "knobs": {"sampler": "annealing"}}, "/knobs/sampler"),
         ({"strategy": "gepa", "knobs": {"use_merge": True}}, "/knobs/use_merge"),
-        ({"strategy": "mcts", "knobs": {"mcts_simulations": 0}}, "/knobs/simulations"),
+        ({"strategy": "mcts", "knobs": {"mcts_simulations": 0}}, "/knobs/mcts_simulations"),
         ({**TUNE, "knobs": {"params_to_optimize": ["seed"]}}, "/knobs/params_to_optimize"),
         ({**TUNE, "knobs": {"params_to_optimize": ["top_p"]}}, "/knobs/params_to_optimize/top_p"),
         (

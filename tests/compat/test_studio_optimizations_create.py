@@ -135,7 +135,7 @@ def test_a_range_of_temperatures_is_where_settings_are_looked_for(studio: Studio
     [
         ({}, "optimizer_type"),
         ({"optimizer_type": "miprov2", "num_trials": 7, "max_iterations": 8}, "max_iterations"),
-        ({"optimizer_type": "miprov2", "num_trials": 7, "trials": 7}, "strategy_params/trials"),
+        ({"optimizer_type": "miprov2", "strategy_params": {"num_trials": 7, "trials": 7}}, "strategy_params/trials"),
         ({"optimizer_type": "miprov2", "num_trials": 0}, "strategy_params/num_trials"),
         ({"optimizer_type": "grid_search", "search_method": "random"}, "strategy_params/search_method"),
         ({"optimizer_type": "grid_search", "max_iterations": 5}, "strategy_params/max_trials"),
@@ -280,9 +280,9 @@ def test_a_comparison_starts_every_strategy_under_the_same_ceiling(studio: Studi
     assert "144 task calls" in data["message"]
 
 
-def test_a_comparison_of_every_strategy_gives_each_as_much_as_the_dearest_needs(studio: Studio) -> None:
+def test_a_comparison_of_ten_strategies_gives_each_as_much_as_the_dearest_needs(studio: Studio) -> None:
     _, prompt_id = triage(studio)
-    body = {"prompt_id": prompt_id, "strategies": [*knobs.STRATEGIES, "grid_search"]}
+    body = {"prompt_id": prompt_id, "strategies": [*set(knobs.STRATEGIES) - {"noop", "hyperparameter"}, "grid_search"]}
 
     data = studio.data(201, "POST", "/optimizations/compare", body)
 

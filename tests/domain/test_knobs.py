@@ -642,6 +642,7 @@ def test_a_described_knob_tells_its_type_default_range_and_choices() -> None:
 
     assert described["beam_width"] == {
         "name": "beam_width",
+        "aliases": ["beam_size"],
         "type": "int",
         "default": 3,
         "low": 2,
