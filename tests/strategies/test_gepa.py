@@ -10,12 +10,12 @@ import pytest
 
 from shared.knobs import resolve_split
 from tests.strategies.effects import RISING, Effect
-from tests.strategies.test_beam_search import gains_and_loses_some
 from tests.strategies.world import (
     SEED_TEXT,
     Run,
     World,
     drive,
+    gains_and_loses_some,
     make_cases,
     make_spec,
     placeholder_problem,

@@ -4,8 +4,7 @@ from statistics import mean
 from typing import Any
 
 from tests.strategies.effects import RISING, Effect, adaptive_effect, two_sentences_in_a_line
-from tests.strategies.test_beam_search import gains_and_loses_some
-from tests.strategies.world import Run, World, make_cases, run_search, words
+from tests.strategies.world import Run, World, gains_and_loses_some, make_cases, run_search, words
 
 PATIENT = {"early_stopping": {"patience": 1000}}
 
