@@ -183,3 +183,17 @@ def test_sets_are_screened_as_the_evaluation_says_also_where_train_is_dev(mode: 
 
         assert run.state["finish_reason"] == "max_rounds"
         assert run.result["holdout"]["n"] == len(run.state["holdout"])
+
+
+def test_blocks_go_on_past_the_cases_that_a_set_shows_where_train_is_dev() -> None:
+    run = run_search(
+        "bootstrap",
+        World(cases=make_cases(29)),
+        knobs_={"finalists": 1, "candidate_sets": 8},
+        evaluation={"mode": "ucb", "min_cases": 2, "block_size": 2, "ucb_rounds": 60, "ucb_c": 5.0},
+        budget={"max_task_calls": 5_000},
+    )
+
+    dev = {str(case) for case in run.state["dev"]}
+    tried = [len(dev & set(run.state["scores"].get(item["hash"], {}))) for item in run.state["candidates"]]
+    assert min(tried) > 2
