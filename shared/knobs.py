@@ -1,104 +1,47 @@
-"""The catalogue of search settings: one place from which validation, defaults and documentation are made.
+"""The settings of a search: from here come validation, defaults and documentation.
 
-A knob that is not here is refused, and every knob that is here changes what a search does.
+A knob that is in no catalogue is refused, and every knob that is in one changes what a search does.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
+from shared import knob_names, knob_rules
 from shared.errors import FieldError, Unprocessable
+from shared.knob_blocks import EARLY_STOPPING, EDITS, EVALUATION, LLM_OPERATORS, ONLY_IN_MODE, OPERATORS, SPLIT
+from shared.knob_genes import GENES, TIPS
+from shared.knob_names import KNOB_ALIASES, STRATEGY_ALIASES
+from shared.knob_texts import TEXTS
+from shared.knob_values import Knob, plain, problem, refuse
 
-OPERATORS = ("reflect", "paraphrase", "fresh_start", "shorten", "delete", "swap", "insert_phrase")
-LLM_OPERATORS = ("reflect", "paraphrase", "fresh_start", "shorten")
+__all__ = [  # of other modules, beside all that stands here
+    "EARLY_STOPPING",
+    "EDITS",
+    "EVALUATION",
+    "KNOB_ALIASES",
+    "LLM_OPERATORS",
+    "OPERATORS",
+    "SPLIT",
+    "STRATEGY_ALIASES",
+    "TIPS",
+]
 
-
-MAX_WEIGHT = 1_000_000  # sums of weights stay finite
 SMALL = 30  # cases; below this, train and dev are the same and a result is only indicative
 
-
-@dataclass(frozen=True)
-class Knob:
-    """One setting. `kind` is int, float, bool, enum, optional_int or weights (name → number ≥ 0)."""
-
-    kind: str
-    default: Any
-    low: float = -math.inf
-    high: float = math.inf
-    choices: tuple[str, ...] = ()
-    open_low: bool = False  # the lower bound itself is not allowed
-    note: str = ""
-
-
-EVALUATION: Mapping[str, Knob] = {
-    "mode": Knob("enum", "halving", choices=("full", "halving"), note="score everything, or drop losers early"),
-    "min_cases": Knob("int", 16, 1, 10_000, note="cases of the first rung of halving"),
-    "max_cases": Knob("optional_int", None, 1, 10_000, note="of the dev split; all when null"),
-    "eta": Knob("int", 2, 2, 8, note="halving: keep 1/eta, give survivors eta times the cases"),
-    "repeats": Knob("int", 1, 1, 10, note="answers per case, each scored"),
-    "case_order": Knob(
-        "enum",
-        "stratified",
-        choices=("fixed", "stratified", "shuffled_per_round"),
-        note="which cases come first",
-    ),
-    "lcb_z": Knob("float", 0.0, 0, 3, note="rank by mean - z standard errors"),
-    "missing_tolerance": Knob("float", 0.2, 0, 1, note="share of failed calls that a candidate may have"),
-}
-
-SPLIT: Mapping[str, Knob] = {
-    "train_fraction": Knob("float", 0.3, 0, 1, note="shown to the proposer"),
-    "dev_fraction": Knob("float", 0.4, 0, 1, note="decides the search"),
-    "holdout_fraction": Knob("float", 0.3, 0, 1, note="confirms the result; nothing in the search sees it"),
-    "split_seed": Knob("int", 0, 0, 2**31 - 1),
-}
-
-EARLY_STOPPING: Mapping[str, Knob] = {
-    "patience": Knob("int", 3, 1, 1000, note="rounds without gain before the search ends"),
-    "min_delta": Knob("float", 0.005, 0, 1, note="what counts as a gain"),
-    "target_score": Knob("optional_float", None, 0, 1, open_low=True, note="stop when the best reaches it"),
-}
-
-_COMMON: Mapping[str, Knob] = {
-    "proposer_temperature": Knob("float", 1.0, 0, 2),
-    "errors_in_context": Knob("int", 4, 1, 32, note="failures shown to the proposer"),
-    "length_penalty": Knob("float", 0.0, 0, 2, note="subtracts penalty x (length / seed length) / 10"),
-    "max_growth": Knob("float", 4.0, 1, 100, note="longest text, as a multiple of the seed's"),
-    "near_dup": Knob("float", 0.97, 0.5, 1, note="texts more alike than this are one"),
-    "finalists": Knob("int", 3, 1, 10, note="candidates scored on the whole dev split before the choice"),
-}
-
-STRATEGIES: Mapping[str, Mapping[str, Knob]] = {
-    "random": {
-        "proposals": Knob("int", 32, 1, 10_000, note="candidates drawn from the seed"),
-        "mode": Knob("enum", "paraphrase", choices=("paraphrase", "fresh_start", "edit")),
-        **_COMMON,
-    },
-    "beam_search": {
-        "beam_width": Knob("int", 3, 2, 64, note="parents kept from round to round"),
-        "expansions_per_beam": Knob("int", 3, 1, 32, note="children of each parent"),
-        "max_rounds": Knob("int", 6, 1, 200),
-        "max_candidates": Knob("optional_int", None, 2, 2048, note="largest pool of a round, parents first"),
-        "keep_parents": Knob("bool", True, note="parents compete with their children"),
-        "prune_threshold": Knob("float", 0.0, 0, 1, note="drop what is this far below the best; 0: off"),
-        "candidate_reranker": Knob("enum", "score", choices=("score", "diversity")),
-        "diversity_rate": Knob("float", 0.0, 0, 1, note="weight of being unlike the beam (MMR)"),
-        "stochastic_temp": Knob("float", 0.0, 0, 10, note="Gumbel noise on the ranking; 0: off"),
-        "evidence_cases": Knob("int", 16, 1, 256, note="train cases run per parent to find failures"),
-        "operators": Knob(
-            "weights",
-            {"reflect": 0.8, "paraphrase": 0.1, "insert_phrase": 0.1},
-            choices=OPERATORS,
-            note="how often each operator makes a child",
-        ),
-        **_COMMON,
-    },
-}
-
+STRATEGIES: Mapping[str, Mapping[str, Knob]] = {**TEXTS, **GENES}
 DESCRIPTIONS: Mapping[str, str] = {
     "random": "Control: variations of the seed only, scored by the same policy. Beat it or be dropped.",
-    "beam_search": "Expands the best prompts from their failures, screens the children by halving, keeps the best.",
+    "noop": "A/A: the seed against itself, measured again. What it gains is noise.",
+    "iterative": "Hill climbing: the best of a few children made from failures replaces its parent, with restarts.",
+    "beam_search": "Expands the best prompts from their failures, screens the children, keeps the best.",
+    "anneal": "Simulated annealing under noise: chains that also take worse prompts while they are hot.",
+    "genetic": "A population: parents are drawn by fitness, recombined and changed; children compete for places.",
+    "bootstrap": "Leaves the texts alone and shows answered train cases: a teacher's right answers and expected ones.",
+    "mipro": "Pairs proposed instructions with sets of demonstrations and lets a model of the scores pick the pairs.",
+    "hyperparameter": "Leaves the texts alone and tunes the settings of the model, and which model, if you let it.",
+    "gepa": "Rewrites prompts from their failures; parents are those that are best on some case (the library GEPA).",
+    "mcts": "Grows a tree of rewrites and follows its most promising branches (UCT).",
 }
 
 
@@ -112,33 +55,94 @@ def resolve(knobs: Mapping[str, Knob], given: Mapping[str, Any], pointer: str) -
     resolved = {}
     for name, knob in knobs.items():
         value = given.get(name, knob.default)
-        problem = _problem(knob, value)
-        if problem:
-            errors.append(FieldError(f"{pointer}/{name}", problem))
-        resolved[name] = _plain(knob, value) if not problem else value
-    _raise(errors)
+        wrong = problem(knob, value)
+        if wrong:
+            errors.append(FieldError(f"{pointer}/{name}", wrong))
+        resolved[name] = value if wrong else plain(knob, value)
+    refuse(errors)
     return resolved
+
+
+def canonical(strategy: str, given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The strategy and the knobs by their own names; `Unprocessable` when there is no such strategy."""
+    name, values, _ = _named(strategy, given)
+    return name, values
 
 
 def resolve_strategy(strategy: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The knobs of a strategy, checked one by one and against each other."""
-    if strategy not in STRATEGIES:
-        detail = f"unknown strategy; there are: {', '.join(STRATEGIES)}"
-        raise Unprocessable(f"/strategy: {detail}", errors=[FieldError("/strategy", detail)])
-    resolved = resolve(STRATEGIES[strategy], given, "/knobs")
-    rule = _CROSS_RULES.get(strategy)
-    if rule:
-        _raise(rule(resolved))
+    """The knobs of a strategy, checked one by one and against each other. Older names are understood."""
+    name, values, called = _named(strategy, given)
+    known = STRATEGIES[name]
+    try:
+        resolved = resolve(known, values, "/knobs")
+        refuse(_misplaced(known, resolved, "/knobs"))
+        chosen = {knob for knob, value in resolved.items() if value != known[knob].default}
+        refuse(knob_rules.broken(name, resolved, chosen))
+    except Unprocessable as refused:
+        # A knob is named as the caller wrote it.
+        refuse([FieldError(_as_given(error.pointer, called), error.detail) for error in refused.errors])
+        raise
     return resolved
+
+
+def check_together(spec: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """The rules between a strategy's knobs and the blocks that all share; `given` is the `evaluation` that was sent."""
+    errors = []
+    mode = knob_rules.screening_mode(spec["knobs"], spec["evaluation"])
+    for name, modes in ONLY_IN_MODE.items():
+        if name in given and spec["evaluation"][name] != EVALUATION[name].default and mode not in modes:
+            errors.append(FieldError(f"/evaluation/{name}", f"only with mode {' or '.join(modes)}; this is {mode}"))
+    halves = spec["strategy"] not in knob_rules.ON_ONE_LIST or spec["knobs"].get("pruner") == "halving"
+    if not errors and not halves and spec["evaluation"]["eta"] != EVALUATION["eta"].default:
+        errors.append(FieldError("/evaluation/eta", f"{spec['strategy']} drops nobody by it"))
+    refuse([*errors, *knob_rules.broken_together(spec)])
+
+
+def models_of(given: Mapping[str, Any]) -> list[str]:
+    """The models besides the task's that these knobs may have called."""
+    choices = given.get("params_to_optimize", {}).get("model_name", {}).get("choices", [])
+    return list(dict.fromkeys([*([given["teacher"]] if given.get("teacher") else []), *choices]))
+
+
+def most_trials(strategy: Mapping[str, Any]) -> int:
+    """How many trials a search by trials makes; unless mipro is told, what MIPROv2 makes of its instructions."""
+    n, variables = strategy.get("num_instructions", 1), 2 if strategy.get("num_demo_sets") else 1
+    given = strategy["max_trials"] if "max_trials" in strategy else strategy["trials"]
+    return int(given or max(math.ceil(2 * variables * math.log2(n)), math.ceil(1.5 * n)))
+
+
+def rounds_of(spec: Mapping[str, Any]) -> int:
+    """How many rounds a search has at most."""
+    given = spec["knobs"]
+    if "epochs" in given:
+        return int(given["epochs"] * given["moves_per_temp"])
+    if "generations" in given:
+        return int(given["generations"]) + 1  # the first population is a round too
+    if "batch" in given:
+        return math.ceil(most_trials(given) / given["batch"])
+    return int(given.get("max_rounds", given.get("simulations", 1)))
+
+
+def needs_train(strategy: Mapping[str, Any]) -> bool:
+    """Whether these knobs make a search that is nothing without train cases: demonstrations, gates of gepa."""
+    shows = "metric_threshold" in strategy and strategy.get("num_demo_sets", 1) > 0
+    return shows or "reflection_minibatch_size" in strategy
+
+
+def teacher_cases(strategy: Mapping[str, Any]) -> int:
+    """How many train cases the teacher answers at most in a round: a few times what one set of its answers holds."""
+    if not strategy.get("num_demo_sets", 1):
+        return 0
+    return int(4 * strategy.get("max_bootstrapped", strategy.get("max_bootstrapped_demos", 0)))
 
 
 def resolve_split(given: Mapping[str, Any]) -> dict[str, Any]:
     resolved = resolve(SPLIT, given, "/split")
     fractions = [resolved[f"{part}_fraction"] for part in ("train", "dev", "holdout")]
     if abs(sum(fractions) - 1) > 1e-6:
-        _raise([FieldError("/split", f"the three fractions must add up to 1; these make {sum(fractions):g}")])
+        refuse([FieldError("/split", f"the three fractions must add up to 1; these make {sum(fractions):g}")])
     if not resolved["dev_fraction"] or not resolved["holdout_fraction"]:
-        _raise([FieldError("/split", "dev_fraction and holdout_fraction must be above 0")])
+        refuse([FieldError("/split", "dev_fraction and holdout_fraction must be above 0")])
     return resolved
 
 
@@ -152,15 +156,46 @@ def split_shares(split: Mapping[str, Any], cases: int) -> dict[str, float]:
 
 
 def minimum_task_calls(spec: Mapping[str, Any], cases: int) -> int:
-    """Task calls of the cheapest useful run: the baseline, one round of one rung, and the holdout twice."""
+    """Task calls of the cheapest useful run: the baseline, one round of one rung, and the holdout twice.
+
+    For `genetic` all generations, each of half its children on one rung: fewer calls want a smaller population.
+    """
     strategy, evaluation = spec["knobs"], spec["evaluation"]
     sizes = {part: math.ceil(cases * share - 1e-6) for part, share in split_shares(spec["split"], cases).items()}
     dev = min(sizes["dev"], evaluation["max_cases"] or sizes["dev"])
-    rung = dev if evaluation["mode"] == "full" else min(evaluation["min_cases"], dev)
-    children = strategy.get("expansions_per_beam", min(2, strategy.get("proposals", 2)))
+    fewest = _fewest_candidates(strategy)
     # Where dev serves as train, only what `max_cases` leaves out of the baseline is still to be run.
     evidence = min(strategy.get("evidence_cases", 0), sizes.get("train", sizes["dev"] - dev))
-    return int((dev + evidence + rung * children + 2 * sizes["holdout"]) * evaluation["repeats"])
+    if "reflection_minibatch_size" in strategy:
+        evidence = 2 * int(fewest) * strategy["reflection_minibatch_size"]
+    taught = teacher_cases(strategy) * strategy.get("rounds", 1)
+    rungs = dev if spec["strategy"] == "noop" else math.ceil(_rung(strategy, evaluation, dev) * fewest)
+    return int((dev + evidence + taught + rungs + 2 * sizes["holdout"]) * evaluation["repeats"])
+
+
+def _rung(strategy: Mapping[str, Any], evaluation: Mapping[str, Any], dev: int) -> int:
+    """How many dev cases a candidate is scored on first."""
+    if knob_rules.screening_mode(strategy, evaluation) == "full" or strategy.get("pruner") == "none":
+        return dev
+    if "reflection_minibatch_size" in strategy:
+        return min(dev, strategy["val_cases"] or dev)
+    return int(min(dev, strategy.get("minibatch_size", evaluation["min_cases"])))
+
+
+def _fewest_candidates(strategy: Mapping[str, Any]) -> float:
+    """How many candidates a run scores on a first rung before it can be called a search."""
+    if "population_size" in strategy:
+        size = strategy["population_size"]
+        return size * (1 + strategy["generations"] * (1 - strategy["elitism"] / size) / 2)
+    if "chains" in strategy:
+        calibrated = strategy["acceptance"] in knob_rules.WITH_TEMPERATURE and strategy["initial_temp"] is None
+        return strategy["chains"] * strategy["proposals_per_step"] + calibrated * strategy["calibration_moves"]
+    if "candidate_sets" in strategy:
+        return 1
+    for name in ("expansions_per_beam", "proposals_per_step"):
+        if name in strategy:
+            return int(strategy[name])
+    return min(2, strategy.get("proposals", strategy.get("max_trials", 2)))
 
 
 def describe() -> list[dict[str, Any]]:
@@ -169,15 +204,18 @@ def describe() -> list[dict[str, Any]]:
         {
             "name": name,
             "description": DESCRIPTIONS[name],
+            "aliases": [alias for alias, (meant, _) in STRATEGY_ALIASES.items() if meant == name],
             "knobs": [
                 {
                     "name": knob_name,
+                    "aliases": [alias for alias, meant in KNOB_ALIASES.get(name, {}).items() if meant == knob_name],
                     "type": knob.kind,
                     "default": knob.default,
                     "low": None if math.isinf(knob.low) else knob.low,
                     "high": None if math.isinf(knob.high) else knob.high,
                     "choices": list(knob.choices),
                     "note": knob.note,
+                    "only_with": {other: list(values) for other, values in knob.only.items()},
                 }
                 for knob_name, knob in knobs.items()
             ],
@@ -186,56 +224,28 @@ def describe() -> list[dict[str, Any]]:
     ]
 
 
-def _beam_rules(knobs: Mapping[str, Any]) -> list[FieldError]:
+def _named(strategy: str, given: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[str, str]]:
+    name, values, called = knob_names.canonical(strategy, given)
+    if name not in STRATEGIES:
+        detail = f"unknown strategy; there are: {', '.join(STRATEGIES)}"
+        raise Unprocessable(f"/strategy: {detail}", errors=[FieldError("/strategy", detail)])
+    return name, values, called
+
+
+def _as_given(pointer: str, called: Mapping[str, str]) -> str:
+    name = pointer.removeprefix("/knobs/")
+    return f"/knobs/{called.get(name, name)}"
+
+
+def _misplaced(known: Mapping[str, Knob], resolved: Mapping[str, Any], pointer: str) -> list[FieldError]:
+    """The knobs that were set where they do nothing."""
     errors = []
-    if knobs["max_candidates"] is not None and knobs["max_candidates"] < knobs["beam_width"]:
-        errors.append(FieldError("/knobs/max_candidates", "must be at least beam_width"))
-    if knobs["diversity_rate"] > 0 and knobs["candidate_reranker"] != "diversity":
-        errors.append(FieldError("/knobs/diversity_rate", "needs candidate_reranker diversity"))
+    for name, knob in known.items():
+        if resolved[name] == knob.default:
+            continue
+        for other, allowed in knob.only.items():
+            if resolved[other] not in allowed:
+                names = " or ".join("true" if value is True else str(value) for value in allowed)
+                errors.append(FieldError(f"{pointer}/{name}", f"only with {other} {names}"))
+                break
     return errors
-
-
-_CROSS_RULES: Mapping[str, Callable[[Mapping[str, Any]], list[FieldError]]] = {"beam_search": _beam_rules}
-
-
-def _problem(knob: Knob, value: Any) -> str | None:
-    if knob.kind.startswith("optional_") and value is None:
-        return None
-    kind = knob.kind.removeprefix("optional_")
-    if kind == "bool":
-        return None if isinstance(value, bool) else "must be true or false"
-    if kind == "enum":
-        return None if value in knob.choices else f"must be one of {', '.join(knob.choices)}"
-    if kind == "weights":
-        return _weights_problem(knob, value)
-    if isinstance(value, bool) or not isinstance(value, int if kind == "int" else (int, float)):
-        return "must be a whole number" if kind == "int" else "must be a number"
-    if isinstance(value, float) and not math.isfinite(value):
-        return "must be a finite number"
-    below = value <= knob.low if knob.open_low else value < knob.low
-    if below or value > knob.high:
-        left = "(" if knob.open_low else "["
-        return f"must be in {left}{knob.low:g}, {knob.high:g}]"
-    return None
-
-
-def _weights_problem(knob: Knob, value: Any) -> str | None:
-    if not isinstance(value, Mapping) or not value:
-        return f"must be an object of weights; names: {', '.join(knob.choices)}"
-    for name, weight in value.items():
-        if name not in knob.choices:
-            return f"unknown name {name!r}; there are: {', '.join(knob.choices)}"
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= MAX_WEIGHT:
-            return f"the weight of {name} must be a number from 0 to {MAX_WEIGHT:,}"
-    return None if sum(value.values()) > 0 else "at least one weight must be above 0"
-
-
-def _plain(knob: Knob, value: Any) -> Any:
-    if knob.kind in ("float", "optional_float") and value is not None:
-        return float(value)
-    return dict(value) if knob.kind == "weights" else value
-
-
-def _raise(errors: Sequence[FieldError]) -> None:
-    if errors:
-        raise Unprocessable("; ".join(f"{e.pointer}: {e.detail}" for e in errors), errors=errors)

@@ -81,6 +81,8 @@ class CandidateOut(ma.Schema):
     ordinal = ma.fields.Integer()
     hash = ma.fields.String()
     components = ma.fields.Raw()
+    demos = ma.fields.Raw(metadata={"description": "Answered train cases that it shows: [{case, output}]"})
+    params = ma.fields.Raw(metadata={"description": "Model settings of its own; model_name too"})
     parents = ma.fields.Raw()
     operator = ma.fields.String()
     round = ma.fields.Integer()
@@ -100,11 +102,17 @@ class KnobOut(ma.Schema):
     high = ma.fields.Float(allow_none=True)
     choices = ma.fields.List(ma.fields.String())
     note = ma.fields.String()
+    aliases = ma.fields.List(ma.fields.String(), metadata={"description": "Older names that are understood"})
+    only_with = ma.fields.Dict(
+        keys=ma.fields.String(),
+        metadata={"description": "It may be set only where these knobs have one of these values"},
+    )
 
 
 class StrategyOut(ma.Schema):
     name = ma.fields.String()
     description = ma.fields.String()
+    aliases = ma.fields.List(ma.fields.String(), metadata={"description": "Older names that are understood"})
     knobs = ma.fields.List(ma.fields.Nested(KnobOut))
 
 

@@ -39,10 +39,11 @@ class OptimizationRequest(TargetRequest):
 def check_request(request: OptimizationRequest) -> dict[str, Any]:
     """The search's settings with every default filled in. Pure; raises `Unprocessable` naming each bad knob."""
     limits = request.budget
+    strategy, _ = knobs.canonical(request.strategy, request.knobs)
     if all(value is None for value in (limits.max_task_calls, limits.max_tokens, limits.max_cost_usd)):
         raise field_error("/budget", "set at least one of max_task_calls, max_tokens, max_cost_usd")
-    return {
-        "strategy": request.strategy,
+    spec = {
+        "strategy": strategy,
         "knobs": knobs.resolve_strategy(request.strategy, request.knobs),
         "evaluation": knobs.resolve(knobs.EVALUATION, request.evaluation, "/evaluation"),
         "split": knobs.resolve_split(request.split),
@@ -56,6 +57,8 @@ def check_request(request: OptimizationRequest) -> dict[str, Any]:
         },
         "seed": request.seed,
     }
+    knobs.check_together(spec, request.evaluation)
+    return spec
 
 
 def create_optimization(
@@ -68,13 +71,16 @@ def create_optimization(
     """Insert the optimization with its budget and its first job."""
     if len(target.cases) < MIN_CASES:
         raise field_error("/dataset", f"an optimization needs at least {MIN_CASES} cases; this has {len(target.cases)}")
+    if knobs.needs_train(spec["knobs"]) and "train" not in _parts(spec, target):
+        raise field_error("/split/train_fraction", f"must be above 0: {spec['strategy']} works from train cases")
     needed = knobs.minimum_task_calls(spec, len(target.cases))
     limit = request.budget.max_task_calls
     if limit is not None and limit < needed:
         detail = f"the cheapest useful run needs {needed} task calls"
         raise BudgetTooSmall(detail, errors=[FieldError("/budget/max_task_calls", detail)])
     proposer = _proposer(session, request, target, spec)
-    evaluations.check_limits(session, request.budget, target.model, proposer, *judges.models_of(spec["scorers"]))
+    others = [*_other_models(session, target, spec), *judges.models_of(spec["scorers"])]
+    evaluations.check_limits(session, request.budget, target.model, proposer, *others)
     full_spec = {**spec, "model": evaluations.capped(target.model, request.budget), "proposer": proposer}
     queues.accept(session, Queue.OPTIMIZATIONS, Queue.EXECUTIONS)
     optimization_id = new_id()
@@ -88,7 +94,7 @@ def create_optimization(
         dataset_id=target.dataset_id,
         dataset_revision=target.dataset_revision,
         name=request.name,
-        strategy=request.strategy,
+        strategy=spec["strategy"],
         spec=full_spec,
         budget_id=budget_id,
         created_by=caller.user_name,
@@ -102,7 +108,7 @@ def create_optimization(
                 caller.workspace_id,
                 "optimization.queued",
                 optimization_id,
-                {"strategy": request.strategy},
+                {"strategy": spec["strategy"]},
                 caller.user_name,
             )
         ],
@@ -160,6 +166,29 @@ def spend_by_candidate(
     return {str(row[0]): CandidateSpend(int(row[1]), int(row[2])) for row in rows}
 
 
+def _parts(spec: Mapping[str, Any], target: Target) -> set[str]:
+    """The parts that the cases are divided into; where train is dev, it counts as there."""
+    is_small = len(target.cases) < knobs.SMALL
+    return {*knobs.split_shares(spec["split"], len(target.cases)), *(["train"] if is_small else [])}
+
+
+def _other_models(session: Session, target: Target, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The models that candidates may be run on besides the task's. Each must take the settings that it would get."""
+    provider = target.model["provider"]
+    searched = [name for name in spec["knobs"].get("params_to_optimize", {}) if name != "model_name"]
+    params = {**target.model["params"], **dict.fromkeys(searched)}
+    task = providers.quote(session, provider, target.model["model_name"])
+    if searched:
+        providers.check_params(task, params, "/knobs/params_to_optimize")
+    names = knobs.models_of(spec["knobs"])
+    for name in names:
+        at = "/knobs/teacher" if name == spec["knobs"].get("teacher") else "/knobs/params_to_optimize/model_name"
+        refused = [param for param in params if param not in providers.quote(session, provider, name).accepted_params]
+        if refused:
+            raise field_error(at, f"{provider}/{name} does not take {', '.join(refused)}")
+    return [{"provider": provider, "model_name": name} for name in names]
+
+
 def _proposer(
     session: Session, request: OptimizationRequest, target: Target, spec: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -167,7 +196,7 @@ def _proposer(
     chosen = request.proposer or target.model
     quote = providers.quote(session, chosen["provider"], chosen["model_name"])
     wanted = {
-        "temperature": spec["knobs"]["proposer_temperature"],
+        "temperature": spec["knobs"].get("proposer_temperature", 1.0),
         "max_new_tokens": PROPOSER_MAX_NEW_TOKENS,
     }
     # A reasoning model takes no temperature; the knob then has nothing to set, which is not the user's error.

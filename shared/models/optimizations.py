@@ -52,6 +52,8 @@ class Candidate(Identified, Base):
     ordinal: Mapped[int]  # 0 is the seed
     hash: Mapped[str] = mapped_column(sa.String(64))
     components: Mapped[Json]  # {"system": text, …}
+    demos: Mapped[Json] = mapped_column(default=list)  # answered train cases that it shows: [{"case", "output"}]
+    params: Mapped[Json] = mapped_column(default=dict)  # model settings of its own, model_name among them
     parents: Mapped[Json]  # hashes
     operator: Mapped[str] = mapped_column(sa.String(32))
     round: Mapped[int]

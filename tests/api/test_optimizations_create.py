@@ -6,6 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from shared import db
+from shared import knobs as catalogue
 from shared.models import Call, Event, Execution, Job, Optimization
 from tests.support import Api, Drain, make_triage, optimization_body, pointers, tickets
 
@@ -242,6 +243,15 @@ def test_chat_prompts_are_optimized_message_by_message(api: Api, drain: Drain) -
         ({"knobs": {"beam_width": 1}}, 422, "/knobs/beam_width"),
         ({"knobs": {"prune_threshold": float("nan")}}, 422, "/knobs/prune_threshold"),
         ({"knobs": {"operators": {"pray": 1}}}, 422, "/knobs/operators"),
+        ({"strategy": "annealing", "knobs": {"iterations": 0}}, 422, "/knobs/iterations"),
+        ({"strategy": "anneal", "knobs": {"schedule": "linear", "cooling_rate": 0.5}}, 422, "/knobs/cooling_rate"),
+        ({"strategy": "anneal", "knobs": {"reheat": {"max": -1}}}, 422, "/knobs/reheat/max"),
+        ({"strategy": "anneal", "knobs": {}, "evaluation": {"mode": "ucb"}}, 422, "/evaluation/mode"),
+        ({"strategy": "genetic", "knobs": {"elitism": 8}}, 422, "/knobs/elitism"),
+        ({"strategy": "genetic", "knobs": {"init": "provided", "initial_prompts": [1]}}, 422, "/knobs/initial_prompts"),
+        ({"strategy": "ga", "knobs": {}, "budget": {"max_task_calls": 200}}, 422, "/budget/max_task_calls"),
+        ({"strategy": "noop", "knobs": {"proposals": 3}}, 422, "/knobs/proposals"),
+        ({"evaluation": {"mode": "full", "eta": 4}}, 422, "/evaluation/eta"),
         ({"evaluation": {"eta": 1}}, 422, "/evaluation/eta"),
         ({"evaluation": {"mode": "guess"}}, 422, "/evaluation/mode"),
         ({"split": {"train_fraction": 0.9}}, 422, "/split"),
@@ -283,9 +293,54 @@ def test_too_few_cases_are_refused(api: Api) -> None:
     assert "at least 10 cases" in answer.get_json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "name", "knobs", "evaluation"),
+    [
+        ("noop", "noop", {"twins": 2}, {}),
+        ("hill_climbing", "iterative", {"steps": 3, "adaptive_operators": True}, {"mode": "racing"}),
+        ("beam", "beam_search", {"depth": 2, "beam_width": 2, "gradients_per_beam": 1, "pruning": "ucb"}, {}),
+        ("simulated_annealing", "anneal", {"steps": 3, "acceptance": "noisy_metropolis"}, {"mode": "minibatch"}),
+        ("ga", "genetic", {"pop_size": 4, "max_generations": 2, "init": "mixed"}, {}),
+    ],
+)
+def test_every_strategy_runs_to_its_verdict_by_an_older_name_too(
+    api: Api, drain: Drain, asked: str, name: str, knobs: dict[str, Any], evaluation: dict[str, Any]
+) -> None:
+    make_triage(api, cases=60)
+    body = {"strategy": asked, "knobs": knobs, "evaluation": {"min_cases": 6, **evaluation}}
+
+    done = optimize(api, drain, budget={"max_task_calls": 700}, **body)
+
+    assert (done["status"], done["strategy"], done["error_type"]) == ("succeeded", name, None)
+    assert done["result"]["holdout"]["n"] == 18
+    assert done["progress"]["round"] <= done["progress"]["max_rounds"] + (name == "anneal")
+    assert done["spent"]["task_calls"] <= 700
+    if name == "noop":
+        assert done["best_version_number"] == 1, "the same text is the same version"
+        assert done["result"]["noise"]["n"] == 2 * 24
+
+
+def test_a_budget_too_small_for_a_population_says_what_it_needs(api: Api) -> None:
+    make_triage(api, cases=60)
+    body = optimization_body(
+        strategy="genetic", knobs={"population_size": 4}, evaluation={"min_cases": 8}, budget={"max_task_calls": 199}
+    )
+
+    answer = api.post("/v1/optimizations", body)
+
+    # 24 dev + 16 evidence + 8 cases x 4 members x (1 + 8 generations x 3/8) + 2 x 18 holdout
+    assert answer.get_json()["code"] == "budget_too_small"
+    assert "needs 204 task calls" in answer.get_json()["detail"]
+
+
 def test_the_strategies_are_listed_with_the_knobs_that_validation_knows(api: Api) -> None:
     listed = {item["name"]: item for item in api.expect(200, "GET", "/v1/optimizations/strategies")["data"]}
 
-    assert set(listed) == {"random", "beam_search"}
+    assert set(listed) == set(catalogue.STRATEGIES)
+    assert "simulated_annealing" in listed["anneal"]["aliases"]
+    rates = [knob for knob in listed["anneal"]["knobs"] if knob["name"] == "cooling_rate"]
+    assert rates[0]["only_with"]["schedule"] == ["geometric"]
+    trials = [knob for knob in listed["mipro"]["knobs"] if knob["name"] == "trials"]
+    assert trials[0]["aliases"] == ["num_trials"]
     knobs = {knob["name"]: knob for knob in listed["beam_search"]["knobs"]}
     assert (knobs["beam_width"]["default"], knobs["beam_width"]["low"], knobs["beam_width"]["high"]) == (3, 2, 64)

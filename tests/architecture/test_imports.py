@@ -18,7 +18,7 @@ IMPURE = set(
 STRATEGIES_MAY_IMPORT = {
     *(sys.stdlib_module_names - IMPURE),
     *"gepa numpy optuna rapidfuzz worker.strategies".split(),
-    *"shared.errors shared.hashing shared.knobs shared.stats".split(),
+    *"shared.errors shared.hashing shared.knob_rules shared.knobs shared.spaces shared.stats".split(),
 }
 
 

@@ -90,7 +90,7 @@ def test_early_stopping_can_be_switched_off(studio: Studio) -> None:
     assert ours(studio, made["id"])["spec"]["early_stopping"]["patience"] == 1000
 
 
-@pytest.mark.parametrize("name", ["mipro", "hill_climbing", "greedy", "bayesian", "grid_search", "nonsense"])
+@pytest.mark.parametrize("name", ["miprov3", "tree_of_thought", "Greedy", "nonsense"])
 def test_a_strategy_that_does_not_search_is_refused_with_those_that_do(studio: Studio, name: str) -> None:
     body = body_of(studio, {"optimizer_type": name})
     before = everything()
@@ -102,10 +102,48 @@ def test_a_strategy_that_does_not_search_is_refused_with_those_that_do(studio: S
     assert everything() == before
 
 
+@pytest.mark.parametrize("name", [*knobs.STRATEGIES, *knobs.STRATEGY_ALIASES])
+def test_every_strategy_starts_under_each_of_its_names(studio: Studio, name: str) -> None:
+    meant, implied = knobs.canonical(name, {})
+
+    made = studio.data(201, "POST", "/optimizations/create", body_of(studio, {"optimizer_type": name}))["optimization"]
+
+    spec = ours(studio, made["id"])["spec"]
+    assert made["optimizer_type"] == spec["strategy"] == meant
+    assert implied.items() <= spec["knobs"].items()
+
+
+def test_the_iterations_are_the_knob_under_its_older_name_too(studio: Studio) -> None:
+    config = {"optimizer_type": "miprov2", "num_trials": 7}
+
+    made = studio.data(201, "POST", "/optimizations/create", body_of(studio, config))["optimization"]
+
+    assert ours(studio, made["id"])["spec"]["knobs"]["trials"] == 7
+
+
+def test_a_range_of_temperatures_is_where_settings_are_looked_for(studio: Studio) -> None:
+    config = {"optimizer_type": "hparam", "temperature_range": [0.2, 0.8]}
+
+    made = studio.data(201, "POST", "/optimizations/create", body_of(studio, config))["optimization"]
+
+    space = ours(studio, made["id"])["spec"]["knobs"]["params_to_optimize"]
+    assert [(name, where["low"], where["high"]) for name, where in space.items()] == [("temperature", 0.2, 0.8)]
+
+
 @pytest.mark.parametrize(
     ("config", "pointer"),
     [
         ({}, "optimizer_type"),
+        ({"optimizer_type": "miprov2", "num_trials": 7, "max_iterations": 8}, "max_iterations"),
+        ({"optimizer_type": "miprov2", "strategy_params": {"num_trials": 7, "trials": 7}}, "strategy_params/trials"),
+        ({"optimizer_type": "miprov2", "num_trials": 0}, "strategy_params/num_trials"),
+        ({"optimizer_type": "grid_search", "search_method": "random"}, "strategy_params/search_method"),
+        ({"optimizer_type": "grid_search", "max_iterations": 5}, "strategy_params/max_trials"),
+        ({"optimizer_type": "hparam", "temperature_range": [0.8, 0.2]}, "strategy_params/params_to_optimize"),
+        (
+            {"optimizer_type": "hparam", "temperature_range": [0, 1], "params_to_optimize": ["top_p"]},
+            "temperature_range",
+        ),
         ({**RANDOM, "max_iterations": 501}, "max_iterations"),
         ({**RANDOM, "max_iterations": 2.5}, "max_iterations"),
         ({**RANDOM, "strategy_params": {"proposals": 3}}, "max_iterations"),
@@ -242,11 +280,23 @@ def test_a_comparison_starts_every_strategy_under_the_same_ceiling(studio: Studi
     assert "144 task calls" in data["message"]
 
 
+def test_a_comparison_of_ten_strategies_gives_each_as_much_as_the_dearest_needs(studio: Studio) -> None:
+    _, prompt_id = triage(studio)
+    body = {"prompt_id": prompt_id, "strategies": [*set(knobs.STRATEGIES) - {"noop", "hyperparameter"}, "grid_search"]}
+
+    data = studio.data(201, "POST", "/optimizations/compare", body)
+
+    specs = [ours(studio, item)["spec"] for item in data["optimization_ids"]]
+    (calls,) = {spec["budget"]["max_task_calls"] for spec in specs}
+    assert calls == max(144, *(knobs.minimum_task_calls(spec, 12) for spec in specs))
+    assert specs[-1]["knobs"]["search_method"] == "grid"
+
+
 @pytest.mark.parametrize(
     ("fields", "pointer"),
     [
         ({"strategies": []}, "/strategies"),
-        ({"strategies": ["random", "mcts"]}, "/strategies/1"),
+        ({"strategies": ["random", "tree_of_thought"]}, "/strategies/1"),
         ({"strategies": ["random", "random_search"]}, "/strategies"),
         ({"model_configuration": {"temperature": 5}}, "/model_configuration/temperature"),
         ({"config": {"presence_penalty": 1}}, "/config/presence_penalty"),

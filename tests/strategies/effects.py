@@ -3,12 +3,13 @@
 A strategy's own knobs are in `KNOBS` of its test file; here are those that all strategies share.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from shared.knobs import resolve_split
-from tests.strategies.world import HELPFUL, SEED_TEXT, Run, World, make_cases, run_search, words
+from tests.strategies.world import HELPFUL, SEED_TEXT, Run, World, fraction, make_cases, run_search, words
 from worker.strategies.contract import Propose
 from worker.strategies.splits import split
 
@@ -63,11 +64,55 @@ def grows_tenfold(work: Propose, text: str) -> str:
     return f"<prompt>\n{text}\n{padding}\n{padding[::-1]}\n</prompt>"
 
 
+def loses_its_placeholder(work: Propose, text: str) -> str:
+    return f"<prompt>\nSort it well, {work.key[:9]}.\n</prompt>"
+
+
 def changes_a_tenth(work: Propose, text: str) -> str:
     return f"<prompt>\n{text}\n(about {work.key[:8]})\n</prompt>"
 
 
+def only_paraphrases_help(work: Propose, text: str) -> str:
+    if work.operator == "paraphrase":
+        return adds_a_helpful_word(work, text)
+    return f"<prompt>\n{work.key[:30]} hurry.\n{SEED_TEXT}\n</prompt>"
+
+
+def adaptive_effect(knobs: Mapping[str, Any], weights: str = "operators") -> Effect:
+    """Of two operators with the same weight, the one whose children are better is used far more often."""
+    return Effect(
+        see=lambda run: (
+            sum(work.operator == "paraphrase" for work in run.proposals)
+            > 2 * sum(work.operator == "shorten" for work in run.proposals)
+        ),
+        values=(False, True),
+        seen=(False, True),
+        world=World(score=longer_is_better, rewrite=only_paraphrases_help),
+        given={
+            "knobs_": {weights: {"paraphrase": 1, "shorten": 1}, "near_dup": 1.0, "max_growth": 50, **knobs},
+            "early_stopping": {"patience": 1000},
+            "budget": {"max_task_calls": 100_000},
+        },
+    )
+
+
 RISING = World(score=longer_is_better, rewrite=adds_a_helpful_word)
+
+
+def two_sentences_in_a_line(run: Run) -> bool:
+    return any(len(re.findall(r"[a-z]\.", line)) > 1 for text in run.texts.values() for line in text.split("\n"))
+
+
+def operators_used(run: Run) -> set[str]:
+    return {item["operator"] for item in run.state["candidates"]} - {"seed"}
+
+
+def blocks(run: Run) -> list[tuple[int, int]]:
+    """(candidates, cases) that each step of the first screening asked for."""
+    asked = [run.cases_of(i, seed=False) for i in range(2, len(run.steps))]
+    sizes = [(len(cases), max(map(len, cases.values()))) for cases in asked if cases]
+    return sizes[:4]
+
 
 COMMON: Mapping[str, Effect] = {
     "errors_in_context": Effect(
@@ -75,6 +120,12 @@ COMMON: Mapping[str, Effect] = {
         values=(2, 5),
         seen=(2, 5),
         world=World(base=0.0),
+    ),
+    "repair_attempts": Effect(
+        see=lambda run: max((work.attempt for work in run.repairs), default=0),
+        values=(0, 2),
+        seen=(0, 2),
+        world=World(rewrite=loses_its_placeholder),
     ),
     "length_penalty": Effect(
         see=lambda run: run.best_text == SEED_TEXT,
@@ -102,6 +153,13 @@ COMMON: Mapping[str, Effect] = {
     ),
 }
 
+LARGE_POOL = {"beam_width": 2, "expansions_per_beam": 12, "near_dup": 1.0, "max_rounds": 2}
+
+
+def partial_credit(text: str, case: int) -> float:
+    return fraction("partial", text, case) if text != SEED_TEXT else 0.5
+
+
 EVALUATION: Mapping[str, Effect] = {
     "mode": Effect(see=lambda run: rungs(run)[0], values=("halving", "full"), seen=(4, 16)),
     "min_cases": Effect(see=lambda run: rungs(run)[0], values=(3, 6), seen=(3, 6)),
@@ -113,6 +171,41 @@ EVALUATION: Mapping[str, Effect] = {
         seen=([2, 2], [2, 6]),
         # Nine children and three wanted: some are left to decide between after either rung.
         given={"knobs_": {"beam_width": 2, "expansions_per_beam": 12, "near_dup": 1.0}, "evaluation": {"min_cases": 2}},
+        world=World(rewrite=changes_a_tenth),
+    ),
+    "block_size": Effect(
+        see=lambda run: [size for _, size in blocks(run)[:2]],
+        values=(2, 6),
+        seen=([4, 2], [4, 6]),
+        given={"evaluation": {"mode": "racing", "alpha": 0.001}, "knobs_": LARGE_POOL},
+        world=World(rewrite=changes_a_tenth),
+    ),
+    "alpha": Effect(
+        see=lambda run: [count for count, _ in blocks(run)[:2]],
+        values=(0.001, 0.3),
+        seen=([24, 24], [24, 7]),
+        given={"evaluation": {"mode": "racing", "block_size": 4}, "knobs_": LARGE_POOL},
+        world=World(rewrite=changes_a_tenth),
+    ),
+    "test": Effect(
+        see=lambda run: [count for count, _ in blocks(run)[:3]],
+        values=("sign", "permutation"),
+        seen=([24, 15, 15], [24, 15, 11]),
+        given={"evaluation": {"mode": "racing", "block_size": 6, "alpha": 0.1}, "knobs_": LARGE_POOL},
+        world=World(rewrite=changes_a_tenth, score=partial_credit),
+    ),
+    "ucb_c": Effect(
+        see=lambda run: len({work.candidate for i in (4, 5, 6, 7) for work in run.steps[i].work}),
+        values=(0.0, 10.0),
+        seen=(6, 8),
+        given={"evaluation": {"mode": "ucb", "block_size": 2, "ucb_rounds": 30}, "knobs_": LARGE_POOL},
+        world=World(rewrite=changes_a_tenth),
+    ),
+    "ucb_rounds": Effect(
+        see=lambda run: next(i for i, step in enumerate(run.steps) if step.state["round"] == 2),
+        values=(13, 16),
+        seen=(18, 21),
+        given={"evaluation": {"mode": "ucb", "block_size": 2, "ucb_c": 10.0}, "knobs_": LARGE_POOL},
         world=World(rewrite=changes_a_tenth),
     ),
     "repeats": Effect(

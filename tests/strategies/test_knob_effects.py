@@ -55,7 +55,8 @@ def test_every_shared_setting_changes_what_a_search_does(block: str, knob: str) 
 def test_shuffled_per_round_gives_each_round_another_order_and_stratified_does_not() -> None:
     def orders(case_order: str) -> list[list[int]]:
         """The cases of the newest child in the first rung of each round."""
-        run = run_search("beam_search", World(flat=0.5), evaluation={"case_order": case_order})
+        settings = {"knobs_": {"repair_attempts": 0}, "evaluation": {"case_order": case_order}}
+        run = run_search("beam_search", World(flat=0.5), **settings)
         after = [i + 1 for i, step in enumerate(run.steps) if any(isinstance(work, Propose) for work in step.work)]
         return [list(run.cases_of(i).values())[-1] for i in after]
 

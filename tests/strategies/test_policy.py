@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.strategies.world import SEED_TEXT, Run, World, drive, make_cases, make_spec, words
+from tests.strategies.world import SEED_TEXT, Run, World, drive, fraction, make_cases, make_spec, words
 from worker.strategies import policy
 from worker.strategies.contract import Evaluate
 from worker.strategies.search import Search
@@ -23,6 +23,7 @@ class Screening:
     texts: Sequence[str]
     keep: int
     with_seed: bool = False
+    mode: str | None = None
 
     def begin(self, search: Search) -> None:
         for text in self.texts:
@@ -32,9 +33,8 @@ class Screening:
         if "survivors" in search.own:
             search.conclude("max_rounds")
             return
-        policy.screen(
-            search, [search.seed, *search.children()] if self.with_seed else search.children(), keep=self.keep
-        )
+        pool = [search.seed, *search.children()] if self.with_seed else search.children()
+        policy.screen(search, pool, keep=self.keep, mode=self.mode)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +158,94 @@ def test_nothing_affordable_leaves_no_survivor() -> None:
     assert run.result["holdout"]["n"] == 24
 
 
+# ---- the other modes -----------------------------------------------------------------------------
+
+
+def test_a_minibatch_is_one_list_of_cases_and_drops_nobody() -> None:
+    run = screened(8, 2, {"mode": "minibatch", "min_cases": 5})
+
+    assert [(len(step), {len(cases) for cases in step.values()}) for step in screening_steps(run)] == [(8, {5})]
+    assert [run.texts[one] for one in run.state["own"]["survivors"]] == [quality(i) for i in range(7, -1, -1)]
+
+
+def test_a_race_drops_who_is_surely_worse_and_scores_the_others_on() -> None:
+    """The true scores are exact, and so are the differences: the first block settles all of it."""
+    run = screened(8, 2, {"mode": "racing", "min_cases": 8, "block_size": 4})
+
+    assert [(len(step), {len(cases) for cases in step.values()}) for step in screening_steps(run)] == [(8, {8})]
+    assert [run.texts[one] for one in run.state["own"]["survivors"]] == [quality(7), quality(6)]
+    reasons = {item["reason"] for item in run.state["candidates"] if run.texts[item["hash"]] == quality(0)}
+    assert reasons == {"racing at 8 cases"}
+
+
+def test_a_race_of_equals_goes_on_to_the_last_case() -> None:
+    run = screened(4, 1, {"mode": "racing", "min_cases": 8, "block_size": 10}, score=lambda text, case: 0.5)
+
+    assert [len(next(iter(step.values()))) for step in screening_steps(run)] == [8, 10, 10, 4]
+    assert len(run.state["own"]["survivors"]) == 4, "nobody was surely worse"
+
+
+@pytest.mark.parametrize("test", ["paired_t", "wilcoxon", "sign", "permutation"])
+def test_a_race_keeps_the_best_of_noisy_scores(test: str) -> None:
+    def score(text: str, case: int) -> float:
+        return min(1.0, max(0.0, worth(text) + 0.8 * (fraction("noise", text, case) - 0.5)))
+
+    run = screened(8, 1, {"mode": "racing", "min_cases": 8, "test": test}, score=score)
+
+    assert run.texts[run.state["own"]["survivors"][0]] == quality(7)
+    assert len(screening_steps(run)[-1]) < 8
+
+
+def test_a_race_is_decided_by_the_same_cases_for_all() -> None:
+    run = screened(6, 1, {"mode": "racing", "min_cases": 4, "block_size": 4}, score=lambda text, case: 0.5)
+
+    for step in screening_steps(run):
+        assert len(set(map(tuple, step.values()))) == 1
+
+
+def test_ucb_gives_its_blocks_to_those_that_may_be_the_best() -> None:
+    run = screened(8, 2, {"mode": "ucb", "min_cases": 4, "block_size": 4, "ucb_c": 0.05, "ucb_rounds": 4})
+    first, *later = screening_steps(run)
+    given = [run.texts[one] for step in later for one in step]
+
+    assert {len(cases) for cases in first.values()} == {4}
+    assert len(first) == 8
+    assert all(len(step) == 2 for step in later)
+    assert len(later) == 4
+    assert set(given) == {quality(7), quality(6)}
+    assert [run.texts[one] for one in run.state["own"]["survivors"]] == [quality(7), quality(6)]
+    assert len(run.state["own"]["survivor_cases"]) == 4 * 5
+
+
+def test_ucb_explores_when_it_is_told_to() -> None:
+    run = screened(8, 2, {"mode": "ucb", "min_cases": 4, "block_size": 4, "ucb_c": 10.0, "ucb_rounds": 4})
+    given = {one for step in screening_steps(run)[1:] for one in step}
+
+    assert len(given) == 8
+
+
+def test_successive_rejects_drops_the_last_after_each_phase() -> None:
+    run = screened(8, 2, {"block_size": 2, "mode": "ucb"}, mode="successive_rejects")
+    steps = screening_steps(run)
+
+    # Audibert, Bubeck and Munos: 2 x 32 / (8 + 1 - k) cases, in blocks of two: 8, 10, 11, 13, 16, 22.
+    assert [len(step) for step in steps] == [8, 7, 6, 5, 4, 3]
+    assert [len(next(iter(step.values()))) for step in steps] == [8, 2, 2, 2, 2, 6]
+    assert [run.texts[one] for one in run.state["own"]["survivors"]] == [quality(7), quality(6)]
+
+
+@pytest.mark.parametrize("mode", ["racing", "ucb", "successive_rejects"])
+def test_no_mode_scores_anybody_twice_or_ranks_who_failed(mode: str) -> None:
+    def score(text: str, case: int) -> float | None:
+        return None if text == quality(7) and case % 2 else worth(text)
+
+    run = screened(8, 2, {"block_size": 4, "min_cases": 4, "mode": "ucb"}, score=score, mode=mode)
+
+    assert len({work.key for work in run.emitted}) == len(run.emitted)
+    assert quality(7) not in [run.texts[one] for one in run.state["own"]["survivors"]]
+    assert run.texts[run.state["own"]["survivors"][0]] == quality(6)
+
+
 def screened(
     pool: int,
     keep: int,
@@ -165,6 +253,7 @@ def screened(
     *,
     with_seed: bool = False,
     score: Any = None,
+    mode: str | None = None,
     budget: dict[str, int] | None = None,
 ) -> Run:
     """One screening of candidates whose quality is known and grows with their number."""
@@ -172,7 +261,7 @@ def screened(
     spec = make_spec("random", evaluation=evaluation, budget=budget or {"max_task_calls": 10_000})
     # Of the finalists' top-up and of near duplicates nothing is wanted here.
     spec["knobs"] |= {"finalists": 1, "near_dup": 1.0}
-    return drive(world, world.problem(spec), Screening([quality(i) for i in range(pool)], keep, with_seed))
+    return drive(world, world.problem(spec), Screening([quality(i) for i in range(pool)], keep, with_seed, mode))
 
 
 def screening_steps(run: Run) -> list[dict[str, list[int]]]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.strategies.effects import Effect, adds_a_helpful_word
+from tests.strategies.effects import Effect, adds_a_helpful_word, two_sentences_in_a_line
 from tests.strategies.world import World, run_search
 
 KNOBS = {
@@ -11,6 +11,12 @@ KNOBS = {
         see=lambda run: {work.operator for work in run.proposals},
         values=("paraphrase", "fresh_start"),
         seen=({"paraphrase"}, {"fresh_start"}),
+    ),
+    "edit_level": Effect(
+        see=two_sentences_in_a_line,
+        values=("line", "sentence"),
+        seen=(False, True),
+        given={"knobs_": {"mode": "edit", "near_dup": 1.0}},
     ),
     "errors_in_context": Effect(
         see=lambda run: {len(work.evidence) for work in run.proposals},

@@ -13,9 +13,10 @@ from typing import Any
 
 from shared import knobs
 from shared.hashing import canonical_json
+from tests.strategies import worlds_genes
 from worker.strategies import STRATEGIES, search
 from worker.strategies.contract import Case, Evaluate, Problem, Propose, Result, Spent, Step, Strategy, Work
-from worker.strategies.operators import PLACEHOLDER
+from worker.strategies.placeholders import PLACEHOLDER
 
 SEED_TEXT = "Sort the ticket into one of the three categories.\nAnswer with the category alone.\n\nTicket: {{ ticket }}"
 HELPFUL: Mapping[str, str] = {
@@ -41,6 +42,17 @@ PROPOSAL_PRICE = (500, 20_000)
 SMALL: Mapping[str, Mapping[str, Any]] = {
     "random": {"proposals": 9},
     "beam_search": {"beam_width": 2, "expansions_per_beam": 3, "max_rounds": 3, "evidence_cases": 6},
+    "iterative": {"max_rounds": 4, "proposals_per_step": 3, "evidence_cases": 6, "max_stall": 2},
+    "anneal": {
+        "epochs": 4,
+        "chains": 2,
+        "proposals_per_step": 2,
+        "evidence_cases": 6,
+        "reheat_stall_steps": 2,
+        "reheat_max": 1,
+    },
+    "genetic": {"population_size": 4, "generations": 3, "evidence_cases": 6},
+    **worlds_genes.SMALL,
 }
 _TOPICS = ("billing", "technical", "account")
 _MAX_STEPS = 500
@@ -70,7 +82,7 @@ def make_spec(
     seed: int = 0,
 ) -> dict[str, Any]:
     """A resolved spec; `SMALL` knobs and rungs of 4 cases unless said otherwise."""
-    return {
+    spec = {
         "strategy": strategy,
         "knobs": knobs.resolve_strategy(strategy, {**SMALL.get(strategy, {}), **(knobs_ or {})}),
         "evaluation": knobs.resolve(knobs.EVALUATION, {"min_cases": 4, **(evaluation or {})}, "/evaluation"),
@@ -79,6 +91,8 @@ def make_spec(
         "budget": {"max_task_calls": 600} if budget is None else dict(budget),
         "seed": seed,
     }
+    knobs.check_together(spec, evaluation or {})
+    return spec
 
 
 def words(text: str) -> set[str]:
@@ -107,9 +121,12 @@ class World:
     rewrite: Callable[[Propose, str], str] | None = None
     score: Callable[[str, int], float | None] | None = None  # of a text on a case, in place of the coin
     salt: int = 0
+    worth: Callable[[set[str]], float] | None = None  # the true score of a text with these words, in place of the sum
 
     def true_score(self, text: str) -> float:
         found = words(text)
+        if self.worth is not None:
+            return min(1.0, max(0.0, self.worth(found)))
         gain = GAIN * (len(found & set(HELPFUL)) - len(found & set(HARMFUL)))
         return min(1.0, max(0.0, self.base + gain))
 
@@ -120,7 +137,7 @@ class World:
     def answer(self, work: Work, texts: Mapping[str, Mapping[str, str]]) -> Result:
         if isinstance(work, Propose):
             return Result(work.key, output=None if self.proposer_fails else self._proposal(work))
-        text = "\n".join(texts[work.candidate].values())
+        text = worlds_genes.with_genes("\n".join(texts[work.candidate].values()), work.genes)
         if fraction("missing", self.salt, work.key) < self.missing:
             return Result(work.key)
         score = self._score(text, work)
@@ -141,6 +158,10 @@ class World:
         text = found[1]
         if self.rewrite is not None:
             return self.rewrite(work, text)
+        if work.operator == "gradient":
+            return "<reasons>\nIt does not say what to do in case of doubt.\n</reasons>"
+        if work.operator == "repair" and "{{ ticket }}" not in text:
+            return f"<prompt>\n{text}\n\nTicket: {{{{ ticket }}}}\n</prompt>"
         fate, pick = fraction("fate", self.salt, work.key), fraction("pick", self.salt, work.key)
         if fate < 0.1:
             return "I would make it more precise."
@@ -150,6 +171,45 @@ class World:
         fresh = [sentence for word, sentence in pool.items() if word not in words(text)] or ["Be very precise here."]
         better = f"{fresh[int(pick * len(fresh))]}\n{text}"
         return f"Sure:\n```\n{better}\n```" if fate > 0.9 else f"Here it is.\n<prompt>\n{better}\n</prompt>"
+
+
+def gains_and_loses_some(work: Propose, text: str) -> str:
+    """One rewrite may add several sentences, good and bad, so that the best of many draws is no mean opponent."""
+    bank = [*HELPFUL.values(), *HARMFUL.values()]
+    lines = text.split("\n")
+    shown = re.findall(r"<other>\n(.*?)\n</other>", work.messages[-1]["content"], re.DOTALL)
+    lines = [*(line for other in shown for line in other.split("\n") if line in bank and line not in lines), *lines]
+    new = [sentence for sentence in bank if sentence not in lines and fraction("add", work.key, sentence) < 0.15]
+    kept = [line for line in lines if line not in bank or fraction("drop", work.key, line) >= 0.1]
+    return "\n".join(["<prompt>", *new, *kept, "</prompt>"])
+
+
+def worth_in_pairs(found: set[str]) -> float:
+    """Deceptive: of each pair of helpful words one alone does harm, and both do more good than two words would."""
+    names = list(HELPFUL)
+    gain = 0.0
+    for one, other in zip(names[::2], names[1::2], strict=True):
+        both = (one in found) + (other in found)
+        gain += {0: 0.0, 1: -0.03, 2: 0.16}[both]
+    return 0.3 + gain - GAIN * len(found & set(HARMFUL))
+
+
+def worth_behind_a_gate(found: set[str]) -> float:
+    """A plateau: without the one word on which the format depends, nothing else helps much."""
+    gain = len(found & set(HELPFUL)) - len(found & set(HARMFUL))
+    return 0.25 + (GAIN if "lowercase" in found else GAIN / 4) * gain
+
+
+# Kinds of landscape: what the words of a prompt are worth together.
+FAMILIES: Mapping[str, Callable[[set[str]], float] | None] = {
+    "additive": None,
+    "deceptive": worth_in_pairs,
+    "plateau": worth_behind_a_gate,
+}
+
+
+def family(name: str, salt: int) -> World:
+    return World(cases=make_cases(100), salt=salt, rewrite=gains_and_loses_some, worth=FAMILIES[name])
 
 
 @dataclass
@@ -186,7 +246,12 @@ class Run:
 
     @property
     def proposals(self) -> list[Propose]:
-        return [work for work in self.emitted if isinstance(work, Propose)]
+        """The first requests; those that send a broken answer back are `repairs`."""
+        return [work for work in self.emitted if isinstance(work, Propose) and not work.repair_of]
+
+    @property
+    def repairs(self) -> list[Propose]:
+        return [work for work in self.emitted if isinstance(work, Propose) and work.repair_of]
 
     @property
     def events(self) -> list[tuple[str, Mapping[str, Any]]]:

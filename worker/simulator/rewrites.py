@@ -1,7 +1,8 @@
 """Answering a request to improve a prompt: better, worse and broken rewrites.
 
-The writer sees only the request. It reads the prompt and the failures that it is shown, guesses from
-their symptoms what is missing (and is often wrong), and edits sentences.
+The writer sees only the request and does not know who asks. It reads what is shown (the prompt, failures, examples,
+a critique, other prompts with or without scores), guesses from it what is missing (and is often wrong), and edits
+sentences.
 """
 
 import re
@@ -17,7 +18,12 @@ EXTRA_EDITS = 0.8  # mean number of edits beyond the first
 DISTRACTOR = 0.22  # chance of adding something useless or harmful
 BROKEN = 0.06  # chance of losing a placeholder or the tags
 LUCKY_GUESS = 0.6  # chance that a symptom is read as what it is
+COMBINED = 0.8  # share of another prompt's lines that are taken over
 
+_ASKED = re.compile(
+    r"\b(improve|rewrite|rephrase|write|shorten|elaborate|restructure|combine|repair|criticize|work out)\b"
+)
+_OTHER = re.compile(r"<(?:other|earlier)>\n?(.*?)\n?</(?:other|earlier)>", re.DOTALL)
 _PROMPT = re.compile(r"<prompt>\n?(.*?)\n?</prompt>", re.DOTALL)
 _PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 
@@ -65,6 +71,22 @@ DISTRACTORS = (
     "Feel free to elaborate at length.",
     "Be friendly and professional.",
 )
+ELABORATIONS = (
+    "Work through the text in the order in which it is written.",
+    "Keep in mind that people write in different ways.",
+    "Note every fact that the text gives.",
+)
+_REASONS: Mapping[str, str] = {
+    "strict_format": "The prompt does not insist on the format.",
+    "tie_break": "It does not say what decides when two answers fit.",
+    "ignore_noise": "It does not say which parts of a text to leave out.",
+    "tone": "It lets the mood of a text count.",
+    "careful": "It does not ask for a close reading.",
+    "impact": "It does not say what makes something weigh more.",
+    "workaround": "It does not say what makes something weigh less.",
+    "list": "It does not name the possible values of {field}.",
+    "define": "It does not explain the values of {field}.",
+}
 DEFINITIONS: Mapping[str, str] = {
     "billing": "charges, invoices, refunds, taxes and payment methods",
     "account_access": "signing in, passwords, two-factor, invitations and roles of users",
@@ -81,9 +103,9 @@ DEFINITIONS: Mapping[str, str] = {
 
 
 def is_rewrite_request(messages: Sequence[Mapping[str, str]]) -> bool:
-    """A prompt in <prompt> tags, and words that ask to write a new one."""
+    """A prompt in <prompt> tags, and words that ask to write a new one or to say what is wrong with it."""
     text = messages[-1]["content"]
-    return bool(_PROMPT.search(text)) and bool(re.search(r"\b(improve|rewrite|rephrase|write|shorten)\b", text.lower()))
+    return bool(_PROMPT.search(text)) and bool(_ASKED.search(text.lower()))
 
 
 def rewrite(messages: Sequence[Mapping[str, str]], dice: Dice) -> str:
@@ -91,18 +113,67 @@ def rewrite(messages: Sequence[Mapping[str, str]], dice: Dice) -> str:
     shown = _PROMPT.search(request)
     assert shown is not None
     parent = shown.group(1)
-    asked = request.replace(shown.group(0), "").lower()
-    if "rephrase" in asked:
-        return _tagged(_rephrased(parent, dice), dice)
-    if "shorten" in asked:
-        return _tagged(_shortened(parent, dice), dice)
+    asked = _OTHER.sub("", request.replace(shown.group(0), "")).lower()
+    task = request.lstrip().split("\n", 1)[0]  # what follows may quote anything
+    if "criticize" in task.lower():
+        return _critique(parent, request, dice)
+    if "repair" in task.lower():
+        return _tagged(_repaired(parent, task), dice)
+    plain = {"rephrase": _rephrased, "shorten": _shortened, "elaborate": _elaborated, "restructure": _restructured}
+    for word, write in plain.items():
+        if word in task.lower():
+            return _tagged(write(parent, dice), dice)
+    others = [found.split("\n") for found in _OTHER.findall(request)]
     lines = _kept(parent, dice)
-    wanted = _symptoms(request)
-    for i in range(1 + dice.poisson(EXTRA_EDITS, "edits")):
+    if others:
+        lines = _combined(lines, others, dice)
+    wanted = _symptoms(request) + _criticized(asked)
+    # To combine is not to think of something new; a request with evidence or scores is.
+    for i in range(("combine" not in task.lower()) + dice.poisson(EXTRA_EDITS, "edits")):
         lines = _edited(lines, _diagnosis(wanted, lines, dice, i), dice, i)
     if dice.uniform("distractor") < DISTRACTOR:
         lines = _inserted(lines, dice.choice(DISTRACTORS, "which distractor"))
     return _tagged("\n".join(lines), dice)
+
+
+def _critique(parent: str, request: str, dice: Dice) -> str:
+    """The reasons, in words of its own; what it names is what it guesses, as when it rewrites at once."""
+    lines = parent.split("\n")
+    wanted = _symptoms(request)
+    found = dict.fromkeys(_diagnosis(wanted, lines, dice, i) for i in range(1 + dice.poisson(EXTRA_EDITS, "reasons")))
+    said = []
+    for feature in found:
+        kind, _, field = feature.partition(":")
+        reason = _REASONS[kind]
+        said.append(f"- {reason.format(field=field or 'answer')}")
+    return "These are the reasons.\n<reasons>\n" + "\n".join(said) + "\n</reasons>"
+
+
+def _criticized(asked: str) -> "Counter[str]":
+    """What a critique that is shown asks for."""
+    found: Counter[str] = Counter()
+    fields = list(known().values)
+    for kind, reason in _REASONS.items():
+        for field in fields if "{field}" in reason else [""]:
+            if reason.format(field=field or "answer").lower() in asked:
+                found[f"{kind}:{field}" if "{field}" in reason else kind] += 2
+    return found
+
+
+def _repaired(parent: str, task: str) -> str:
+    """The prompt with the placeholders that are asked for and missing; what is broken beyond that stays so."""
+    missing = [one for one in dict.fromkeys(_PLACEHOLDER.findall(task)) if one not in parent]
+    return "\n".join([parent, *missing])
+
+
+def _combined(lines: list[str], others: Sequence[Sequence[str]], dice: Dice) -> list[str]:
+    """Lines of the other prompts that this one has not, most of them; the last other is the best where scores stand."""
+    for number, other in enumerate(others):
+        share = COMBINED * (number + 1) / len(others)
+        for i, line in enumerate(other):
+            if line.strip() and not _PLACEHOLDER.search(line) and dice.uniform("take", number, i) < share:
+                lines = _inserted(lines, line)
+    return lines
 
 
 def _symptoms(request: str) -> "Counter[str]":
@@ -134,6 +205,8 @@ def _diagnosis(symptoms: "Counter[str]", lines: Sequence[str], dice: Dice, turn:
         if kind in ("strict_format", "list"):
             options.append((symptom, count * LUCKY_GUESS))
             options += [(feature, count * (1 - LUCKY_GUESS) / len(content)) for feature in content]
+        elif kind != "wrong":  # a critique names it
+            options.append((symptom, count * LUCKY_GUESS))
         elif rest == "0":
             options.append((f"define:{fields[0]}", count * LUCKY_GUESS / 2))
             options += [(feature, count * (1 - LUCKY_GUESS / 2) / len(content)) for feature in content]
@@ -188,6 +261,25 @@ def _rephrased(parent: str, dice: Dice) -> str:
     if dice.uniform("gain") < 0.45:
         lines = _edited(lines, dice.choice(sorted(PHRASES), "feature"), dice, 0)
     return "\n".join(lines)
+
+
+def _elaborated(parent: str, dice: Dice) -> str:
+    """More said, of which something matters half of the time; it grows in any case."""
+    lines = _kept(parent, dice)
+    if dice.uniform("gain") < 0.5:
+        lines = _edited(lines, dice.choice(sorted(PHRASES), "feature"), dice, 0)
+    return "\n".join(_inserted(lines, dice.choice(ELABORATIONS, "elaboration")))
+
+
+def _restructured(parent: str, dice: Dice) -> str:
+    """The same lines under a heading and with bullets."""
+    lines = []
+    for line in _kept(parent, dice):
+        plain = (
+            not line.strip() or _PLACEHOLDER.search(line) or line.rstrip().endswith(":") or line.startswith(("-", "#"))
+        )
+        lines.append(line if plain else f"- {line}")
+    return "\n".join(["# Instructions", *lines])
 
 
 def _shortened(parent: str, dice: Dice) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared import scoring, stats
+from shared import knobs, scoring, stats
 from shared.db import db_now
 from shared.domain import datasets, events, judges, prompts, providers, runs
+from shared.domain.budgets import NANO
 from shared.domain.content import check_content, is_placeholder, render_messages
 from shared.domain.events import Change
 from shared.domain.executions import NewExecution
@@ -23,9 +24,10 @@ from shared.errors import PromptmillError
 from shared.models import Candidate, JobKind, Optimization, State, TestCase, Version, new_id
 from shared.scoring import Ask, Delivered, Missing
 from worker.steps import Done, Failure, Verdict, judging
+from worker.steps import genes as genetics
 from worker.steps.evaluations import step_failure
 from worker.strategies import STRATEGIES, search
-from worker.strategies.contract import Case, Evaluate, Problem, Propose, Result, Spent, Step, Work
+from worker.strategies.contract import Case, Evaluate, Genes, Problem, Propose, Result, Spent, Step, Work
 from worker.strategies.record import Record
 
 
@@ -36,6 +38,7 @@ class _Loaded:
     cases: Sequence[TestCase]
     task: Quote
     proposer: Quote
+    others: Mapping[str, Quote]  # by name, the models that a candidate may ask for in place of the task's
     collected: Sequence[Collected]
     replies: Sequence[Collected]  # of judges, about what was collected
     judges: Quotes
@@ -80,9 +83,13 @@ def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
         loaded[lease.job_id] = _Loaded(
             optimization,
             session.get_one(Version, optimization.version_id),
-            datasets.cases_of(session, optimization.dataset_id, optimization.dataset_revision),
+            _cases(session, optimization),
             providers.quote(session, spec["model"]["provider"], spec["model"]["model_name"]),
             providers.quote(session, spec["proposer"]["provider"], spec["proposer"]["model_name"]),
+            {
+                name: providers.quote(session, spec["model"]["provider"], name)
+                for name in knobs.models_of(spec["knobs"])
+            },
             collected,
             replies,
             judges.quotes_of(session, spec["scorers"]),
@@ -104,6 +111,7 @@ def run(lease: Lease, loaded: _Loaded) -> _Advanced | _Asking:
         cases=[Case(case.ordinal, case.inputs, case.expected, case.group, case.weight) for case in loaded.cases],
         price=caller.price,
         problem_with=caller.problem_with,
+        problem_with_genes=caller.problem_with_genes,
     )
     strategy = STRATEGIES[optimization.strategy]
     results, scores = _results(loaded)
@@ -175,16 +183,19 @@ class _Calls:
         self._beside = {name: self._content.get(name) for name in ("tools", "response_schema")}
         self._render = lru_cache(maxsize=None)(self._rendered)
         self._asks = lru_cache(maxsize=None)(self._asked)
+        # The content with the demonstrations is made once for all cases.
+        self._demonstrated = lru_cache(maxsize=None)(self._with_demonstrations)
 
     def price(self, components: Mapping[str, str], work: Work) -> tuple[int, int]:
         spec = self._loaded.optimization.spec
         if isinstance(work, Propose):
             return providers.upper_bound(self._loaded.proposer, work.messages, spec["proposer"]["params"])
-        messages = self._render(tuple(sorted(components.items())), work.case)
+        messages = self._messages(components, work)
         if isinstance(messages, str):
             return 0, 0
-        tokens, nano = providers.upper_bound(self._loaded.task, messages, spec["model"]["params"], **self._beside)
-        judged = [judges.bound_of(self._loaded.judges, ask) for ask in self._asks(work.case)]
+        model, params = self._model(work.genes)
+        tokens, nano = providers.upper_bound(model, messages, params, **self._beside)
+        judged = [judges.bound_of(self._loaded.judges, ask) for ask in self._asks(work.case, _longest(params))]
         return tokens + sum(bound[0] for bound in judged), nano + sum(bound[1] for bound in judged)
 
     def problem_with(self, components: Mapping[str, str]) -> str | None:
@@ -197,37 +208,64 @@ class _Calls:
             return f"variables changed from {sorted(self._variables)} to {list(checked.variables)}"[:200]
         return None
 
+    def problem_with_genes(self, components: Mapping[str, str], genes: Genes) -> str | None:
+        """Why these texts cannot be sent with these demonstrations and settings; None when they can."""
+        try:
+            model, params = self._model(genes)
+            providers.check_params(model, params)
+            if genes.demos:
+                check_content(**self._demonstrated(*_hashable(components, genes)))
+        except PromptmillError as error:
+            return error.detail[:200]
+        return None
+
     def question(self, ask: Ask) -> NewExecution:
         quote = judges.quote_of(self._loaded.judges, ask)
         return self._call(quote, judges.params_of(quote, ask), ask.messages, ask.purpose, ask.sample, {})
 
-    def _asked(self, ordinal: int) -> Sequence[Ask]:
-        """What judges would be asked about the longest answer to a case, as far as its length can be told."""
-        case, spec = self._cases[ordinal], self._loaded.optimization.spec
-        longest = "x" * (4 * int(spec["model"]["params"].get("max_new_tokens", providers.DEFAULT_OUTPUT_TOKENS)))
-        return scoring.asks(spec["scorers"], Delivered(longest, case.expected, inputs=case.inputs))
+    def _asked(self, ordinal: int, longest: int) -> Sequence[Ask]:
+        """What judges would be asked about an answer to a case that has so many characters."""
+        case = self._cases[ordinal]
+        scorers = self._loaded.optimization.spec["scorers"]
+        return scoring.asks(scorers, Delivered("x" * longest, case.expected, inputs=case.inputs))
 
     def unit(self, work: Work, texts: Mapping[str, Mapping[str, str]]) -> Unit:
         if isinstance(work, Propose):
             return Unit(work.key, "propose", self._proposal(work), candidate=work.parent)
         case = self._cases[work.case]
-        messages = self._render(tuple(sorted(texts[work.candidate].items())), work.case)
+        messages = self._messages(texts[work.candidate], work)
         call = None if isinstance(messages, str) else self._evaluation(work, case, messages)
         problem = messages if isinstance(messages, str) else ""
         return Unit(work.key, "evaluate", call, work.candidate, case.id, work.repeat, problem)
 
-    def _rendered(self, components: tuple[tuple[str, str], ...], ordinal: int) -> list[dict[str, str]] | str:
+    def _model(self, genes: Genes) -> tuple[Quote, dict[str, Any]]:
+        """The model that a candidate with these genes is run on, with its settings."""
+        name = genes.params.get("model_name")
+        own = {setting: value for setting, value in genes.params.items() if setting != "model_name"}
+        model = self._loaded.task if name in (None, self._loaded.task.model_name) else self._loaded.others[name]
+        return model, {**self._loaded.optimization.spec["model"]["params"], **own}
+
+    def _messages(self, components: Mapping[str, str], work: Evaluate) -> list[dict[str, str]] | str:
+        return self._render(*_hashable(components, work.genes), work.case)
+
+    def _with_demonstrations(self, components: tuple[tuple[str, str], ...], demos: tuple[Any, ...]) -> dict[str, Any]:
+        content = content_from(self._content, dict(components))
+        inputs = {ordinal: self._cases[ordinal].inputs for ordinal, _ in demos}
+        return genetics.demonstrated(content, [{"case": case, "output": output} for case, output in demos], inputs)
+
+    def _rendered(
+        self, components: tuple[tuple[str, str], ...], demos: tuple[Any, ...], ordinal: int
+    ) -> list[dict[str, str]] | str:
         """The messages, or why this candidate cannot be rendered for this case."""
         try:
-            content = content_from(self._content, dict(components))
+            content = self._demonstrated(components, demos)
             return render_messages(content, self._cases[ordinal].inputs)
         except PromptmillError as error:
             return f"cannot be rendered: {error.detail}"[:500]
 
     def _evaluation(self, work: Evaluate, case: TestCase, messages: Sequence[Mapping[str, str]]) -> NewExecution:
-        spec = self._loaded.optimization.spec
-        params = spec["model"]["params"]
-        return self._call(self._loaded.task, params, messages, "evaluation", work.repeat, case.inputs, **self._beside)
+        model, params = self._model(work.genes)
+        return self._call(model, params, messages, "evaluation", work.repeat, case.inputs, **self._beside)
 
     def _proposal(self, work: Propose) -> NewExecution:
         spec = self._loaded.optimization.spec
@@ -262,6 +300,11 @@ class _Calls:
         )
 
 
+def _longest(params: Mapping[str, Any]) -> int:
+    """The characters of the longest answer, as far as that can be told."""
+    return 4 * int(params.get("max_new_tokens", providers.DEFAULT_OUTPUT_TOKENS))
+
+
 def _answered(loaded: _Loaded) -> list[judging.Cell]:
     cases = {case.id: case for case in loaded.cases}
     return [
@@ -269,6 +312,11 @@ def _answered(loaded: _Loaded) -> list[judging.Cell]:
         for item in loaded.collected
         if item.kind == "evaluate" and item.text is not None and item.test_case_id is not None
     ]
+
+
+def _hashable(components: Mapping[str, str], genes: Genes) -> tuple[tuple[tuple[str, str], ...], tuple[Any, ...]]:
+    demos = tuple((demo["case"], demo["output"]) for demo in genes.demos)
+    return tuple(sorted(components.items())), demos
 
 
 def _results(loaded: _Loaded) -> tuple[list[Result], list[dict[str, Any]]]:
@@ -282,7 +330,8 @@ def _results(loaded: _Loaded) -> tuple[list[Result], list[dict[str, Any]]]:
         if result is None or isinstance(result, Missing):
             results.append(Result(item.key, output=item.text))
         else:
-            results.append(Result(item.key, item.text, result.value, result.passed, result.feedback))
+            measures = (round((item.facts.cost_usd or 0) * NANO), item.facts.latency_ms or 0)
+            results.append(Result(item.key, item.text, result.value, result.passed, result.feedback, *measures))
     return results, [judging.row(item, by_item[item.item_id]) for item, _ in answered]
 
 
@@ -345,6 +394,12 @@ def _ending(session: Session, optimization: Optimization, state: Mapping[str, An
     if best["operator"] != "seed":
         seed = session.get_one(Version, optimization.version_id)
         body = content_from(seed.content, best["components"])
+        genes = Genes(best.get("demos", ()), best.get("params", {}))
+        if genes.demos:
+            shown = {case.ordinal: case.inputs for case in _cases(session, optimization)}
+            body = genetics.demonstrated(body, genes.demos, shown)
+        if genes.params:
+            body["model"] = genetics.settings(optimization.spec["model"], genes.params)
         content = check_content(**body)
         version_id = prompts.add_version(
             session,
@@ -364,6 +419,10 @@ def _ending(session: Session, optimization: Optimization, state: Mapping[str, An
     }
 
 
+def _cases(session: Session, optimization: Optimization) -> Sequence[TestCase]:
+    return datasets.cases_of(session, optimization.dataset_id, optimization.dataset_revision)
+
+
 def _progress(optimization: Optimization, state: Mapping[str, Any], measured: Sequence[_Measured]) -> dict[str, Any]:
     """The best score is that of the incumbent, which is the seed until a round has ended."""
     curve = state["curve"]
@@ -371,7 +430,7 @@ def _progress(optimization: Optimization, state: Mapping[str, Any], measured: Se
     return {
         "phase": state["phase"],
         "round": state["round"],
-        "max_rounds": optimization.spec["knobs"].get("max_rounds", 1),
+        "max_rounds": knobs.rounds_of(optimization.spec),
         "candidates": len(state["candidates"]),
         "rejected": state["rejected"],
         "best_score": curve[-1]["best"] if curve else baseline,
@@ -403,6 +462,8 @@ def _write_candidates(
                 "ordinal": ordinal,
                 "hash": item["hash"],
                 "components": item["components"],
+                "demos": item.get("demos", []),
+                "params": item.get("params", {}),
                 "parents": item["parents"],
                 "operator": item["operator"],
                 "round": item["round"],

@@ -5,7 +5,31 @@ is looked up here; everything that all of them share (policy, operators, checks,
 theirs.
 """
 
-from worker.strategies import beam_search, random
+from worker.strategies import (
+    anneal,
+    beam_search,
+    bootstrap,
+    genetic,
+    gepa,
+    hyperparameter,
+    iterative,
+    mcts,
+    mipro,
+    noop,
+    random,
+)
 from worker.strategies.contract import Strategy
 
-STRATEGIES: dict[str, Strategy] = {"random": random, "beam_search": beam_search}
+STRATEGIES: dict[str, Strategy] = {
+    "random": random,
+    "noop": noop,
+    "iterative": iterative,
+    "beam_search": beam_search,
+    "anneal": anneal,
+    "genetic": genetic,
+    "gepa": gepa,
+    "mcts": mcts,
+    "bootstrap": bootstrap,
+    "mipro": mipro,
+    "hyperparameter": hyperparameter,
+}

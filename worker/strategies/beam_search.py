@@ -1,76 +1,111 @@
 """Beam search: the best prompts have children made from their failures; the best of all go on.
 
-ProTeGi (Pryzant et al. 2023) without its bandit: children are screened by the shared policy. A round is
-evidence → expand → screen → confirm; the round's winner is scored on the whole dev split before it
-becomes the incumbent, so the curve never rises on luck with sixteen cases.
+ProTeGi (Pryzant et al. 2023), its critiques in two steps included if asked for. A round is evidence → critique →
+expand → reword → screen → select → close; the round's winner is scored on the whole dev split before it becomes the
+incumbent, so the curve never rises on luck with sixteen cases.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from worker.strategies import policy
+from worker.strategies import credit, policy, selection
+from worker.strategies.children import Asked, Wanted
 
 if TYPE_CHECKING:
     from worker.strategies.search import Search
 
 
 def begin(search: "Search") -> None:
-    search.own["beam"] = [search.seed]
-    search.own["stage"] = "evidence"
+    search.own.update({"beam": [search.seed], "stage": "evidence", "stagnant": 0, "fresh": False})
 
 
 def advance(search: "Search") -> None:
-    stage = search.own["stage"]
-    if stage == "evidence":
-        _gather_evidence(search)
-    elif stage == "expand":
-        _expand(search)
-    elif stage == "screen":
-        _screen(search)
-    elif stage == "select":
-        _select(search)
-    elif stage == "close":
-        _close(search)
+    stages = {
+        "evidence": _gather,
+        "critique": _criticize,
+        "expand": _expand,
+        "reword": _reword,
+        "screen": _screen,
+        "select": _select,
+        "close": _close,
+    }
+    stages[search.own["stage"]](search)
 
 
-def _gather_evidence(search: "Search") -> None:
-    """Run the parents on train cases; what they get wrong is what their children are made from."""
+def _gather(search: "Search") -> None:
+    search.own["stage"] = "critique" if search.knobs["gradients_per_beam"] else "expand"
+    if not policy.gather_evidence(search, search.own["beam"]):
+        search.conclude("budget")
+
+
+def _slots(search: "Search") -> list[tuple[str, int]]:
+    """(parent, slot) of each child. The first round has one parent: it gets the expansions of the whole beam."""
+    beam = search.own["beam"]
+    each = search.knobs["expansions_per_beam"] * (search.knobs["beam_width"] if len(beam) == 1 else 1)
+    return [(parent, place * each + i) for place, parent in enumerate(beam) for i in range(each)]
+
+
+def _criticized(search: "Search") -> list[tuple[str, int]]:
+    """The first children of each parent, who are made from a critique."""
+    share = search.knobs["gradients_per_beam"]
+    slots = _slots(search)
+    each = len(slots) // len(search.own["beam"])
+    share *= search.knobs["beam_width"] if len(search.own["beam"]) == 1 else 1
+    return [item for i, item in enumerate(slots) if i % each < share]
+
+
+def _criticize(search: "Search") -> None:
     search.own["stage"] = "expand"
-    train = list(search.state["train"])
-    search.draw("evidence").shuffle(train)
-    if not search.evaluate(search.own["beam"], train[: search.knobs["evidence_cases"]]):
+    asked = [] if search.own["fresh"] else _criticized(search)
+    search.own.update({"notes": [], "criticized": [slot for _, slot in asked]})
+    if search.propose([("gradient", parent, slot) for parent, slot in asked]) is None:
         search.conclude("budget")
 
 
 def _expand(search: "Search") -> None:
-    search.own["stage"] = "screen"
-    beam = search.own["beam"]
-    # The first round has one parent: it gets the expansions of the whole beam.
-    each = search.knobs["expansions_per_beam"] * (search.knobs["beam_width"] if len(beam) == 1 else 1)
-    asked = [
-        (_operator(search, parent, i), parent, place * each + i)
-        for place, parent in enumerate(beam)
-        for i in range(each)
+    search.own["stage"] = "reword" if search.knobs["paraphrases_per_child"] else "screen"
+    notes = search.own.get("notes", [])
+    asked: list[Asked] = [
+        Wanted("apply_gradient", note["parent"], note["slot"], note=note["text"], component=note["component"])
+        for note in notes
     ]
+    # A slot is asked for once: where nothing was wrong, the critique has been a child already.
+    in_two_steps = set(search.own.get("criticized", []))
+    for parent, slot in _slots(search):
+        if slot in in_two_steps:
+            continue
+        operator = "fresh_start" if search.own["fresh"] else _operator(search, parent, slot)
+        asked.append((operator, parent, slot))
+    search.own["fresh"] = False
     if search.propose(asked) is None:
         search.conclude("budget")
 
 
 def _operator(search: "Search", parent: str, slot: int) -> str:
-    weights = search.knobs["operators"]
-    names = sorted(weights)
-    return search.draw("operator", parent, slot).choices(names, [weights[name] for name in names])[0]
+    return credit.choose(search, search.knobs["operators"], parent, slot)
+
+
+def _reword(search: "Search") -> None:
+    """Monte Carlo successors: each child in other words, to search around it (Pryzant et al. 2023, 2.2)."""
+    search.own["stage"] = "screen"
+    each = search.knobs["paraphrases_per_child"]
+    first = len(_slots(search))
+    asked = [
+        ("paraphrase", child, first + place * each + i)
+        for place, child in enumerate(search.children())
+        for i in range(each)
+    ]
+    search.propose(asked)  # what cannot be paid for is left out: the children are there
 
 
 def _screen(search: "Search") -> None:
     search.own["stage"] = "select"
-    children = search.children()
-    if not children:
+    made = search.children()
+    if not made:
         search.own["survivors"] = list(search.own["beam"])
         search.own["survivor_cases"] = []
         return
-    pool = [*search.own["beam"], *children] if search.knobs["keep_parents"] else children
+    pool = [*search.own["beam"], *made] if search.knobs["keep_parents"] else made
     limit = search.knobs["max_candidates"]
     if limit is not None:
         for dropped in pool[limit:]:
@@ -82,6 +117,7 @@ def _screen(search: "Search") -> None:
 def _select(search: "Search") -> None:
     """The new beam out of the survivors; its first member is confirmed on the whole dev split."""
     search.own["stage"] = "close"
+    credit.settle(search, search.children())
     survivors, cases = search.own["survivors"], search.own["survivor_cases"]
     beam = _reranked(search, survivors, cases)[: search.knobs["beam_width"]] if cases else survivors
     for survivor in survivors:
@@ -98,51 +134,36 @@ def _select(search: "Search") -> None:
 
 def _reranked(search: "Search", survivors: Sequence[str], cases: Sequence[int]) -> list[str]:
     """Order the survivors by value, with the threshold, the noise and the diversity that the knobs ask for."""
+    knobs = search.knobs
     values = {survivor: search.value(survivor, cases) or 0.0 for survivor in survivors}
+    if knobs["pruning"] == "pareto":
+        values = selection.wins(search, survivors, cases)
+        values = {one: won for one, won in values.items() if won > 0}
     best = max(values.values(), default=0.0)
-    threshold = search.knobs["prune_threshold"]
-    left = [survivor for survivor in survivors if not threshold or values[survivor] >= best - threshold]
-    heat = search.knobs["stochastic_temp"]
-    if heat > 0:
-        # Gumbel top-k: sampling without replacement from softmax(value / temperature) (Kool et al. 2019).
-        for place, survivor in enumerate(left):
-            uniform = search.draw("gumbel", place).uniform(1e-12, 1.0)
-            values[survivor] -= heat * math.log(-math.log(uniform) + 1e-300)
-    left.sort(key=lambda survivor: -values[survivor])
-    if search.knobs["candidate_reranker"] == "score":
-        return left
-    return _diverse(search, left, values)
-
-
-def _diverse(search: "Search", left: Sequence[str], values: Mapping[str, float]) -> list[str]:
-    """Maximal marginal relevance (Carbonell and Goldstein 1998): good, and unlike what is chosen already."""
-    if not left:
-        return []
-    rate = search.knobs["diversity_rate"]
-    low, high = min(values[one] for one in left), max(values[one] for one in left)
-    scale = (high - low) or 1.0
-    chosen: list[str] = []
-    waiting = list(left)
-    while waiting:
-        best = max(
-            waiting,
-            key=lambda one: (
-                (1 - rate) * (values[one] - low) / scale
-                - rate * max((search.similarity(one, other) for other in chosen), default=0.0)
-            ),
-        )
-        chosen.append(best)
-        waiting.remove(best)
-    return chosen
+    threshold = knobs["prune_threshold"] if knobs["pruning"] != "pareto" else 0.0
+    left = {one: value for one, value in values.items() if not threshold or value >= best - threshold}
+    if knobs["candidate_reranker"] == "none" and not knobs["stochastic_temp"] and knobs["pruning"] != "diverse":
+        return list(left)
+    noisy = selection.with_noise(search, left, knobs["stochastic_temp"])
+    if knobs["pruning"] == "diverse" or knobs["candidate_reranker"] == "diversity":
+        return selection.diverse_order(search, list(noisy), noisy, knobs["diversity_rate"])
+    if knobs["candidate_reranker"] == "hybrid":
+        return selection.hybrid_order(search, list(noisy), noisy, knobs["diversity_rate"])
+    return list(noisy)
 
 
 def _close(search: "Search") -> None:
     leader = search.own["beam"][0]
+    before = search.incumbent
     if leader != search.incumbent:
         search.crown(leader)
     reason = search.close_round()
     if reason or search.is_exhausted or search.round >= search.knobs["max_rounds"]:
         search.conclude(reason or "max_rounds")
         return
+    search.own["stagnant"] = search.own["stagnant"] + 1 if search.incumbent == before else 0
+    limit = search.knobs["stagnation_restart"]
+    if limit and search.own["stagnant"] >= limit:
+        search.own.update({"beam": [search.incumbent], "fresh": True, "stagnant": 0})
     search.next_round()
     search.own["stage"] = "evidence"

@@ -72,7 +72,8 @@ def _reserve(record: Record, wanted: Sequence[Work]) -> dict[str, int]:
     contenders = [
         _holdout_bound(record, one)
         for one in record.candidates
-        if all(record.is_tried(one, case) or (one, case) in asked for case in record.dev)
+        if not record.is_teacher(one)
+        and all(record.is_tried(one, case) or (one, case) in asked for case in record.fair(one, record.dev))
     ]
     seed = _holdout_bound(record, record.seed)
     return {name: seed[name] + max((bound[name] for bound in contenders), default=0) for name in _MEASURES}

@@ -28,12 +28,45 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Genes:
+    """What a candidate is besides its texts. Most have none, and are their texts alone."""
+
+    demos: Sequence[Mapping[str, Any]] = ()  # {"case": ordinal of a train case, "output": the answer shown}
+    params: Mapping[str, Any] = field(default_factory=dict)  # settings in place of the run's; `model_name` too
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "demos", tuple(self.demos))  # from JSON it is a list
+
+    def __bool__(self) -> bool:
+        return bool(self.demos or self.params)
+
+    @property
+    def cases(self) -> frozenset[int]:
+        """The cases that it shows, on which it is therefore never scored."""
+        return frozenset(demo["case"] for demo in self.demos)
+
+    def described(self) -> dict[str, Any]:
+        """As JSON; an empty part is absent, so that what was written before there were genes is unchanged."""
+        parts = {"demos": [dict(demo) for demo in self.demos], "params": dict(self.params)}
+        return {name: part for name, part in parts.items() if part}
+
+
+NO_GENES = Genes()
+
+
+def identity(components: Mapping[str, str], genes: Genes) -> str:
+    """The hash by which a candidate is named: of its texts, and of its genes where it has any."""
+    return hash_of({"components": dict(components), **genes.described()} if genes else dict(components))
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Run a candidate on a case. `repeat` numbers wanted answers to the same request."""
 
     candidate: str
     case: int
     repeat: int
+    genes: Genes = field(default=NO_GENES, compare=False)  # the candidate's, which its hash covers
 
     @property
     def key(self) -> str:
@@ -51,6 +84,10 @@ class Propose:
     round: int
     slot: int
     evidence: tuple[int, ...] = ()  # ordinals of the train cases that it shows
+    mates: tuple[str, ...] = ()  # other candidates that it shows, who are parents too
+    repair_of: str = ""  # the operator whose answer is to be repaired
+    attempt: int = 0  # of repairs, from 1
+    origin: str = ""  # of a repair: the key of what was asked for at first
 
     @property
     def key(self) -> str:
@@ -69,6 +106,8 @@ class Result:
     score: float | None = None
     passed: bool = False
     feedback: str = ""
+    nano: int = 0  # what the answer cost and how long it took, as its execution says
+    latency_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,6 +131,8 @@ class Problem:
     price: Callable[[Mapping[str, str], "Work"], tuple[int, int]]
     # Why a candidate cannot be a prompt (does not compile, other variables); None when it can.
     problem_with: Callable[[Mapping[str, str]], str | None]
+    # Why a candidate of these texts cannot have these genes (a model that takes no such setting); None when it can.
+    problem_with_genes: Callable[[Mapping[str, str], Genes], str | None] = lambda components, genes: None
 
 
 @dataclass(frozen=True)

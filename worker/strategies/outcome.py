@@ -13,14 +13,14 @@ def finalists(record: Record) -> list[str]:
     """The incumbent, then the best of the others that have a valid score; ties keep the older one first."""
     values: dict[str, float] = {}
     for candidate in record.candidates:
-        value = _shrunk_value(record, candidate)
-        if value is not None and candidate != record.incumbent:
+        value = shrunk_value(record, candidate)
+        if value is not None and candidate != record.incumbent and not record.is_teacher(candidate):
             values[candidate] = value
     others = sorted(values, key=lambda one: -values[one])
-    return [record.incumbent, *others[: record.knobs["finalists"] - 1]]
+    return [record.incumbent, *others[: record.knobs.get("finalists", 1) - 1]]
 
 
-def _shrunk_value(record: Record, candidate: str) -> float | None:
+def shrunk_value(record: Record, candidate: str) -> float | None:
     """The value on the dev cases so far; what few cases say is pulled toward the baseline.
 
     Shrinkage with the weight of one first rung, so that a lucky 16 of 16 does not displace 120 of 160.
@@ -43,6 +43,7 @@ def result(record: Record, reason: str) -> dict[str, Any]:
         "best": record.incumbent,
         "holdout": asdict(holdout) if holdout else None,
         "indicative": record.state["indicative"],
+        **({"noise": record.own["noise"]} if "noise" in record.own else {}),
         "cases": {part: len(record.state[part]) for part in ("train", "dev", "holdout")},
     }
 

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from worker.strategies import operators, policy
+from shared.knobs import EDITS
+from worker.strategies import policy
 
 if TYPE_CHECKING:
     from worker.strategies.search import Search
@@ -34,4 +35,4 @@ def advance(search: "Search") -> None:
 
 def _operator(search: "Search", slot: int) -> str:
     mode = search.knobs["mode"]
-    return search.draw("edit", slot).choice(operators.EDITS) if mode == "edit" else str(mode)
+    return search.draw("edit", slot).choice(EDITS) if mode == "edit" else str(mode)

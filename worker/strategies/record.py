@@ -1,15 +1,19 @@
 """The record of a run: its JSON state, and everything that can be read from it. Nothing here changes it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from random import Random
 from typing import Any, cast
 
 from rapidfuzz import fuzz
 
 from shared import stats
-from worker.strategies.contract import Evaluate, Problem, Spent
+from worker.strategies.contract import Evaluate, Genes, Problem, Spent
 from worker.strategies.splits import balanced, draw, split
+
+LEAK_CHARACTERS = 40  # a candidate may not hold so long a piece of a dev or holdout case
+_MOST_HIDDEN_CHARACTERS = 500_000
 
 
 def first_state(problem: Problem) -> dict[str, Any]:
@@ -27,6 +31,7 @@ def first_state(problem: Problem) -> dict[str, Any]:
         "scores": {},
         "failures": {},
         "rejected": 0,
+        "repairs": [],
         "spent": asdict(Spent()),
         "open": [],
         "incumbent": None,
@@ -38,6 +43,11 @@ def first_state(problem: Problem) -> dict[str, Any]:
         "curve": [],
         "result": None,
     }
+
+
+def pieces(text: str) -> Iterator[str]:
+    """Every piece of the text that is just long enough to give a case away."""
+    return (text[i : i + LEAK_CHARACTERS] for i in range(len(text) - LEAK_CHARACTERS + 1))
 
 
 def text_of(components: Mapping[str, str]) -> str:
@@ -56,6 +66,7 @@ class Record:
         self.cases = {case.ordinal: case for case in problem.cases}
         # The items of the state's list, oldest first.
         self.candidates: dict[str, dict[str, Any]] = {item["hash"]: item for item in state["candidates"]}
+        self._texts: dict[str, str] = {}  # by candidate, whose text never changes
 
     @property
     def own(self) -> dict[str, Any]:
@@ -85,18 +96,54 @@ class Record:
         return str(self.state["incumbent"] or self.seed)
 
     def children(self) -> list[str]:
-        """The candidates admitted in this round, oldest first."""
+        """The candidates admitted in this round, oldest first; a teacher is none of them."""
         return [
             candidate
             for candidate, item in self.candidates.items()
-            if item["round"] == self.round and item["operator"] != "seed"
+            if item["round"] == self.round and item["operator"] not in ("seed", "teacher")
         ]
 
     def components(self, candidate: str) -> Mapping[str, str]:
         return cast("Mapping[str, str]", self.candidates[candidate]["components"])
 
+    def genes(self, candidate: str) -> Genes:
+        item = self.candidates[candidate]
+        return Genes(item.get("demos", ()), item.get("params", {}))
+
     def text(self, candidate: str) -> str:
-        return text_of(self.components(candidate))
+        if candidate not in self._texts:
+            self._texts[candidate] = text_of(self.components(candidate))
+        return self._texts[candidate]
+
+    @cached_property
+    def hidden_texts(self) -> list[str]:
+        """Every input of a dev or holdout case that no proposer may see."""
+        hidden = {*self.state["dev"], *self.state["holdout"]} - set(self.state["train"])
+        return [value for case in sorted(hidden) for value in self.inputs(case).values()]
+
+    @cached_property
+    def hidden_pieces(self) -> frozenset[str] | None:
+        """Every piece of these that would give a case away; None where they would take too much memory."""
+        if sum(map(len, self.hidden_texts)) > _MOST_HIDDEN_CHARACTERS:
+            return None
+        return frozenset(piece for value in self.hidden_texts for piece in pieces(value))
+
+    def length(self, candidate: str) -> int:
+        """In characters: of its texts, and of the inputs and outputs of the demonstrations that it carries."""
+        shown = (
+            len(demo["output"]) + sum(map(len, self.inputs(demo["case"]).values()))
+            for demo in self.genes(candidate).demos
+        )
+        return len(self.text(candidate)) + sum(shown)
+
+    def fair(self, candidate: str, cases: Sequence[int]) -> list[int]:
+        """Those of the cases that the candidate does not show among its demonstrations."""
+        shown = self.genes(candidate).cases
+        return [case for case in cases if case not in shown]
+
+    def is_teacher(self, candidate: str) -> bool:
+        """Whether it was made to answer train cases for others, and cannot win itself."""
+        return bool(self.candidates[candidate]["operator"] == "teacher")
 
     def similarity(self, one: str, other: str) -> float:
         """In [0, 1], of two candidates' texts."""
@@ -123,34 +170,54 @@ class Record:
 
         Repeats of a case are averaged first; a case whose every call failed is missing.
         """
+        return list(self.by_case(candidate, cases).values())
+
+    def by_case(self, candidate: str, cases: Sequence[int]) -> dict[int, float]:
+        """What `scores` gives, by case."""
         known = self.state["scores"].get(candidate, {})
-        found = []
+        found = {}
         for case in cases:
-            values = [value for value in known.get(str(case), []) if value is not None]
+            values = [value for value in known.get(str(case), ()) if value is not None]
             if values:
-                found.append(sum(values) / len(values))
+                found[case] = sum(values) / len(values)
         return found
 
     def weights(self, candidate: str, cases: Sequence[int]) -> list[float]:
         """The weights of the cases that `scores` has a score for, in the same order."""
-        return [self.cases[case].weight for case in cases if self.scores(candidate, [case])]
+        return [self.cases[case].weight for case in self.by_case(candidate, cases)]
 
     def mean(self, candidate: str, cases: Sequence[int]) -> float:
         """Of the scores on these cases, by the weight of the cases; 0 when there are none."""
-        scores, weights = self.scores(candidate, cases), self.weights(candidate, cases)
-        if not scores or not sum(weights):
+        found = self.by_case(candidate, cases)
+        total = sum(self.cases[case].weight for case in found)
+        if not total:
             return 0.0
-        return sum(score * weight for score, weight in zip(scores, weights, strict=True)) / sum(weights)
+        return sum(score * self.cases[case].weight for case, score in found.items()) / total
 
     def value(self, candidate: str, cases: Sequence[int]) -> float | None:
         """What candidates are ranked by: mean - z·se - length penalty; None when too much is missing."""
+        cases = self.fair(candidate, cases)
         scores = self.scores(candidate, cases)
         if not scores or 1 - len(scores) / len(cases) > self.evaluation["missing_tolerance"]:
             return None
         value = self.mean(candidate, cases)
-        value -= self.evaluation["lcb_z"] * stats.standard_error(scores, self.weights(candidate, cases))
-        growth = len(self.text(candidate)) / max(1, len(self.text(self.seed)))
-        return value - self.knobs["length_penalty"] * growth / 10
+        if self.evaluation["lcb_z"]:
+            value -= self.evaluation["lcb_z"] * stats.standard_error(scores, self.weights(candidate, cases))
+        growth = self.length(candidate) / max(1, self.length(self.seed))
+        value -= self.knobs.get("length_penalty", 0.0) * growth / 10
+        return value - self._dearness(candidate)
+
+    def _dearness(self, candidate: str) -> float:
+        """What `objective_weights` take away for cost and latency: weight x (mean / mean of the seed) / 10 each."""
+        weights = self.knobs.get("objective_weights", {})
+        measures = self.state.get("measures", {})
+        own, seed = (measures.get(one, {}) for one in (candidate, self.seed))
+        total = 0.0
+        for name in ("cost", "latency"):
+            base = seed.get(name, 0) / max(1, seed.get("calls", 0))
+            if weights.get(name) and base and own.get("calls"):
+                total += weights[name] / weights["score"] * (own[name] / own["calls"] / base) / 10
+        return total
 
     def is_tried(self, candidate: str, case: int, repeat: int = 0) -> bool:
         """Whether the call was made and has ended, with a score or without one."""
@@ -158,13 +225,16 @@ class Record:
 
     def is_complete(self, candidate: str) -> bool:
         """Whether it was tried on the whole dev split, which makes it comparable with the incumbent."""
-        return all(self.is_tried(candidate, case) for case in self.dev)
+        return all(self.is_tried(candidate, case) for case in self.fair(candidate, self.dev))
 
     def untried(self, candidate: str, cases: Sequence[int]) -> list[Evaluate]:
         """The work that is left until the candidate was tried on every repeat of these cases."""
+        # The twin of a candidate has the same text: other sample numbers make its calls other calls.
+        first = self.candidates[candidate].get("first_repeat", 0)
+        genes = self.genes(candidate)
         return [
-            Evaluate(candidate, case, repeat)
-            for case in cases
+            Evaluate(candidate, case, first + repeat, genes)
+            for case in self.fair(candidate, cases)
             for repeat in range(self.evaluation["repeats"])
             if not self.is_tried(candidate, case, repeat)
         ]

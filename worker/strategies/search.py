@@ -15,12 +15,26 @@ from dataclasses import asdict
 from typing import Any
 
 from shared.hashing import hash_of
+from shared.knobs import EDITS
 from worker.strategies import budget, children, operators, outcome, policy
-from worker.strategies.contract import Evaluate, Problem, Result, Spent, Step, Strategy, Work
+from worker.strategies.contract import (
+    NO_GENES,
+    Evaluate,
+    Genes,
+    Problem,
+    Propose,
+    Result,
+    Spent,
+    Step,
+    Strategy,
+    Work,
+    identity,
+)
 from worker.strategies.record import Record, first_state
 
 _FEW_FAILURES = 5
 _KEPT_FAILURES = 32  # per candidate; the proposer is shown a sample of them
+_LONGEST_DEMONSTRATION = 4_000  # characters of an answer; a longer one is no example to send with each call
 
 
 def start(problem: Problem, strategy: Strategy) -> Step:
@@ -37,6 +51,8 @@ def step(
     """Take the results of the open work and decide what comes next."""
     search = Search(problem, json.loads(json.dumps(state)))
     _take(search, results, spent)
+    if search.state["repairs"]:
+        _repair(search)
     while not search.work and search.state["phase"] != "done":
         _advance(search, strategy)
     return _as_step(search)
@@ -52,32 +68,51 @@ class Search(Record):
 
     def evaluate(self, candidates: Sequence[str], cases: Sequence[int]) -> bool:
         """Ask for every score that is missing; False when the budget does not cover it (nothing is asked)."""
-        return self._ask([[work for candidate in candidates for work in self.untried(candidate, cases)]]) == 1
+        return self.ask([[work for candidate in candidates for work in self.untried(candidate, cases)]]) == 1
 
     def evaluate_affordable(self, candidates: Sequence[str], cases: Sequence[int]) -> list[str]:
         """Like `evaluate`, for as many of the candidates, the first first, as the budget covers: those."""
-        return list(candidates[: self._ask([self.untried(candidate, cases) for candidate in candidates])])
+        return list(candidates[: self.ask([self.untried(candidate, cases) for candidate in candidates])])
 
-    def propose(self, asked: Sequence[tuple[str, str, int]]) -> list[str] | None:
-        """Make children: (operator, parent, slot) each. Edits come back at once; proposals as work.
+    def propose(self, asked: Sequence[children.Asked]) -> list[str] | None:
+        """Make children: (operator, parent, slot) each, or a `Wanted`. Edits come back at once; proposals as work.
 
         Returns the hashes of the children made by edits, or None when there is none and the budget covers not
         one proposal. Where it covers some, the first are asked for.
         """
         made: list[str] = []
         wanted: list[list[Work]] = []
-        for operator, parent, slot in asked:
-            chance = self.draw("propose", parent, slot)
-            component = chance.choice(sorted(self.components(parent)))
-            if operator in operators.EDITS:
-                text = operators.edit(operator, self.components(parent)[component], chance)
-                child = self.admit_child(parent, component, text, operator=operator, lineage={"slot": slot})
+        for item in asked:
+            ask = children.Wanted(*item)
+            chance = self.draw("propose", ask.parent, ask.slot)
+            component = chance.choice(sorted(self.components(ask.parent)))
+            if ask.operator in EDITS:
+                component, text = children.edited(self, ask, component, chance)
+                child = self.admit_child(ask.parent, component, text, operator=ask.operator, lineage={"slot": ask.slot})
                 made += [child] if child else []
             else:
-                wanted.append([children.request(self, operator, parent, component, slot, chance)])
-        return made if self._ask(wanted) or made or not wanted else None
+                wanted.append([children.request(self, ask, component, chance)])
+        return made if self.ask(wanted) or made or not wanted else None
 
-    def _ask(self, units: Sequence[Sequence[Work]]) -> int:
+    def sample(self, candidate: str, cases: Sequence[int], answers: int) -> None:
+        """Ask until each case has so many answers, whatever `repeats` says; the first cases first, while they fit."""
+        genes = self.genes(candidate)
+        self.ask(
+            [
+                [
+                    Evaluate(candidate, case, repeat, genes)
+                    for repeat in range(answers)
+                    if not self.is_tried(candidate, case, repeat)
+                ]
+                for case in self.fair(candidate, cases)
+            ]
+        )
+
+    def ask_proposals(self, wanted: Sequence[Propose]) -> int:
+        """Ask for proposals that the strategy has worded itself, the first first, as many as fit; how many."""
+        return self.ask([[work] for work in wanted])
+
+    def ask(self, units: Sequence[Sequence[Work]]) -> int:
         """Ask for as many units of work, the first first, as fit; how many. If not all do, the budget is exhausted."""
         count, short_of = budget.affordable(self, self.work, units)
         self.state["finish_reason"] = self.state["finish_reason"] or short_of
@@ -85,17 +120,28 @@ class Search(Record):
         return count
 
     def admit(
-        self, components: dict[str, str], *, parents: Sequence[str], operator: str, lineage: Mapping[str, Any]
+        self,
+        components: dict[str, str],
+        *,
+        parents: Sequence[str],
+        operator: str,
+        lineage: Mapping[str, Any],
+        twin: int = 0,
+        genes: Genes = NO_GENES,
     ) -> str | None:
-        """Add a candidate if it passes the checks that come before any payment; its hash, or None."""
-        digest = hash_of(components)
-        reason = None if operator == "seed" else children.refusal(self, components, digest)
+        """Add a candidate if it passes the checks that come before any payment; its hash, or None.
+
+        A `twin`, by its number, is a candidate that already is one, to be measured once more.
+        """
+        digest = hash_of([components, twin]) if twin else identity(components, genes)
+        reason = None if operator == "seed" or twin else children.refusal(self, components, digest, genes)
         if reason:
             self.reject(operator, reason)
             return None
         candidate = {
             "hash": digest,
             "components": components,
+            **genes.described(),
             "parents": list(parents),
             "operator": operator,
             "round": self.round,
@@ -103,16 +149,27 @@ class Search(Record):
             "reason": "",
             "lineage": dict(lineage),
         }
+        if twin:
+            candidate["first_repeat"] = twin * self.evaluation["repeats"]
         self.state["candidates"].append(candidate)
         self.candidates[digest] = candidate
         return digest
 
     def admit_child(
-        self, parent: str, component: str, text: str, *, operator: str, lineage: Mapping[str, Any]
+        self,
+        parent: str,
+        component: str,
+        text: str,
+        *,
+        operator: str,
+        lineage: Mapping[str, Any],
+        mates: Sequence[str] = (),
     ) -> str | None:
         """Like `admit`, for the parent with another text in one component."""
         components = {**self.components(parent), component: text}
-        return self.admit(components, parents=[parent], operator=operator, lineage={"component": component, **lineage})
+        parents = list(dict.fromkeys([parent, *mates]))
+        lineage = {"component": component, **lineage}
+        return self.admit(components, parents=parents, operator=operator, lineage=lineage, genes=self.genes(parent))
 
     def reject(self, operator: str, reason: str) -> None:
         """Record that what an operator made is no candidate."""
@@ -127,18 +184,21 @@ class Search(Record):
     def crown(self, challenger: str) -> None:
         """Make a challenger with a full dev score the incumbent if it is better."""
         former = self.incumbent
-        value, best = self.value(challenger, self.dev), self.value(former, self.dev)
+        cases = self.fair(challenger, self.fair(former, self.dev))  # the same for both
+        value, best = self.value(challenger, cases), self.value(former, cases)
         if value is not None and (best is None or value > best):
             self.state["incumbent"] = challenger
-            self.decide(challenger, "best", f"{value:.4f} on {len(self.dev)} dev cases")
+            self.decide(challenger, "best", f"{value:.4f} on {len(cases)} dev cases")
             if former != self.seed:
                 self.decide(former, "kept", f"the best until round {self.round}")
         elif self.candidates[challenger]["decision"] == "proposed":
-            found = "too many failed calls" if value is None else f"{value:.4f} on {len(self.dev)} dev cases"
+            found = "too many failed calls" if value is None else f"{value:.4f} on {len(cases)} dev cases"
             self.decide(challenger, "pruned", f"{found}: not better than the best")
 
-    def close_round(self) -> str | None:
+    def close_round(self, **told: Any) -> str | None:
         """End a round: the curve, patience, targets. A finish reason when the search should end.
+
+        What is `told` of the round (a temperature, a diversity) stands in its event and in its point of the curve.
 
         Whether a round gained anything is told by `value`, by which `crown` decides too: with a length penalty
         or `lcb_z` a new best may have a lower mean. The curve holds both; its `value` never falls.
@@ -154,6 +214,7 @@ class Search(Record):
             "value": value,
             "candidates": len(self.state["candidates"]),
             **{name: self.state["spent"][name] for name in ("task_calls", "proposer_calls", "nano")},
+            **told,
         }
         self.state["curve"].append(point)
         self.events.append(("optimization.round", point))
@@ -189,7 +250,7 @@ def _take(search: Search, results: Sequence[Result], spent: Spent) -> None:
         else:
             _take_proposal(search, item, result)
     evaluations = sum(item["kind"] == "evaluate" for item in waiting)
-    proposals = len(waiting) - evaluations
+    proposals = sum(item["kind"] == "propose" and not item["repair_of"] for item in waiting)
     answered = sum(result.output is not None for result in by_key.values())
     search.state["open"] = []
     # One or two failures of a small barrier say nothing about the rest; the baseline and the holdout must stand.
@@ -205,6 +266,8 @@ def _take_score(search: Search, item: Mapping[str, Any], result: Result) -> None
         raise ValueError(f"a score must be in [0, 1], this is {result.score}")
     known = search.state["scores"].setdefault(item["candidate"], {})
     known.setdefault(str(item["case"]), []).append(result.score)
+    _keep_answer(search, item, result)
+    _keep_measures(search, item, result)
     if result.score is not None and not result.passed and item["case"] in search.state["train"]:
         kept = search.state["failures"].setdefault(item["candidate"], [])
         if len(kept) < _KEPT_FAILURES:
@@ -217,15 +280,66 @@ def _take_score(search: Search, item: Mapping[str, Any], result: Result) -> None
             )
 
 
+def _keep_answer(search: Search, item: Mapping[str, Any], result: Result) -> None:
+    """Where demonstrations are wanted: the first answer of the teacher to a train case that is good enough."""
+    threshold = search.knobs.get("metric_threshold")
+    if threshold is None or result.score is None or result.output is None or item["case"] not in search.state["train"]:
+        return
+    teaches = "seed" if search.knobs["teacher"] is None else "teacher"
+    is_teacher = search.candidates[item["candidate"]]["operator"] in ("teacher", teaches)
+    is_short = bool(result.output.strip()) and len(result.output) <= _LONGEST_DEMONSTRATION
+    if is_teacher and is_short and result.score >= threshold:
+        search.state.setdefault("answers", {}).setdefault(str(item["case"]), result.output)
+
+
+def _keep_measures(search: Search, item: Mapping[str, Any], result: Result) -> None:
+    """Where cost or latency count: their sums over the answered calls of a candidate."""
+    weights = search.knobs.get("objective_weights", {})
+    if result.score is None or not (weights.get("cost") or weights.get("latency")):
+        return
+    sums = search.state.setdefault("measures", {}).setdefault(item["candidate"], {"calls": 0, "cost": 0, "latency": 0})
+    for name, amount in (("calls", 1), ("cost", result.nano), ("latency", result.latency_ms)):
+        sums[name] += amount
+
+
 def _take_proposal(search: Search, item: Mapping[str, Any], result: Result) -> None:
+    operator = item["repair_of"] or item["operator"]
     if result.output is None:
+        if item["repair_of"]:
+            search.reject(operator, "its repair was not answered")
+        return
+    lineage = {"proposal": result.key, "evidence": item["evidence"], "slot": item["slot"]}
+    if operator in operators.NOTES:
+        note = {**lineage, "parent": item["parent"], "component": item["component"]}
+        search.own.setdefault("notes", []).append({**note, "text": operators.parse_note(result.output)})
         return
     text = operators.parse(result.output)
     if text is None:
-        search.reject(item["operator"], "no prompt in the answer")
+        search.reject(operator, "no prompt in the answer")
         return
-    lineage = {"proposal": result.key, "evidence": item["evidence"], "slot": item["slot"]}
-    search.admit_child(item["parent"], item["component"], text, operator=item["operator"], lineage=lineage)
+    problem = search.problem.problem_with({**search.components(item["parent"]), item["component"]: text})
+    if problem and item["attempt"] < search.knobs.get("repair_attempts", 0):
+        search.state["repairs"].append({**item, "repair_of": operator, "text": text, "problem": problem})
+        return
+    repaired = {"repairs": item["attempt"], "asked": item["origin"]} if item["attempt"] else {}
+    search.admit_child(
+        item["parent"],
+        item["component"],
+        text,
+        operator=operator,
+        lineage={**lineage, **repaired},
+        mates=item["mates"],
+    )
+
+
+def _repair(search: Search) -> None:
+    """Send back what broke the template, once more each, if the search goes on and can pay for it."""
+    waiting, search.state["repairs"] = search.state["repairs"], []
+    asked = 0
+    if search.state["phase"] == "search":
+        asked = search.ask([[children.repair(search, item)] for item in waiting])
+    for item in waiting[asked:]:
+        search.reject(item["repair_of"], item["problem"])
 
 
 def _give_up(search: Search, reason: str) -> None:
@@ -314,4 +428,8 @@ def _described(work: Work) -> dict[str, Any]:
         "component": work.component,
         "slot": work.slot,
         "evidence": list(work.evidence),
+        "mates": list(work.mates),
+        "repair_of": work.repair_of,
+        "attempt": work.attempt,
+        "origin": work.origin,
     }

@@ -8,21 +8,25 @@ import marshmallow as ma
 
 from app.api import Strict, WholeNumber
 from app.api.content import Length, TrueOrFalse
+from app.compat.prompt_studio import relocated
 from app.compat.prompt_studio.targets import MOVED
 from shared import knobs
-from shared.errors import field_error
+from shared.errors import Unprocessable, field_error
 from shared.models import TestCase
 
 Range = ma.validate.Range
-ALIASES: Mapping[str, str] = {
-    "simulated_annealing": "anneal",
-    "random_search": "random",
-    "hyperparam": "hyperparameter",
-    "hparam": "hyperparameter",
-    "hill_climb": "hill_climbing",
-}
 # How the strategies call what the original called iterations: the first that a strategy has.
-ROUNDS = ("max_rounds", "max_iterations", "generations", "max_generations", "epochs", "max_trials", "proposals")
+ROUNDS = (
+    "max_rounds",
+    "max_iterations",
+    "simulations",
+    "trials",
+    "generations",
+    "max_generations",
+    "epochs",
+    "max_trials",
+    "proposals",
+)
 ITERATIONS, PATIENCE = 50, 5  # the original's defaults
 NEVER = knobs.EARLY_STOPPING["patience"].high
 
@@ -57,7 +61,7 @@ KNOWN = frozenset(StudioOptimizationConfig().fields)
 class Config:
     """A checked `optimization_config`: everything but how many calls `iterations` may take, which the cases decide."""
 
-    strategy: str
+    strategy: str  # as it was named, which may stand for knobs too
     knobs: Mapping[str, Any]
     iterations: int
     early_stopping: Mapping[str, Any]
@@ -86,28 +90,28 @@ class Config:
 
 def strategy_of(name: str, pointer: str) -> str:
     """The name that we have for a strategy; 422 that names those that there are."""
-    wanted = ALIASES.get(name, name)
-    if wanted not in knobs.STRATEGIES:
-        raise field_error(pointer, f"there is no strategy {name!r}; there are: {', '.join(knobs.STRATEGIES)}")
-    return wanted
+    try:
+        return knobs.canonical(name, {})[0]
+    except Unprocessable:
+        raise field_error(pointer, f"there is no strategy {name!r}; there are: {', '.join(knobs.STRATEGIES)}") from None
 
 
-def check(given: Mapping[str, Any], at: str, *, strategy: str | None = None) -> Config:
-    """`strategy`: named beside the config; another one within it is a contradiction."""
+def check(given: Mapping[str, Any], at: str, *, strategy: str | None = None, usual: int = ITERATIONS) -> Config:
+    """`strategy`: named beside the config; another one within it is a contradiction. `usual` iterations if none are."""
     named = given.get("optimizer_type", strategy)
     if named is None:
         raise field_error(f"{at}/optimizer_type", f"required; there are: {', '.join(knobs.STRATEGIES)}")
     ours = strategy_of(named, f"{at}/optimizer_type" if "optimizer_type" in given else "/strategy")
     if strategy is not None and strategy_of(strategy, "/strategy") != ours:
         raise field_error("/strategy", f"is another than {at[1:]}/optimizer_type")
-    iterations = given.get("max_iterations", ITERATIONS)
+    iterations = given.get("max_iterations", usual)
     warnings = []
     if given.get("techniques_to_try"):
         warnings.append("techniques_to_try: no effect; the strategy's own operators decide (strategy_params/operators)")
     models = given.get("models_to_test") or [None]
     return Config(
-        strategy=ours,
-        knobs=_knobs(ours, given, iterations, at),
+        strategy=named,
+        knobs=_knobs(named, given, iterations, at),
         iterations=iterations,
         early_stopping=_early_stopping(given),
         metric=given.get("target_metric"),
@@ -129,23 +133,33 @@ def calls_for(spec: Mapping[str, Any], iterations: int, cases: Sequence[TestCase
     return max((iterations + 2) * once, knobs.minimum_task_calls(spec, len(cases)))
 
 
-def _knobs(strategy: str, given: Mapping[str, Any], iterations: int, at: str) -> dict[str, Any]:
+def _knobs(named: str, given: Mapping[str, Any], iterations: int, at: str) -> dict[str, Any]:
+    """The knobs under the names that they were given, with the iterations and the temperatures as knobs among them."""
     beside = {name: value for name, value in given.items() if name not in KNOWN}
     inside = dict(given.get("strategy_params") or {})
     twice = [name for name in inside if name in beside and beside[name] != inside[name]]
     if twice:
         raise field_error(f"{at}/strategy_params/{twice[0]}", "has another value beside strategy_params")
     found = {**beside, **inside}
-    catalogue = knobs.STRATEGIES[strategy]
-    rounds = next((name for name in ROUNDS if name in catalogue), None)
+    try:
+        strategy, own = knobs.canonical(named, found)
+    except Unprocessable as error:
+        raise relocated(error, {"/knobs": f"{at}/strategy_params"}) from error
+    rounds = next((name for name in ROUNDS if name in knobs.STRATEGIES[strategy]), None)
     if rounds is not None:
-        if "max_iterations" in given and found.get(rounds, iterations) != iterations:
+        if "max_iterations" in given and own.get(rounds, iterations) != iterations:
             raise field_error(f"{at}/max_iterations", f"is another number than {rounds}, which is what it means")
-        found.setdefault(rounds, iterations)
+        if rounds not in own:
+            # A grid has as many points as it has: a number that nobody has given does not make them too many.
+            is_grid = own.get("search_method") == "grid" and "max_iterations" not in given
+            found[rounds] = max(iterations, knobs.STRATEGIES[strategy][rounds].default) if is_grid else iterations
     if given.get("temperature_range"):
-        if "temperature_range" not in catalogue:
+        if strategy != "hyperparameter":
             raise field_error(f"{at}/temperature_range", f"{strategy} tries no temperatures; leave it out")
-        found["temperature_range"] = given["temperature_range"]
+        if "params_to_optimize" in own:
+            raise field_error(f"{at}/temperature_range", "contradicts params_to_optimize; give one of them")
+        low, high = given["temperature_range"]
+        found["params_to_optimize"] = {"temperature": {"low": low, "high": high}}
     return found
 
 

@@ -18,6 +18,7 @@ from app.compat.prompt_studio.configs import Config, StudioOptimizationConfig, c
 from app.compat.prompt_studio.models import StudioModelConfig, chosen, params_of
 from app.compat.prompt_studio.searches import StudioOptimizationOut, rendered, status_of
 from app.compat.prompt_studio.targets import scorers_for, test_case_ids_field
+from shared import knobs
 from shared.db import reading
 from shared.domain import case_choices, evaluations, optimizations, versions
 from shared.domain.budgets import Limits
@@ -153,20 +154,24 @@ def compare_strategies(body: dict[str, Any]) -> flask.Response:
     model = body.get(at[1:]) or {}
     params, warnings = params_of(model, at)
     names = [strategy_of(name, f"/strategies/{index}") for index, name in enumerate(body["strategies"])]
-    if len(set(names)) < len(names):
+    if len({str(knobs.canonical(name, {})) for name in body["strategies"]}) < len(names):
         raise field_error("/strategies", "names a strategy twice")
-    configs = [check({"max_iterations": COMPARED_ITERATIONS}, at, strategy=name) for name in names]
+    configs = [check({}, at, strategy=name, usual=COMPARED_ITERATIONS) for name in body["strategies"]]
+
+    def planned(session: Session, calls: int = 0) -> list[Planned]:
+        where = (body, body["prompt_id"], "/prompt_id")
+        return [
+            _planned(session, author, config, *where, model=model, params=params, calls=calls) for config in configs
+        ]
 
     def plan() -> list[Planned]:
         with reading() as session:
-            return [
-                _planned(session, author, config, body, body["prompt_id"], "/prompt_id", model=model, params=params)
-                for config in configs
-            ]
+            # Where a strategy needs more than the others, all get as much.
+            return planned(session, max(item.request.budget.max_task_calls or 0 for item in planned(session)))
 
-    def make(session: Session, planned: list[Planned]) -> Any:
-        made = [str(_create(session, author, item).id) for item in planned]
-        calls = planned[0].request.budget.max_task_calls
+    def make(session: Session, plans: list[Planned]) -> Any:
+        made = [str(_create(session, author, item).id) for item in plans]
+        calls = plans[0].request.budget.max_task_calls
         message = f"{len(made)} optimizations started, each with at most {calls} task calls"
         data = {"optimization_ids": made, "job_ids": made, "strategies": names, "message": message}
         return enveloped(data, warnings=warnings)
@@ -197,8 +202,9 @@ def _planned(
     *,
     model: Mapping[str, Any] | None = None,
     params: Mapping[str, Any] | None = None,
+    calls: int = 0,
 ) -> Planned:
-    """The request of /v1 with its ceiling, checked. Reads only."""
+    """The request of /v1 with its ceiling (of at least so many calls), checked. Reads only."""
     found = versions.get_relative(session, author, prompt_id)
     home = body.get("project_id") or found.prompt.project_id
     if found.prompt.project_id != home:
@@ -230,7 +236,9 @@ def _planned(
     )
     try:
         spec = optimizations.check_request(request)
-        request = replace(request, budget=_ceiling(config, calls_for(spec, config.iterations, picked.cases)))
+        request = replace(
+            request, budget=_ceiling(config, max(calls, calls_for(spec, config.iterations, picked.cases)))
+        )
         spec = optimizations.check_request(request)
         target = evaluations.plan_target(session, author, request, spec["scorers"])
         return Planned(request, spec, target, config.moved())

@@ -1,0 +1,57 @@
+"""A strategy must be better than the control at the same price, on landscapes whose true scores are known."""
+
+from collections.abc import Mapping
+from functools import cache
+from statistics import mean
+from typing import Any
+
+import pytest
+
+from tests.strategies.world import family, run_search
+
+CALLS = 2_000
+SEEDS = range(100, 106)
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "random": {"proposals": 160},
+    "iterative": {"max_rounds": 1000, "proposals_per_step": 4, "evidence_cases": 16, "restarts": 20},
+    "beam_search": {"beam_width": 3, "expansions_per_beam": 3, "evidence_cases": 16, "max_rounds": 50},
+    "anneal": {"epochs": 200, "evidence_cases": 16, "initial_temp": 0.05, "edit_weight": 0.2, "reheat_max": 50},
+    "genetic": {"population_size": 6, "generations": 40, "evidence_cases": 16, "mutation_rate": 0.8},
+}
+EVALUATION: Mapping[str, Mapping[str, Any]] = {name: {"min_cases": 16} for name in SETTINGS}
+
+
+@cache
+def found(strategy: str, kind: str) -> tuple[float, ...]:
+    """The true score of what the strategy returns, in each of the worlds."""
+    scores = []
+    for seed in SEEDS:
+        world = family(kind, seed)
+        run = run_search(
+            strategy,
+            world,
+            knobs_={**SETTINGS[strategy], "max_growth": 20},
+            evaluation=EVALUATION[strategy],
+            early_stopping={"patience": 1000},
+            budget={"max_task_calls": CALLS},
+            seed=seed,
+        )
+        assert len(run.evaluations) <= CALLS, "nobody may win by having more to spend"
+        assert strategy != "random" or len(run.evaluations) > 0.8 * CALLS, "nor by a control that spends nothing"
+        scores.append(world.true_score(run.best_text))
+    return tuple(scores)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "kind", "gain"),
+    [
+        ("iterative", "deceptive", 0.2),
+        ("beam_search", "additive", 0.08),
+        ("beam_search", "deceptive", 0.15),
+        ("anneal", "deceptive", 0.12),
+        ("genetic", "additive", 0.06),
+        ("genetic", "deceptive", 0.2),
+    ],
+)
+def test_it_beats_random_at_the_same_budget_of_task_calls(strategy: str, kind: str, gain: float) -> None:
+    assert mean(found(strategy, kind)) > mean(found("random", kind)) + gain

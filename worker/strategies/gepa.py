@@ -1,0 +1,284 @@
+"""GEPA (Agrawal et al. 2025), the library itself, made to ask in place of calling: it is replayed.
+
+`gepa.optimize` is one loop that calls a model and waits; killed, it loses work and pays again. Here it runs from
+its start whenever results have come: what it wants to know is looked up in the record of the run, and the first
+thing that is not there stops it with what is missing, which becomes work for the fleet. Same answers, same course;
+the state of this strategy is the record, and a few lists of what was asked. That holds for one version of the
+library only, so the version is kept and checked.
+"""
+
+import hashlib
+import importlib.metadata
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any, cast
+
+from gepa.api import optimize
+from gepa.core.adapter import EvaluationBatch
+from gepa.proposer.reflective_mutation.reflection_lm import ReflectionProposal
+from gepa.strategies.proposal_sampling import PxNSampling
+
+from worker.strategies import operators
+from worker.strategies.contract import Evaluate, Propose, identity
+
+if TYPE_CHECKING:
+    from worker.strategies.search import Search
+
+VERSION = importlib.metadata.version("gepa")
+
+
+class Missing(BaseException):
+    """What the library wants to know and the record does not say yet. No Exception: the library catches those."""
+
+    def __init__(self, evaluations: Sequence[tuple[str, int]] = (), proposals: Sequence[Propose] = ()) -> None:
+        super().__init__()
+        self.evaluations = evaluations  # (candidate, case)
+        self.proposals = proposals
+
+
+def begin(search: "Search") -> None:
+    # `proposals` were asked for and have ended; of `accepted` the library has said that they passed its gate;
+    # `refused` are children of several new texts that may not become candidates.
+    search.own.update({"version": VERSION, "proposals": [], "refused": [], "accepted": [], "quiet": 0})
+
+
+def advance(search: "Search") -> None:
+    if search.own["version"] != VERSION:
+        search.conclude("library_changed")
+        return
+    replay = _Replay(search)
+    try:
+        replay.run()
+        missing = None
+    except Missing as found:
+        missing = found
+    if _confirm(search, replay):
+        return
+    reason = _close_iterations(search, replay)
+    if reason or missing is None:
+        search.conclude(reason or "max_rounds")
+        return
+    _ask(search, missing)
+
+
+def _confirm(search: "Search", replay: "_Replay") -> bool:
+    """Where the library has looked at a part of dev only: ask for the rest, for what may be the new best."""
+    if search.is_exhausted:
+        return False
+    fresh = [one for one in replay.accepted if not search.is_complete(one)]
+    best = search.value(search.incumbent, replay.val)
+    rivals = [one for one in fresh if best is None or (search.value(one, replay.val) or 0.0) > best]
+    return bool(rivals) and bool(search.evaluate(rivals, search.dev)) and bool(search.work)
+
+
+def _close_iterations(search: "Search", replay: "_Replay") -> str | None:
+    """Enter what the iterations that are over have come to: one round each."""
+    while search.round < replay.iteration:
+        passed = [one for one, iteration in replay.accepted.items() if iteration == search.round]
+        for one in passed:
+            if one != search.incumbent and search.is_complete(one):
+                search.crown(one)
+            if search.candidates[one]["decision"] == "proposed":
+                search.decide(one, "kept", f"through the gate in iteration {search.round}")
+        search.own["accepted"] += passed
+        search.own["quiet"] = 0 if passed else search.own["quiet"] + 1
+        reason = search.close_round()
+        if search.own["quiet"] >= search.knobs["stall_iterations"]:
+            reason = reason or "converged"
+        if reason or search.round >= search.knobs["max_rounds"]:
+            return reason or "max_rounds"
+        search.next_round()
+    return None
+
+
+def _ask(search: "Search", missing: Missing) -> None:
+    if missing.proposals:
+        # Those that the budget does not cover are as good as unanswered, and the rest of them goes on.
+        bought = search.ask_proposals(missing.proposals)
+        search.own["proposals"] += [work.key for work in missing.proposals]
+        if not bought:
+            search.conclude("budget")
+        return
+    by_candidate: dict[str, list[int]] = {}
+    for candidate, case in missing.evaluations:
+        by_candidate.setdefault(candidate, []).append(case)
+    for candidate, cases in by_candidate.items():
+        if not search.evaluate([candidate], cases):
+            search.conclude("budget")
+            return
+
+
+class _Replay:
+    """One run of the library from its start, over the record of a search; its adapter and its reflection in one."""
+
+    propose_new_texts = None  # the library asks whether the adapter proposes; `reflect_many` does
+
+    def __init__(self, search: "Search") -> None:
+        self._search = search
+        self.iteration = 1  # which is going on; one more than the last when all are over
+        self.accepted: dict[str, int] = {}  # by candidate, the iteration that let it through
+        self.val = search.case_list()[: search.knobs["val_cases"]]
+        self._by_texts = {_key(search.components(one)): one for one in search.candidates}
+        self._by_proposal = {
+            item["lineage"].get("asked", item["lineage"]["proposal"]): one
+            for one, item in search.candidates.items()
+            if "proposal" in item["lineage"]
+        }
+
+    def run(self) -> None:
+        search, knobs = self._search, self._search.knobs
+        optimize(
+            seed_candidate=dict(sorted(search.components(search.seed).items())),
+            trainset=list(search.state["train"]),
+            valset=list(self.val),
+            adapter=cast("Any", self),
+            reflection_strategy=self,
+            candidate_selection_strategy=knobs["candidate_selection"],
+            reflection_minibatch_size=knobs["reflection_minibatch_size"],
+            skip_perfect_score=knobs["skip_perfect"],
+            perfect_score=knobs["perfect_score"],
+            module_selector=knobs["module_selector"],
+            sampling_strategy=PxNSampling(knobs["parents_per_step"], knobs["mutations_per_step"]),
+            acceptance_criterion=_Gate(knobs["acceptance"], knobs["tolerance"], knobs["paired_z"]),
+            stop_callbacks=lambda state: state.i + 1 >= knobs["max_rounds"],
+            callbacks=[cast("Any", self)],
+            logger=self,
+            seed=_seed(search.problem.spec["seed"]),
+            use_merge=False,
+            track_best_outputs=False,
+        )
+        self.iteration = knobs["max_rounds"] + 1
+
+    # ---- what the library tells ----
+
+    def log(self, message: str) -> None:
+        """The library reports to a logger; a search has none."""
+
+    def on_iteration_start(self, event: Mapping[str, Any]) -> None:
+        self.iteration = event["iteration"]
+
+    def on_valset_evaluated(self, event: Mapping[str, Any]) -> None:
+        if event["iteration"]:
+            self.accepted.setdefault(self._named(event["candidate"]), event["iteration"])
+
+    # ---- what the library asks: its adapter ----
+
+    def evaluate(
+        self, batch: list[int], candidate: dict[str, str], capture_traces: bool = False
+    ) -> "EvaluationBatch[int, str]":
+        return self.batch_evaluate([(candidate, batch)])[0]
+
+    def batch_evaluate(self, items: Sequence[tuple[dict[str, str], list[int]]]) -> "list[EvaluationBatch[int, str]]":
+        pairs = [(self._named(texts), cases) for texts, cases in items]
+        missing = [(work.candidate, work.case) for one, cases in pairs for work in self._untried(one, cases)]
+        if missing:
+            raise Missing(evaluations=list(dict.fromkeys(missing)))
+        return [
+            EvaluationBatch(outputs=[""] * len(cases), scores=self._scores(one, cases), trajectories=list(cases))
+            for one, cases in pairs
+        ]
+
+    def _untried(self, candidate: str, cases: Sequence[int]) -> list[Evaluate]:
+        return self._search.untried(candidate, list(dict.fromkeys(cases)))
+
+    def _scores(self, candidate: str, cases: Sequence[int]) -> list[float]:
+        """The library knows no missing score: a failed call counts as the mean of the others; all failed, as 0."""
+        found = {case: self._search.scores(candidate, [case]) for case in cases}
+        known = [scores[0] for scores in found.values() if scores]
+        share = 1 - len(known) / max(1, len(found))
+        is_valid = bool(known) and share <= self._search.evaluation["missing_tolerance"]
+        middle = fmean(known) if is_valid else 0.0
+        return [found[case][0] if is_valid and found[case] else middle for case in cases]
+
+    def make_reflective_dataset(
+        self, candidate: dict[str, str], batch: "EvaluationBatch[int, str]", components: list[str]
+    ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        return {component: [{"case": case} for case in batch.trajectories or ()] for component in components}
+
+    # ---- what the library asks: its reflection ----
+
+    def reflect(self, candidate: Any, dataset: Any, components: Any) -> tuple[ReflectionProposal, "_Replay"]:
+        return self.reflect_many([(candidate, dataset, components)])[0]
+
+    def reflect_many(self, jobs: Sequence[Any]) -> list[tuple[ReflectionProposal, "_Replay"]]:
+        wanted = [
+            [self._request(self._named(texts), component, dataset[component], slot) for component in components]
+            for slot, (texts, dataset, components) in enumerate(jobs)
+        ]
+        ended = set(self._search.own["proposals"])
+        missing = [work for works in wanted for work in works if work.key not in ended]
+        if missing:
+            raise Missing(proposals=missing)
+        return [(ReflectionProposal(self._answers(works)), self) for works in wanted]
+
+    def _answers(self, works: Sequence[Propose]) -> dict[str, str]:
+        """The new texts that became candidates; the library makes no child where there are none."""
+        texts = {}
+        for work in works:
+            child = self._by_proposal.get(work.key)
+            if child is not None:
+                texts[work.component] = self._search.components(child)[work.component]
+        if len(texts) < 2 or self._is_admitted(works, texts):
+            return texts
+        return dict([next(iter(texts.items()))])  # together they are no candidate; the first alone is
+
+    def _is_admitted(self, works: Sequence[Propose], texts: Mapping[str, str]) -> bool:
+        """Whether the parent with several new texts is a candidate; it becomes one when it is first seen."""
+        search, parent = self._search, works[0].parent
+        merged = {**search.components(parent), **texts}
+        named = identity(merged, search.genes(parent))
+        if named not in search.candidates and named not in search.own["refused"]:
+            lineage = {"proposals": [work.key for work in works], "slot": works[0].slot}
+            genes = search.genes(parent)
+            if search.admit(merged, parents=[parent], operator="reflect", lineage=lineage, genes=genes) is None:
+                search.own["refused"].append(named)
+        self._by_texts[_key(merged)] = named
+        return named in search.candidates
+
+    def _request(self, parent: str, component: str, shown: Sequence[Mapping[str, Any]], slot: int) -> Propose:
+        """The same words as every strategy's, about what went wrong on the minibatch."""
+        search = self._search
+        cases = [item["case"] for item in shown]
+        kept = search.state["failures"].get(parent, [])
+        of_batch = [item for item in kept if item["case"] in cases] or kept
+        failures = [
+            operators.Failure(item["case"], search.inputs(item["case"]), item["output"], item["feedback"])
+            for item in of_batch[: search.knobs["errors_in_context"]]
+        ]
+        operator = "reflect" if failures else "paraphrase"
+        messages = operators.request(operator, search.components(parent)[component], operators.Shown(failures))
+        evidence = tuple(failure.case for failure in failures)
+        return Propose(operator, parent, component, messages, self.iteration, slot, evidence)
+
+    def _named(self, texts: Mapping[str, str]) -> str:
+        return self._by_texts[_key(texts)]
+
+
+class _Gate:
+    """Whether a child goes on to the whole front, by its scores and its parent's on the same minibatch."""
+
+    def __init__(self, rule: str, tolerance: float, z: float) -> None:
+        self._rule = rule
+        self._tolerance = tolerance
+        self._z = z
+
+    def should_accept(self, proposal: Any, state: Any) -> bool:
+        before, after = proposal.subsample_scores_before or [], proposal.subsample_scores_after or []
+        differences = [new - old for old, new in zip(before, after, strict=True)]
+        gain = fmean(differences)
+        if self._rule == "at_least":
+            return gain >= 0
+        if self._rule == "tolerance":
+            return gain >= -self._tolerance
+        if self._rule == "paired" and len(differences) > 1:
+            return gain > self._z * stdev(differences) / math.sqrt(len(differences))
+        return gain > 0
+
+
+def _key(texts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(texts.items()))
+
+
+def _seed(seed: int) -> int:
+    return int.from_bytes(hashlib.sha256(repr(("gepa", seed)).encode()).digest()[:4], "big")
