@@ -78,7 +78,7 @@ def _options() -> argparse.Namespace:
     if "dspy" not in chosen.without and not DSPY_PYTHON.exists():
         parser.error("DSPy is not installed: make .venv-optimizers/.installed, or --without dspy")
     if "promptfoo" not in chosen.without and not PROMPTFOO.exists():
-        parser.error("promptfoo is not installed: make benchmarks/promptfoo/node_modules/.installed, or --without promptfoo")
+        parser.error("promptfoo is not installed: npm ci in benchmarks/promptfoo, or --without promptfoo")
     return chosen
 
 

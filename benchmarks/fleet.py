@@ -114,7 +114,7 @@ def _phases(evaluation_id: str) -> dict[str, float]:
                 Execution.scope_id == evaluation.id
             )
         ).one()
-        times = [evaluation.created_at, evaluation.started_at, begun, ended, evaluation.completed_at]
+        times: list[Any] = [evaluation.created_at, evaluation.started_at, begun, ended, evaluation.completed_at]
     names = ("claim", "fan_out", "calls", "score")
     return {
         name: 1000 * (after - before).total_seconds()

@@ -68,9 +68,7 @@ def test_a_contender_that_makes_another_number_of_calls_fails_the_run() -> None:
 
 
 def test_ratios_are_taken_within_a_round_and_judged_at_their_median() -> None:
-    rounds = [
-        {"sdk_loop": found(1.0), "promptmill": found(ours), "dspy": found(2.0)} for ours in (1.2, 1.5, 1.3)
-    ]
+    rounds = [{"sdk_loop": found(1.0), "promptmill": found(ours), "dspy": found(2.0)} for ours in (1.2, 1.5, 1.3)]
 
     figures = evaluations.figures(rounds)
 
