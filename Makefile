@@ -8,10 +8,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Each process of a stack would compile our modules anew; so would each of the many that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install up demo test faults fuzz check lint types bench-engine bench-registry lock clean
+.PHONY: help install up demo test faults fuzz check lint types bench-engine bench-registry bench-evaluations lock clean
 
 help: ## print this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  settings: DB=sqlite|postgres  PORT=8000  WORKERS=2  CONCURRENCY=16  SEED=0  PROMPTMILL_HOME=.promptmill"
 
 $(VENV)/.installed: requirements-dev.lock
@@ -64,6 +64,19 @@ bench-registry: .venv-bench/.installed .venv-mlflow/.installed ## measure the re
 	@$(if $(filter --smoke own,$(BENCH)),true,command -v wrk >/dev/null) || { echo "It needs wrk, which makes the load: apt-get install wrk, or brew install wrk"; exit 1; }
 	@exec .venv-bench/bin/python -m benchmarks.registry $(BENCH)
 
+.venv-optimizers/.installed: requirements-optimizers.lock
+	@$(PYTHON) -m venv .venv-optimizers
+	@.venv-optimizers/bin/pip install -qq --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: -r requirements-optimizers.lock
+	@touch $@
+
+benchmarks/promptfoo/node_modules/.installed: benchmarks/promptfoo/package-lock.json
+	@cd benchmarks/promptfoo && npm ci --silent --no-audit --no-fund --ignore-scripts --omit=peer
+	@touch $@
+
+PEERS := .venv-optimizers/.installed benchmarks/promptfoo/node_modules/.installed
+bench-evaluations: .venv-bench/.installed $(if $(filter --smoke,$(BENCH)),,$(PEERS)) ## measure evaluations beside promptfoo and DSPy; JSON (BENCH=--help)
+	@exec .venv-bench/bin/python -m benchmarks.evaluations $(BENCH)
+
 lock: ## write the lock files anew from setup.cfg   (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header setup.cfg -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --extra embedded --extra dev \
@@ -73,4 +86,4 @@ lock: ## write the lock files anew from setup.cfg   (needs uv)
 	echo 'mlflow>=3,<4' | uv pip compile --universal --python-version 3.11 --generate-hashes --no-header - -o requirements-mlflow.lock
 
 clean: ## remove .venv and local state
-	rm -rf $(VENV) .venv-bench .venv-mlflow .promptmill .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-bench .venv-mlflow .venv-optimizers benchmarks/promptfoo/node_modules .promptmill .mypy_cache .ruff_cache .pytest_cache

@@ -1,9 +1,9 @@
-"""A chat completion endpoint that answers at once, and how many answers a second it can give.
+"""A chat completion endpoint that answers at once or after a while, and how many answers a second it can give.
 
-    python -m benchmarks.stub PORT
+    python -m benchmarks.stub PORT [LATENCY_MS]
 
 No framework: what is measured is whoever calls it. It reads requests by `Content-Length`, keeps connections
-open, and always gives the same answer.
+open, and always gives the same answer. `GET /tally` says what was asked since it was last read.
 """
 
 import asyncio
@@ -11,8 +11,11 @@ import json
 import re
 import sys
 import time
+import urllib.request
+from typing import TypedDict
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+ANSWER = '{"category": "billing", "urgency": "high"}'
 _BODY = json.dumps(
     {
         "id": "chatcmpl-benchmark",
@@ -23,22 +26,60 @@ _BODY = json.dumps(
             {
                 "index": 0,
                 "finish_reason": "stop",
-                "message": {"role": "assistant", "content": '{"category": "billing", "urgency": "high"}'},
+                "message": {"role": "assistant", "content": ANSWER},
             }
         ],
         "usage": {"prompt_tokens": 61, "completion_tokens": 12, "total_tokens": 73},
     }
 ).encode()
-_ANSWER = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: req_benchmark\r\n"
-    + f"content-length: {len(_BODY)}\r\n\r\n".encode()
-    + _BODY
-)
+
+
+def _answer(body: bytes) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: req_benchmark\r\n"
+    return head + f"content-length: {len(body)}\r\n\r\n".encode() + body
+
+
+_ANSWER = _answer(_BODY)
+
+
+class Tally(TypedDict):
+    """Calls answered, the most that were in flight at once, and seconds from the first request to the last answer."""
+
+    calls: int
+    most_in_flight: int
+    seconds: float
+
+
+class Counting:
+    def __init__(self) -> None:
+        self._in_flight = self._most = self._calls = 0
+        self._first = self._last = 0.0
+
+    def began(self) -> None:
+        self._first = self._first or time.monotonic()
+        self._in_flight += 1
+        self._most = max(self._most, self._in_flight)
+
+    def ended(self) -> None:
+        self._in_flight -= 1
+        self._calls += 1
+        self._last = time.monotonic()
+
+    def read(self) -> Tally:
+        """And begin anew."""
+        told: Tally = {
+            "calls": self._calls,
+            "most_in_flight": self._most,
+            "seconds": max(0.0, self._last - self._first),
+        }
+        self._calls, self._most, self._first = 0, self._in_flight, 0.0
+        return told
 
 
 class Connection(asyncio.Protocol):
-    def __init__(self) -> None:
+    def __init__(self, counting: Counting, latency_seconds: float = 0.0) -> None:
         self._read = b""
+        self._counting, self._latency_seconds = counting, latency_seconds
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -51,8 +92,20 @@ class Connection(asyncio.Protocol):
             end = head + 4 + (int(length[1]) if length else 0)
             if len(self._read) < end:
                 return
+            is_tally = self._read.startswith(b"GET /tally ")
             self._read = self._read[end:]
-            self._transport.write(_ANSWER)
+            if is_tally:
+                self._transport.write(_answer(json.dumps(self._counting.read()).encode()))
+                continue
+            self._counting.began()
+            if self._latency_seconds:
+                asyncio.get_running_loop().call_later(self._latency_seconds, self._reply)
+            else:
+                self._reply()
+
+    def _reply(self) -> None:
+        self._counting.ended()
+        self._transport.write(_ANSWER)
 
 
 class _Caller(asyncio.Protocol):
@@ -103,10 +156,20 @@ def _request() -> bytes:
     return head.encode() + f"content-length: {len(body)}\r\n\r\n".encode() + body
 
 
-async def _serve(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", port, backlog=1024)
+def tally(port: int) -> Tally:
+    """What was asked since the last reading."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/tally", timeout=10) as answer:
+        told: Tally = json.load(answer)
+    return told
+
+
+async def _serve(port: int, latency_ms: float = 0.0) -> None:
+    counting = Counting()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Connection(counting, latency_ms / 1000), "127.0.0.1", port, backlog=1024
+    )
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1])))
+    asyncio.run(_serve(int(sys.argv[1]), *map(float, sys.argv[2:])))

@@ -14,8 +14,10 @@ from typing import Any, TypedDict
 
 import psutil
 
+from benchmarks.stub import Tally
+
 MODEL = "gpt-4o-mini"
-_INSTRUCTION = (
+INSTRUCTION = (
     "You triage support tickets. Answer with JSON that has the keys category (billing, bug, account, other)"
     " and urgency (low, high). Do not explain. A payment that failed twice is urgent; a question is not."
 )
@@ -30,10 +32,22 @@ class Measured(TypedDict):
     database_cpu_seconds: float
 
 
+class Evaluated(TypedDict):
+    """What one evaluation found: how many cases were answered as expected, and what the stub saw of it."""
+
+    seconds: float
+    right: int
+    cpu_seconds: float
+    tally: Tally
+
+
 def messages(number: int) -> list[Any]:
     """As the SDK takes them."""
-    ticket = f"Ticket {number}: my card was charged twice for the same invoice and nobody answers my mail."
-    return [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": ticket}]
+    return [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": ticket(number)}]
+
+
+def ticket(number: int) -> str:
+    return f"Ticket {number}: my card was charged twice for the same invoice and nobody answers my mail."
 
 
 def database_url() -> str:

@@ -37,7 +37,7 @@ def test_every_part_stands_in_the_documentation() -> None:
 
 
 def test_the_stub_answers_each_request_once_it_is_complete() -> None:
-    connection, sent = stub.Connection(), Sent()
+    connection, sent = stub.Connection(stub.Counting()), Sent()
     connection.connection_made(sent)
     request = b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nabcd"
 
