@@ -160,6 +160,7 @@ def minimum_task_calls(spec: Mapping[str, Any], cases: int) -> int:
     children = strategy.get("expansions_per_beam", min(2, strategy.get("proposals", 2)))
     # Where dev serves as train, only what `max_cases` leaves out of the baseline is still to be run.
     evidence = min(strategy.get("evidence_cases", 0), sizes.get("train", sizes["dev"] - dev))
+    dev *= 2 if spec.get("preflight") else 1
     return int((dev + evidence + rung * children + 2 * sizes["holdout"]) * evaluation["repeats"])
 
 

@@ -1,6 +1,6 @@
 """Tables, relations and constraints. No queries: those are the verbs in `shared.domain`."""
 
-from shared.models.base import OPEN_STATES, Base, State, new_id, table_of
+from shared.models.base import LIVE_STATES, OPEN_STATES, PAUSED, Base, State, new_id, table_of
 from shared.models.batches import Batch
 from shared.models.budgets import Budget
 from shared.models.bulk import BulkItem, BulkOperation
@@ -23,7 +23,9 @@ from shared.models.search import SearchDocument
 from shared.models.tenants import ApiKey, Role, User, Workspace
 
 __all__ = [
+    "LIVE_STATES",
     "OPEN_STATES",
+    "PAUSED",
     "ApiKey",
     "Barrier",
     "Base",

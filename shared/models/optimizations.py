@@ -36,6 +36,11 @@ class Optimization(Identified, Run, Base):
     result: Mapped[JsonOrNull]  # baseline and best on dev and holdout; null until it is done
     best_version_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("versions.id"))
     budget_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("budgets.id"))
+    source_id: Mapped[uuid.UUID | None]  # the optimization that it was made from
+    relation: Mapped[str | None] = mapped_column(sa.String(16))  # to that one: clone or continuation
+    ceilings: Mapped[JsonOrNull]  # raised budgets: [{"from_step", "budget", …}]; the first is that of the spec
+    promotions: Mapped[JsonOrNull]  # labels that were moved, or asked for, by its result
+    replay: Mapped[JsonOrNull]  # the newest replay: its job, then its report
     created_by: Mapped[str] = mapped_column(sa.String(128), default="")
 
 

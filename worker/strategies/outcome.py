@@ -43,6 +43,7 @@ def result(record: Record, reason: str) -> dict[str, Any]:
         "best": record.incumbent,
         "holdout": asdict(holdout) if holdout else None,
         "indicative": record.state["indicative"],
+        **({"preflight": record.state["preflight"]} if "preflight" in record.state else {}),
         "cases": {part: len(record.state[part]) for part in ("train", "dev", "holdout")},
     }
 
