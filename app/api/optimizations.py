@@ -62,8 +62,12 @@ class OptimizationOut(ma.Schema):
     status = ma.fields.String(attribute="state")
     strategy = ma.fields.String()
     spec = ma.fields.Raw(metadata={"description": "Everything that decides the search, defaults filled in"})
-    source_id = ma.fields.UUID(allow_none=True, metadata={"description": "The optimization that it was made from"})
-    relation = ma.fields.String(allow_none=True, metadata={"description": "To that one: clone or continuation"})
+    source_id = ma.fields.UUID(
+        allow_none=True, metadata={"description": "The optimization, or comparison, that it was made from"}
+    )
+    relation = ma.fields.String(
+        allow_none=True, metadata={"description": "To that one: clone, continuation or comparison"}
+    )
     prompt_id = ma.fields.UUID()
     version_id = ma.fields.UUID(metadata={"description": "The seed"})
     dataset_id = ma.fields.UUID()
@@ -122,7 +126,7 @@ class StrategyOut(ma.Schema):
 def create_optimization(body: dict[str, Any]) -> flask.Response:
     """Start an optimization; poll the Location"""
     author = caller(Role.EDITOR)
-    request = _request(body)
+    request = request_from(body)
     spec = optimizations.check_request(request)
 
     def plan() -> Target:
@@ -185,7 +189,8 @@ def cancel_optimization(optimization_id: uuid.UUID) -> flask.Response:
     return flask.jsonify(runs.cancel(JobKind.OPTIMIZATION, find, rendered))
 
 
-def _request(body: dict[str, Any]) -> OptimizationRequest:
+def request_from(body: dict[str, Any]) -> OptimizationRequest:
+    """What a body asks for, without a check."""
     fields = dict(body)
     model = fields.pop("model", {})
     return OptimizationRequest(

@@ -14,7 +14,7 @@ from shared.models.idempotency import IdempotencyRecord
 from shared.models.jobs import Barrier, Job, JobKind, JobLease, Queue, QueueControl, Schedule, WorkerProcess
 from shared.models.labels import LabelMove, LabelProtection, LabelRequest, RequestState
 from shared.models.lifecycle import LifecycleChange
-from shared.models.optimizations import Candidate, Optimization
+from shared.models.optimizations import Candidate, Optimization, OptimizationComparison
 from shared.models.projects import Project, ProjectStatus
 from shared.models.prompts import Label, Prompt, Version
 from shared.models.providers import Model, Price
@@ -53,6 +53,7 @@ __all__ = [
     "LifecycleChange",
     "Model",
     "Optimization",
+    "OptimizationComparison",
     "Price",
     "Project",
     "ProjectStatus",

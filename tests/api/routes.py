@@ -150,6 +150,13 @@ WRITES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/optimizations/<uuid:optimization_id>/clone"): {"seed": 1},
     ("POST", "/v1/optimizations/<uuid:optimization_id>/replay"): None,
     ("POST", "/v1/optimizations/<uuid:optimization_id>/promote"): {"override": True, "reason": "it reads better"},
+    ("POST", "/v1/optimizations:compare"): {
+        **evaluation_body(),
+        "strategies": [{"strategy": "random", "knobs": {"proposals": 2}}, {"strategy": "beam_search"}],
+        "seeds": [1, 2, 3],
+        "budget": {"max_task_calls": 1_000},
+    },
+    ("POST", "/v1/optimization-comparisons/<uuid:comparison_id>/cancel"): None,
     ("POST", "/v1/jobs/<int:job_id>/requeue"): None,
     ("POST", "/v1/jobs/requeue"): {"queue": "executions"},
     ("PATCH", "/v1/queues/<name>"): {"max_running": 1},
@@ -252,6 +259,18 @@ def seed(owner: Api, drain: Drain) -> None:
     owner.expect(202, "POST", "/v1/bulk/prompts", tags)
     drain()
     owner.expect(202, "POST", f"/v1/optimizations/{search['optimization_id']}/replay")
+    compared = owner.expect(
+        202,
+        "POST",
+        "/v1/optimizations:compare",
+        {
+            **evaluation_body(),
+            "strategies": [{"strategy": "random", "knobs": {"proposals": 2}}] * 2,
+            "seeds": [1, 2, 3],
+            "budget": {"max_task_calls": 100},
+        },
+    )
+    owner.expect(200, "POST", f"/v1/optimization-comparisons/{compared['comparison_id']}/cancel")
     drain()
     owner.expect(200, "DELETE", "/v1/datasets/written")  # `tickets` is the only one of the project
     waiting = run_body("triage", variables={"ticket": "it broke"})
