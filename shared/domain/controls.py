@@ -182,11 +182,13 @@ def clone_run(session: Session, caller: Caller, optimization_id: uuid.UUID, requ
     source = optimizations.get_optimization(session, caller, optimization_id)
     prompt = _check_open(session, caller, source)
     spec = source.spec
-    changed = {part: {**spec[part], **getattr(request, part)} for part in ("knobs", "evaluation", "early_stopping")}
     wanted = OptimizationRequest(
         prompt_name=prompt.name,
         dataset=str(source.dataset_id),
         strategy=spec["strategy"],
+        knobs={**spec["knobs"], **request.knobs},
+        evaluation={**spec["evaluation"], **request.evaluation},
+        early_stopping={**spec["early_stopping"], **request.early_stopping},
         scorers=spec["scorers"],
         budget=request.budget or _limits_of(session.get_one(Budget, _budget_of(source)), spec["budget"]),
         name=source.name if request.name is None else request.name,
@@ -194,7 +196,6 @@ def clone_run(session: Session, caller: Caller, optimization_id: uuid.UUID, requ
         split=spec["split"],
         seed=request.seed,
         preflight=spec.get("preflight", False),
-        **changed,
     )
     target = Target(
         prompt,

@@ -145,7 +145,7 @@ WRITES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/optimizations/<uuid:optimization_id>/cancel"): None,
     ("POST", "/v1/optimizations/<uuid:optimization_id>/pause"): None,
     ("POST", "/v1/optimizations/<uuid:optimization_id>/resume"): None,
-    ("POST", "/v1/optimizations/<uuid:optimization_id>/budget"): {"max_task_calls": 1_000},
+    ("POST", "/v1/optimizations/<uuid:optimization_id>/budget"): {"max_cost_usd": 2.0},
     ("POST", "/v1/optimizations/<uuid:optimization_id>/continue"): {"budget": {"max_task_calls": 1_000}},
     ("POST", "/v1/optimizations/<uuid:optimization_id>/clone"): {"seed": 1},
     ("POST", "/v1/optimizations/<uuid:optimization_id>/replay"): None,
@@ -249,16 +249,6 @@ def seed(owner: Api, drain: Drain) -> None:
             owner.expect(201, "POST", f"/v1/prompts/{name}/relationships", {"target": target, "type": kind})
     owner.expect(202, "POST", "/v1/evaluations", evaluation_body())
     owner.expect(202, "POST", "/v1/datasets/written/cases:generate", {"prompt_name": "triage", "count": 1})
-    search = owner.expect(
-        202,
-        "POST",
-        "/v1/optimizations",
-        {**evaluation_body(), "strategy": "random", "knobs": {"proposals": 2}, "budget": {"max_task_calls": 100}},
-    )
-    tags = {"operation": "tag", "add": ["seeded"], "items": [{"name": "triage"}, {"name": "nobody"}]}
-    owner.expect(202, "POST", "/v1/bulk/prompts", tags)
-    drain()
-    owner.expect(202, "POST", f"/v1/optimizations/{search['optimization_id']}/replay")
     compared = owner.expect(
         202,
         "POST",
@@ -271,6 +261,16 @@ def seed(owner: Api, drain: Drain) -> None:
         },
     )
     owner.expect(200, "POST", f"/v1/optimization-comparisons/{compared['comparison_id']}/cancel")
+    search = owner.expect(
+        202,
+        "POST",
+        "/v1/optimizations",
+        {**evaluation_body(), "strategy": "random", "knobs": {"proposals": 2}, "budget": {"max_task_calls": 100}},
+    )
+    tags = {"operation": "tag", "add": ["seeded"], "items": [{"name": "triage"}, {"name": "nobody"}]}
+    owner.expect(202, "POST", "/v1/bulk/prompts", tags)
+    drain()
+    owner.expect(202, "POST", f"/v1/optimizations/{search['optimization_id']}/replay")
     drain()
     owner.expect(200, "DELETE", "/v1/datasets/written")  # `tickets` is the only one of the project
     waiting = run_body("triage", variables={"ticket": "it broke"})
