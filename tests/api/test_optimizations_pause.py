@@ -70,6 +70,23 @@ def test_calls_in_flight_end_and_are_kept(api: Api, drain: Drain, path: str) -> 
     assert drain() == 0
 
 
+def test_calls_that_end_the_wait_of_a_step_during_the_pause_are_not_forgotten(
+    api: Api, drain: Drain, path: str
+) -> None:
+    drain(most=1)
+    held = drain.claim(limit=16)
+    steer(api, path, "pause")
+    for lease in held:
+        drain.run(lease)
+
+    ran = drain()
+    steer(api, path, "resume")
+    drain()
+
+    assert (len(held), ran) == (16, 0)
+    assert read(api, path)["status"] == "succeeded"
+
+
 def test_a_step_in_flight_ends_and_its_calls_wait(api: Api, drain: Drain, path: str) -> None:
     (step,) = drain.claim()
     outcome = drain.outcome(step)
