@@ -68,7 +68,9 @@ def test_a_search_that_was_canceled_is_repeated_as_far_as_it_went(api: Api, drai
 
 def test_a_search_whose_budget_was_raised_is_repeated_by_the_ceilings_of_each_step(api: Api, drain: Drain) -> None:
     path = optimize(api, drain, most=17, budget={"max_task_calls": 80})
-    api.expect(200, "POST", f"{path}/budget", {"max_task_calls": 100})
+    while api.expect(200, "GET", path)["progress"]["phase"] not in ("topup", "holdout"):
+        drain(most=1)
+    api.expect(200, "POST", f"{path}/budget", {"max_task_calls": 1_000})
     drain()
 
     assert api.expect(200, "GET", path)["finish_reason"] == "budget_task_calls"
