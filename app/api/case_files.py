@@ -119,6 +119,7 @@ def import_cases(query: dict[str, Any], name: str) -> flask.Response:
 
 
 @blp.get("/datasets/<name>/cases:export")
+@blp.doc(responses={200: {"content": {kind: {"schema": {}} for kind in ("application/json", "application/x-ndjson")}}})
 @blp.arguments(ExportQuery, location="query")
 @blp.response(200, _FILE, description="The file", content_type="text/csv")
 def export_cases(query: dict[str, Any], name: str) -> flask.Response:

@@ -4,6 +4,7 @@ The record is inserted first, in the entity's own transaction. So a second calle
 to commit or roll back, and nothing "in progress" is ever committed that could get stuck.
 """
 
+import json
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +38,12 @@ def attempt(caller: Caller, route: str, key: str, body: Any) -> Attempt:
     if not 1 <= len(key) <= 255 or not all(33 <= ord(character) <= 126 for character in key):
         detail = "must be 1 to 255 visible ASCII characters"
         raise BadRequest(f"Idempotency-Key {detail}", errors=[FieldError("Idempotency-Key", detail)])
-    return Attempt(caller, route if len(route) <= 200 else sha256(route), sha256(key), hash_of(body))
+    return Attempt(caller, route if len(route) <= 200 else sha256(route), sha256(key), _hash_of(body))
+
+
+def _hash_of(body: Any) -> str:
+    """Of what was asked for; the ids and times in it are hashed as they are written."""
+    return hash_of(json.loads(json.dumps(body, default=str)))
 
 
 def find(session: Session, wanted: Attempt) -> IdempotencyRecord | None:

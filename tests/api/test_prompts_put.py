@@ -257,7 +257,7 @@ def test_a_setting_out_of_range_or_of_another_type_is_refused_by_name(api: Api, 
     assert pointers(answer) == [f"/model/params/{name}"]
 
 
-@pytest.mark.parametrize("name", ["versions", "123e4567-e89b-12d3-a456-426614174000", "a%20b", "x" * 129, "a%00b"])
+@pytest.mark.parametrize("name", ["versions", "123e4567-e89b-12d3-a456-426614174000", "a%20b", "x" * 129])
 def test_a_bad_name_is_refused_with_an_idempotency_key_and_without(api: Api, name: str) -> None:
     for headers in ({}, {"Idempotency-Key": "a-key"}):
         answer = api.put(f"/v1/prompts/{name}", {"template_source": "a"}, headers=headers)

@@ -56,7 +56,7 @@ def test_the_worker_hands_the_tools_and_the_schema_to_the_provider(api: Api, dra
     leases = drain.claim()
 
     with db.reading() as session:
-        ((_, request),) = executions.load(session, leases).values()
+        ((_, _, request),) = executions.load(session, leases).values()
 
     assert (request.tools, request.response_schema) == ([TOOL], SCHEMA)
 

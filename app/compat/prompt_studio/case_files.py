@@ -126,6 +126,7 @@ def upload_cases() -> flask.Response:
 
 
 @blp.get("/test-cases/import/template")
+@blp.fails(404)
 @blp.arguments(StudioTemplateQuery, location="query")
 @blp.response(200, {"type": "string", "format": "binary"}, description="The file", content_type="text/csv")
 def get_template(query: dict[str, Any]) -> flask.Response:

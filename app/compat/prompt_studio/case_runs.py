@@ -58,6 +58,7 @@ class StudioRunOut(ma.Schema):
 
 
 @blp.post("/test-cases/run")
+@blp.fails(404)
 @blp.doc(parameters=[replay.PARAMETER, PREFER])
 @blp.arguments(StudioRunIn)
 @blp.response(200, envelope_of(StudioRunOut))
@@ -140,6 +141,7 @@ class StudioGeneratedOut(ma.Schema):
 
 
 @blp.post("/test-cases/generate")
+@blp.fails(404)
 @blp.doc(parameters=[replay.PARAMETER, PREFER])
 @blp.arguments(StudioGenerateIn)
 @blp.response(200, envelope_of(StudioGeneratedOut))

@@ -110,6 +110,7 @@ class StudioEvaluationsQuery(ma.Schema):
 
 
 @blp.post("/evaluations")
+@blp.fails(404)
 @blp.doc(parameters=[replay.PARAMETER, PREFER])
 @blp.arguments(StudioEvaluationIn)
 @blp.response(200, envelope_of(StudioEvaluationOut))
@@ -145,6 +146,7 @@ def create_evaluation(body: dict[str, Any]) -> flask.Response:
 
 
 @blp.get("/evaluations")
+@blp.fails(404)
 @blp.arguments(StudioEvaluationsQuery, location="query")
 @blp.response(200, envelope_of(StudioEvaluationOut, many=True))
 def list_evaluations(query: dict[str, Any]) -> flask.Response:

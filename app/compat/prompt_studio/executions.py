@@ -42,6 +42,7 @@ class StudioOutputOut(ma.Schema):
 
 
 @blp.post("/prompts/execute")
+@blp.fails(404)
 @blp.doc(parameters=[replay.PARAMETER, PREFER])
 @blp.arguments(StudioExecuteIn)
 @blp.response(200, envelope_of(StudioOutputOut))

@@ -110,6 +110,7 @@ class StudioHistoryQuery(StudioPageQuery):
 
 @blp.post("/prompts/create")
 @blp.post("/prompts")
+@blp.fails(404)
 @blp.doc(parameters=[replay.PARAMETER])
 @blp.arguments(StudioPromptIn)
 @blp.response(201, envelope_of(StudioPromptOut))
@@ -151,6 +152,7 @@ def list_prompts(query: dict[str, Any], project_id: uuid.UUID) -> flask.Response
 
 
 @blp.get("/prompts")
+@blp.fails(404)
 @blp.arguments(StudioAllPromptsQuery, location="query")
 @blp.response(200, envelope_of(StudioPromptOut, many=True))
 def list_all_prompts(query: dict[str, Any]) -> flask.Response:
