@@ -28,7 +28,7 @@ PARAMETER = {
 def create(
     caller: Caller,
     body: Any,
-    status: int,
+    status: int | Callable[[Any], int],
     make: Callable[[Session, Any], Any],
     *,
     plan: Callable[[], Any] = lambda: None,
@@ -36,15 +36,21 @@ def create(
     """Run `make` in one transaction and answer what it returns, or replay the answer of an earlier request.
 
     `plan` does the reading, rendering and hashing before the transaction begins; `make` is given its result.
+    `status` may be told by what `make` returned.
     """
 
     def write(session: Session, planned: Any) -> tuple[Any, dict[str, Any]]:
         payload = make(session, planned)
-        return payload, {"status": status, "body": payload}
+        return payload, {"status": told(payload), "body": payload}
+
+    def told(payload: Any) -> int:
+        return status(payload) if callable(status) else status
 
     payload, record = _once(caller, body, plan, write)
-    answer = flask.jsonify(record.body if record else payload)
-    answer.status_code = record.status or status if record else status
+    if record is not None:
+        payload = record.body
+    answer = flask.jsonify(payload)
+    answer.status_code = record.status if record and record.status else told(payload)
     if record:
         answer.headers[REPLAYED] = "true"
     return answer

@@ -100,6 +100,12 @@ class PreconditionFailed(PromptmillError):
         self.etag = etag
 
 
+class PromotionRefused(Conflict):
+    """The result does not meet the rule of the promotion."""
+
+    code = "promotion_refused"
+
+
 class RelationshipCycle(Conflict):
     """That relationship would close a circle."""
 

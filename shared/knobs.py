@@ -170,7 +170,8 @@ def minimum_task_calls(spec: Mapping[str, Any], cases: int) -> int:
         evidence = 2 * int(fewest) * strategy["reflection_minibatch_size"]
     taught = teacher_cases(strategy) * strategy.get("rounds", 1)
     rungs = dev if spec["strategy"] == "noop" else math.ceil(_rung(strategy, evaluation, dev) * fewest)
-    return int((dev + evidence + taught + rungs + 2 * sizes["holdout"]) * evaluation["repeats"])
+    probed = dev if spec.get("preflight") else 0
+    return int((dev + probed + evidence + taught + rungs + 2 * sizes["holdout"]) * evaluation["repeats"])
 
 
 def _rung(strategy: Mapping[str, Any], evaluation: Mapping[str, Any], dev: int) -> int:

@@ -16,12 +16,13 @@ from shared.messages import celery
 from shared.models import JobKind, Queue
 from worker import maintenance
 from worker.runner import Runner
-from worker.steps import Step, bulk, evaluations, executions, generations, optimizations
+from worker.steps import Step, bulk, evaluations, executions, generations, optimizations, replays
 
 STEPS: dict[JobKind, Step] = {
     JobKind.EXECUTION: executions,
     JobKind.EVALUATION: evaluations,
     JobKind.OPTIMIZATION: optimizations,
+    JobKind.REPLAY: replays,
     JobKind.GENERATION: generations,
     JobKind.BULK: bulk,
 }

@@ -49,6 +49,11 @@ class OptimizationIn(ma.Schema):
     proposer = ma.fields.Nested(ModelChoice, metadata={"description": "The task's model if left out"})
     budget = ma.fields.Nested(OptimizationBudget, required=True)
     seed = WholeNumber(validate=ma.validate.Range(0, 2**31 - 1))
+    preflight = ma.fields.Boolean(
+        truthy={True},
+        falsy={False},
+        metadata={"description": "Score the seed twice first: how much is noise, and is there room for gain?"},
+    )
 
 
 class OptimizationOut(ma.Schema):
@@ -57,6 +62,12 @@ class OptimizationOut(ma.Schema):
     status = ma.fields.String(attribute="state")
     strategy = ma.fields.String()
     spec = ma.fields.Raw(metadata={"description": "Everything that decides the search, defaults filled in"})
+    source_id = ma.fields.UUID(
+        allow_none=True, metadata={"description": "The optimization, or comparison, that it was made from"}
+    )
+    relation = ma.fields.String(
+        allow_none=True, metadata={"description": "To that one: clone, continuation or comparison"}
+    )
     prompt_id = ma.fields.UUID()
     version_id = ma.fields.UUID(metadata={"description": "The seed"})
     dataset_id = ma.fields.UUID()
@@ -123,7 +134,7 @@ class StrategyOut(ma.Schema):
 def create_optimization(body: dict[str, Any]) -> flask.Response:
     """Start an optimization; poll the Location"""
     author = caller(Role.EDITOR)
-    request = _request(body)
+    request = request_from(body)
     spec = optimizations.check_request(request)
 
     def plan() -> Target:
@@ -131,7 +142,7 @@ def create_optimization(body: dict[str, Any]) -> flask.Response:
             return evaluations.plan_target(session, author, request, spec["scorers"])
 
     def make(session: Session, target: Target) -> Any:
-        return _optimization(session, optimizations.create_optimization(session, author, request, spec, target))
+        return rendered(session, optimizations.create_optimization(session, author, request, spec, target))
 
     answer = replay.create(author, body, 202, make, plan=plan)
     answer.headers["Location"] = f"/v1/optimizations/{answer.get_json()['optimization_id']}"
@@ -152,9 +163,7 @@ def list_optimizations(query: dict[str, Any]) -> flask.Response:
     """List optimizations, newest first"""
     with reading() as session:
         page = optimizations.list_optimizations(session, caller(), **query)
-        return flask.jsonify(
-            {"data": [_optimization(session, item) for item in page.data], "next_cursor": page.next_cursor}
-        )
+        return flask.jsonify({"data": [rendered(session, item) for item in page.data], "next_cursor": page.next_cursor})
 
 
 @blp.get("/optimizations/<uuid:optimization_id>")
@@ -163,7 +172,7 @@ def get_optimization(optimization_id: uuid.UUID) -> flask.Response:
     """Read an optimization: live progress, spend, and the result when it is done"""
     with reading() as session:
         optimization = optimizations.get_optimization(session, caller(), optimization_id)
-        return flask.jsonify(_optimization(session, optimization))
+        return flask.jsonify(rendered(session, optimization))
 
 
 @blp.get("/optimizations/<uuid:optimization_id>/candidates")
@@ -185,10 +194,11 @@ def cancel_optimization(optimization_id: uuid.UUID) -> flask.Response:
     def find(session: Session, author: Caller) -> Optimization:
         return optimizations.get_optimization(session, author, optimization_id)
 
-    return flask.jsonify(runs.cancel(JobKind.OPTIMIZATION, find, _optimization))
+    return flask.jsonify(runs.cancel(JobKind.OPTIMIZATION, find, rendered))
 
 
-def _request(body: dict[str, Any]) -> OptimizationRequest:
+def request_from(body: dict[str, Any]) -> OptimizationRequest:
+    """What a body asks for, without a check."""
     fields = dict(body)
     model = fields.pop("model", {})
     return OptimizationRequest(
@@ -198,7 +208,8 @@ def _request(body: dict[str, Any]) -> OptimizationRequest:
     )
 
 
-def _optimization(session: Session, optimization: Any) -> Any:
+def rendered(session: Session, optimization: Any) -> Any:
+    """What is told of a run, wherever it is told."""
     best = session.get(Version, optimization.best_version_id) if optimization.best_version_id else None
     return {
         **OptimizationOut().dump(optimization),

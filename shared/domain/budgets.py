@@ -66,8 +66,9 @@ def create(
 def reserve(session: Session, wanted: Sequence[Job]) -> list[Job]:
     """Reserve for each locked job and return those that fit, in the order given.
 
-    One that does not fit is set aside with `blocked_by` until something in flight settles for less
-    than its bound. When nothing is in flight it can never fit, and it fails with `budget_exceeded`.
+    What the pause of its run holds back is set aside with `blocked_by` until that goes on; one that does not
+    fit, until something in flight settles for less than its bound. When nothing is in flight it can never fit,
+    and it fails with `budget_exceeded`.
     """
     locked = _lock_budgets(session, wanted)
     if not locked:
@@ -78,6 +79,8 @@ def reserve(session: Session, wanted: Sequence[Job]) -> list[Job]:
         budget = locked.get(job.budget_id) if job.budget_id else None
         if budget is None:
             fits.append(job)
+        elif budget.held:
+            job.blocked_by = budget.id
         elif _has_room(budget, bounds[job.id]):
             _add(budget, "reserved", bounds[job.id])
             fits.append(job)
@@ -95,6 +98,18 @@ def reserve(session: Session, wanted: Sequence[Job]) -> list[Job]:
     )
     _unblock(session, sorted({job.budget_id for job in hopeless if job.budget_id}))
     return fits
+
+
+def hold(session: Session, budget_id: uuid.UUID) -> None:
+    """Let no job of this budget begin. Locks it: what has not begun by then does not."""
+    session.get_one(Budget, budget_id, with_for_update=True, populate_existing=True).held = True
+    session.flush()
+
+
+def let_go(session: Session, budget_id: uuid.UUID) -> None:
+    session.get_one(Budget, budget_id, with_for_update=True, populate_existing=True).held = False
+    session.flush()
+    _unblock(session, [budget_id])
 
 
 def lock(session: Session, touched: Iterable[Job]) -> None:
@@ -165,7 +180,11 @@ def _unblock(session: Session, budget_ids: Sequence[uuid.UUID]) -> None:
     for budget_id in budget_ids:
         page = (
             sa.select(Job.id)
-            .where(Job.blocked_by == budget_id, Job.state == State.QUEUED)
+            .where(
+                Job.blocked_by == budget_id,
+                Job.state == State.QUEUED,
+                ~sa.exists().where(Budget.id == budget_id, Budget.held),
+            )
             .order_by(Job.priority, Job.run_at, Job.id)
             .limit(UNBLOCK_AT_ONCE)
         )
@@ -196,7 +215,7 @@ def _bounds(session: Session, of: Sequence[Job]) -> dict[int, dict[str, int]]:
             Execution.id.in_(list(by_subject))
         )
     )
-    bounds = {}
+    bounds: dict[int, dict[str, int]] = {job.id: {} for job in of}  # a step costs nothing
     for row in rows:
         call = CALLS_OF.get(row.purpose, "task_calls")
         for job_id in by_subject[row.id]:
@@ -205,7 +224,7 @@ def _bounds(session: Session, of: Sequence[Job]) -> dict[int, dict[str, int]]:
 
 
 def _as_measures(bound: Mapping[str, int], charge: Mapping[str, int]) -> dict[str, int]:
-    call = next(measure for measure in bound if measure.endswith("_calls"))
+    call = next((measure for measure in bound if measure.endswith("_calls")), "")
     return {call if name == "calls" else name: amount for name, amount in charge.items()}
 
 

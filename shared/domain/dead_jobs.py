@@ -158,6 +158,8 @@ def _reasons(session: Session, dead: Sequence[Job]) -> dict[int, str]:
     for job in dead:
         if job.state != State.FAILED:
             reasons[job.id] = f"the job is {job.state}; only what has failed is requeued"
+        elif job.kind == JobKind.REPLAY:
+            reasons[job.id] = f"it was a replay; POST {jobs.subject_url(job)}/replay starts another"
         elif job.kind != JobKind.EXECUTION:
             advice = "start a new one" if job.kind == JobKind.OPTIMIZATION else "retry that"
             reasons[job.id] = f"it was a step of {jobs.subject_url(job)}, which failed with it; {advice}"

@@ -24,6 +24,7 @@ from shared.domain.pages import Page
 from shared.domain.tenants import Caller
 from shared.errors import NotFound
 from shared.models import (
+    LIVE_STATES,
     OPEN_STATES,
     Barrier,
     BulkOperation,
@@ -45,6 +46,7 @@ SUBJECTS: Mapping[JobKind, Any] = {
     JobKind.EXECUTION: Execution,
     JobKind.EVALUATION: Evaluation,
     JobKind.OPTIMIZATION: Optimization,
+    JobKind.REPLAY: Optimization,
     JobKind.GENERATION: Generation,
     JobKind.BULK: BulkOperation,
 }
@@ -52,6 +54,7 @@ ADDRESSES: Mapping[JobKind, str] = {
     JobKind.EXECUTION: "/v1/executions",
     JobKind.EVALUATION: "/v1/evaluations",
     JobKind.OPTIMIZATION: "/v1/optimizations",
+    JobKind.REPLAY: "/v1/optimizations",
     JobKind.GENERATION: "/v1/generations",
     JobKind.BULK: "/v1/bulk/operations",
 }
@@ -364,7 +367,10 @@ def open_job_of(session: Session, subject_id: uuid.UUID) -> Job | None:
 
 
 def enqueue_step(session: Session, workspace_id: uuid.UUID, kind: JobKind, subject_id: uuid.UUID, step_no: int) -> None:
-    """The job for one step of an evaluation, optimization or bulk operation; unique per (subject, step)."""
+    """The job for one step of an evaluation, optimization or bulk operation; unique per (subject, step).
+
+    That of an optimization costs nothing, and belongs to its budget, which is held while the run is paused.
+    """
     exists = session.scalar(
         sa.select(Job.id).where(
             Job.subject_id == subject_id,
@@ -372,11 +378,13 @@ def enqueue_step(session: Session, workspace_id: uuid.UUID, kind: JobKind, subje
             Job.state.not_in((State.FAILED, State.CANCELED)),
         )
     )
-    if exists is None:
-        enqueue(
-            session,
-            [NewJob(workspace_id, kind, STEP_QUEUES[kind], subject_id, priority=3, step_no=step_no)],
-        )
+    if exists is not None:
+        return
+    budget_id = None
+    if kind == JobKind.OPTIMIZATION:
+        budget_id = session.scalar(sa.select(Optimization.budget_id).where(Optimization.id == subject_id))
+    job = NewJob(workspace_id, kind, STEP_QUEUES[kind], subject_id, priority=3, step_no=step_no, budget_id=budget_id)
+    enqueue(session, [job])
 
 
 def _follow(session: Session, endings: Sequence[Ending]) -> None:
@@ -392,7 +400,7 @@ def _follow(session: Session, endings: Sequence[Ending]) -> None:
                 sa.update(subject)
                 .where(
                     subject.id.in_([ending.job.subject_id for ending in group]),
-                    subject.state.in_((*OPEN_STATES, "paused")),
+                    subject.state.in_(LIVE_STATES),
                 )
                 .values(state=state, error_type=error, error_message=message, completed_at=db_now())
                 .returning(subject.id)
@@ -415,10 +423,11 @@ def _count_down(session: Session, ended: "Counter[int]") -> None:
             .values(remaining=Barrier.remaining - ended[barrier_id])
             .returning(Barrier.remaining, Barrier.workspace_id, Barrier.kind, Barrier.subject_id, Barrier.step_no)
         ).one()
-        if barrier.remaining == 0 and _is_open(session, JobKind(barrier.kind), barrier.subject_id):
+        if barrier.remaining == 0 and _is_live(session, JobKind(barrier.kind), barrier.subject_id):
             enqueue_step(session, barrier.workspace_id, JobKind(barrier.kind), barrier.subject_id, barrier.step_no)
 
 
-def _is_open(session: Session, kind: JobKind, subject_id: uuid.UUID) -> bool:
+def _is_live(session: Session, kind: JobKind, subject_id: uuid.UUID) -> bool:
+    """Also a paused run gets its next step, which then waits: so nothing is left to do when it goes on."""
     subject = SUBJECTS[kind]
-    return session.scalar(sa.select(subject.state).where(subject.id == subject_id)) in OPEN_STATES
+    return session.scalar(sa.select(subject.state).where(subject.id == subject_id)) in LIVE_STATES

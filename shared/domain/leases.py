@@ -21,6 +21,7 @@ from shared.domain import budgets, events, jobs
 from shared.domain.events import Change
 from shared.domain.queues import closed, room_in
 from shared.models import (
+    LIVE_STATES,
     OPEN_STATES,
     Barrier,
     BulkOperation,
@@ -230,7 +231,7 @@ def cancel_orphans(session: Session) -> int:
             .join(Barrier, Barrier.subject_id == subject.id)
             .where(
                 Barrier.id.in_(_open_barriers()),
-                subject.state.not_in((*OPEN_STATES, "paused")),
+                subject.state.not_in(LIVE_STATES),
                 sa.exists().where(
                     Job.barrier_id == Barrier.id,
                     jobs.is_open(Job),

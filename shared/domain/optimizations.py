@@ -34,6 +34,7 @@ class OptimizationRequest(TargetRequest):
     split: Mapping[str, Any] = field(default_factory=dict)
     early_stopping: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    preflight: bool = False  # score the seed twice first
 
 
 def check_request(request: OptimizationRequest) -> dict[str, Any]:
@@ -56,6 +57,7 @@ def check_request(request: OptimizationRequest) -> dict[str, Any]:
             "max_cost_nano": None if limits.max_cost_usd is None else round(limits.max_cost_usd * NANO),
         },
         "seed": request.seed,
+        **({"preflight": True} if request.preflight else {}),  # absent, a spec is what it was before there were any
     }
     knobs.check_together(spec, request.evaluation)
     return spec
@@ -67,8 +69,10 @@ def create_optimization(
     request: OptimizationRequest,
     spec: Mapping[str, Any],
     target: Target,
+    *,
+    made_from: Mapping[str, Any] | None = None,
 ) -> Optimization:
-    """Insert the optimization with its budget and its first job."""
+    """Insert the optimization with its budget and its first job. `made_from`: its columns that say from which."""
     if len(target.cases) < MIN_CASES:
         raise field_error("/dataset", f"an optimization needs at least {MIN_CASES} cases; this has {len(target.cases)}")
     if knobs.needs_train(spec["knobs"]) and "train" not in _parts(spec, target):
@@ -82,7 +86,6 @@ def create_optimization(
     others = [*_other_models(session, target, spec), *judges.models_of(spec["scorers"])]
     evaluations.check_limits(session, request.budget, target.model, proposer, *others)
     full_spec = {**spec, "model": evaluations.capped(target.model, request.budget), "proposer": proposer}
-    queues.accept(session, Queue.OPTIMIZATIONS, Queue.EXECUTIONS)
     optimization_id = new_id()
     budget_id = budgets.create(session, caller.workspace_id, optimization_id, request.budget)
     optimization = Optimization(
@@ -98,23 +101,23 @@ def create_optimization(
         spec=full_spec,
         budget_id=budget_id,
         created_by=caller.user_name,
+        **(made_from or {}),
     )
+    start(session, optimization, {name: str(value) for name, value in (made_from or {}).items()})
+    return optimization
+
+
+def start(session: Session, optimization: Optimization, told: Mapping[str, Any] | None = None) -> None:
+    """Insert the row, its event and its first job; `told` stands in the event."""
+    queues.accept(session, Queue.OPTIMIZATIONS, Queue.EXECUTIONS)
     session.add(optimization)
     session.flush()
-    events.record(
-        session,
-        [
-            events.Change(
-                caller.workspace_id,
-                "optimization.queued",
-                optimization_id,
-                {"strategy": spec["strategy"]},
-                caller.user_name,
-            )
-        ],
+    data = {"strategy": optimization.strategy, **(told or {})}
+    change = events.Change(
+        optimization.workspace_id, "optimization.queued", optimization.id, data, optimization.created_by
     )
-    jobs.enqueue_step(session, caller.workspace_id, JobKind.OPTIMIZATION, optimization_id, 1)
-    return optimization
+    events.record(session, [change])
+    jobs.enqueue_step(session, optimization.workspace_id, JobKind.OPTIMIZATION, optimization.id, 1)
 
 
 def get_optimization(session: Session, caller: Caller, optimization_id: uuid.UUID) -> Optimization:

@@ -19,6 +19,7 @@ from shared.domain.pages import Page
 from shared.domain.tenants import Caller
 from shared.errors import AlreadyExists, NotFound, RelationshipCycle, field_error
 from shared.models import (
+    LIVE_STATES,
     OPEN_STATES,
     Batch,
     Evaluation,
@@ -277,7 +278,7 @@ def impact(session: Session, caller: Caller, prompt: Prompt) -> Impact:
         is_complete,
         list_labels(session, prompt),
         _in_flight(session, caller, Evaluation, prompt, OPEN_STATES),
-        _in_flight(session, caller, Optimization, prompt, (*OPEN_STATES, "paused")),
+        _in_flight(session, caller, Optimization, prompt, LIVE_STATES),
         batches,
         usage,
     )

@@ -18,7 +18,7 @@ from shared.domain.executions import NewExecution
 from shared.domain.tenants import Caller
 from shared.errors import Conflict
 from shared.models import (
-    OPEN_STATES,
+    LIVE_STATES,
     Barrier,
     BulkOperation,
     Call,
@@ -254,15 +254,24 @@ def spend_of(session: Session, subject_id: uuid.UUID) -> Spend:
     An attempt whose answer was never read is charged at its bound, like an answer that reports no usage. A call
     that was never attempted (canceled first, or over the budget) is none.
     """
-    return _spend(session, subject_id, Execution.ambiguous_attempts)
+    return _spend(session, Execution.scope_id == subject_id, Execution.ambiguous_attempts)
 
 
-def logical_spend_of(session: Session, subject_id: uuid.UUID) -> Spend:
-    """What a search decides by: the same without the attempts that were lost, for a crash must not change it (I9)."""
-    return _spend(session, subject_id, sa.literal(0))
+def logical_spend_of(session: Session, subject_id: uuid.UUID, *, step_no: int | None = None) -> Spend:
+    """What a search decides by: the same without the attempts that were lost, for a crash must not change it (I9).
+
+    And with the calls that a continuation takes over: to the search they are its own. With `step_no`: as it was
+    when that step was decided.
+    """
+    of_items = sa.select(WorkItem.execution_id).where(
+        WorkItem.scope_id == subject_id, WorkItem.execution_id.is_not(None)
+    )
+    if step_no is not None:
+        of_items = of_items.where(WorkItem.step_no <= step_no)
+    return _spend(session, Execution.id.in_(of_items), sa.literal(0))
 
 
-def _spend(session: Session, subject_id: uuid.UUID, presumed_paid: sa.SQLColumnExpression[int]) -> Spend:
+def _spend(session: Session, counted: sa.ColumnElement[bool], presumed_paid: sa.SQLColumnExpression[int]) -> Spend:
     def calls(measure: str) -> sa.ColumnElement[int]:
         purposes = [purpose for purpose, counted_as in budgets.CALLS_OF.items() if counted_as == measure]
         return sa.func.count().filter(Execution.purpose.in_(purposes))
@@ -277,7 +286,7 @@ def _spend(session: Session, subject_id: uuid.UUID, presumed_paid: sa.SQLColumnE
             sa.func.coalesce(sa.func.sum(nano), 0),
             sa.func.coalesce(sa.func.sum(Execution.ambiguous_attempts), 0),
         ).where(
-            Execution.scope_id == subject_id,
+            counted,
             (Execution.attempts > 0) | (Execution.ambiguous_attempts > 0),
         )
     ).one()
@@ -323,7 +332,7 @@ def cancel_run(
     subject = jobs.SUBJECTS[kind]
     moved = session.execute(
         sa.update(subject)
-        .where(subject.id == run.id, subject.state.in_((*OPEN_STATES, "paused")))
+        .where(subject.id == run.id, subject.state.in_(LIVE_STATES))
         .values(state=State.CANCELED, completed_at=db_now())
     )
     if not moved.rowcount:  # type: ignore[attr-defined]

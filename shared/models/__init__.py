@@ -1,6 +1,6 @@
 """Tables, relations and constraints. No queries: those are the verbs in `shared.domain`."""
 
-from shared.models.base import OPEN_STATES, Base, State, new_id, table_of
+from shared.models.base import LIVE_STATES, OPEN_STATES, PAUSED, Base, State, new_id, table_of
 from shared.models.batches import Batch
 from shared.models.budgets import Budget
 from shared.models.bulk import BulkItem, BulkOperation
@@ -14,7 +14,7 @@ from shared.models.idempotency import IdempotencyRecord
 from shared.models.jobs import Barrier, Job, JobKind, JobLease, Queue, QueueControl, Schedule, WorkerProcess
 from shared.models.labels import LabelMove, LabelProtection, LabelRequest, RequestState
 from shared.models.lifecycle import LifecycleChange
-from shared.models.optimizations import Candidate, Optimization
+from shared.models.optimizations import Candidate, Optimization, OptimizationComparison
 from shared.models.projects import Project, ProjectStatus
 from shared.models.prompts import Label, Prompt, Version
 from shared.models.providers import Model, Price
@@ -23,7 +23,9 @@ from shared.models.search import SearchDocument
 from shared.models.tenants import ApiKey, Role, User, Workspace
 
 __all__ = [
+    "LIVE_STATES",
     "OPEN_STATES",
+    "PAUSED",
     "ApiKey",
     "Barrier",
     "Base",
@@ -51,6 +53,7 @@ __all__ = [
     "LifecycleChange",
     "Model",
     "Optimization",
+    "OptimizationComparison",
     "Price",
     "Project",
     "ProjectStatus",

@@ -23,6 +23,8 @@ class State(StrEnum):
 
 
 OPEN_STATES = (State.QUEUED, State.RUNNING)
+PAUSED = "paused"  # of an optimization only: nothing new of it begins
+LIVE_STATES = (*OPEN_STATES, PAUSED)  # not ended
 
 
 def new_id() -> uuid.UUID:

@@ -17,6 +17,7 @@ class Budget(Identified, Base):
     __tablename__ = "budgets"
 
     subject_id: Mapped[uuid.UUID]  # the run that it belongs to
+    held: Mapped[bool] = mapped_column(default=False, server_default=sa.false())  # the run is paused: no call begins
     limit_task_calls: Mapped[int | None]
     limit_proposer_calls: Mapped[int | None]
     limit_judge_calls: Mapped[int | None]

@@ -29,6 +29,7 @@ class JobKind(StrEnum):
     EXECUTION = "execution"  # one provider call; subject: an execution
     EVALUATION = "evaluation"  # one step of an evaluation; subject: the evaluation
     OPTIMIZATION = "optimization"  # one step of a search; subject: the optimization
+    REPLAY = "replay"  # a search repeated from its records; subject: the optimization, which has ended
     GENERATION = "generation"  # one step of a generation of test cases; subject: the generation
     BULK = "bulk"  # one page of a bulk operation; subject: the operation
 

@@ -36,6 +36,23 @@ class Optimization(Identified, Run, Base):
     result: Mapped[JsonOrNull]  # baseline and best on dev and holdout; null until it is done
     best_version_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("versions.id"))
     budget_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("budgets.id"))
+    source_id: Mapped[uuid.UUID | None]  # the optimization, or comparison, that it was made from
+    relation: Mapped[str | None] = mapped_column(sa.String(16))  # to that one: clone, continuation or comparison
+    ceilings: Mapped[JsonOrNull]  # raised budgets: [{"from_step", "budget", …}]; the first is that of the spec
+    promotions: Mapped[JsonOrNull]  # labels that were moved, or asked for, by its result
+    replay: Mapped[JsonOrNull]  # the newest replay: its job, then its report
+    created_by: Mapped[str] = mapped_column(sa.String(128), default="")
+
+
+class OptimizationComparison(Identified, Base):
+    """Strategies against each other: which optimizations belong together. Its state is that of these."""
+
+    __tablename__ = "optimization_comparisons"
+    __table_args__ = (sa.Index(None, "workspace_id", "created_at", "id"),)
+
+    project_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("projects.id"))
+    name: Mapped[str] = mapped_column(sa.String(255), default="")
+    arms: Mapped[Json]  # [{"strategy", "knobs", "runs": [ids of optimizations, in the order of the seeds]}]
     created_by: Mapped[str] = mapped_column(sa.String(128), default="")
 
 

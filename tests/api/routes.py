@@ -12,7 +12,7 @@ from flask import Flask
 from tests.support import MODEL, Api, Drain, evaluation_body, make_prompt, make_triage, optimization_body, run_body
 
 # A parameter of a route, and the field of a list's item that holds it, where the names differ.
-FIELDS = {"project": "name", "version": "version_number"}
+FIELDS = {"project": "name", "version": "version_number", "candidate": "hash"}
 # A route that takes only some of the prompts, by a part of its rule.
 WHICH_PROMPT = {"/execute": "?mode=tracking", "/<label>": "?name_prefix=triage"}
 # Where what stands in an address is listed, when not by the address before it.
@@ -143,6 +143,20 @@ WRITES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/evaluations/<uuid:evaluation_id>/retry"): {},
     ("POST", "/v1/optimizations"): optimization_body(),
     ("POST", "/v1/optimizations/<uuid:optimization_id>/cancel"): None,
+    ("POST", "/v1/optimizations/<uuid:optimization_id>/pause"): None,
+    ("POST", "/v1/optimizations/<uuid:optimization_id>/resume"): None,
+    ("POST", "/v1/optimizations/<uuid:optimization_id>/budget"): {"max_cost_usd": 2.0},
+    ("POST", "/v1/optimizations/<uuid:optimization_id>/continue"): {"budget": {"max_task_calls": 1_000}},
+    ("POST", "/v1/optimizations/<uuid:optimization_id>/clone"): {"seed": 1},
+    ("POST", "/v1/optimizations/<uuid:optimization_id>/replay"): None,
+    ("POST", "/v1/optimizations/<uuid:optimization_id>/promote"): {"override": True, "reason": "it reads better"},
+    ("POST", "/v1/optimizations:compare"): {
+        **evaluation_body(),
+        "strategies": [{"strategy": "random", "knobs": {"proposals": 2}}, {"strategy": "beam_search"}],
+        "seeds": [1, 2, 3],
+        "budget": {"max_task_calls": 1_000},
+    },
+    ("POST", "/v1/optimization-comparisons/<uuid:comparison_id>/cancel"): None,
     ("POST", "/v1/jobs/<int:job_id>/requeue"): None,
     ("POST", "/v1/jobs/requeue"): {"queue": "executions"},
     ("PATCH", "/v1/queues/<name>"): {"max_running": 1},
@@ -235,7 +249,19 @@ def seed(owner: Api, drain: Drain) -> None:
             owner.expect(201, "POST", f"/v1/prompts/{name}/relationships", {"target": target, "type": kind})
     owner.expect(202, "POST", "/v1/evaluations", evaluation_body())
     owner.expect(202, "POST", "/v1/datasets/written/cases:generate", {"prompt_name": "triage", "count": 1})
-    owner.expect(
+    compared = owner.expect(
+        202,
+        "POST",
+        "/v1/optimizations:compare",
+        {
+            **evaluation_body(),
+            "strategies": [{"strategy": "random", "knobs": {"proposals": 2}}] * 2,
+            "seeds": [1, 2, 3],
+            "budget": {"max_task_calls": 100},
+        },
+    )
+    owner.expect(200, "POST", f"/v1/optimization-comparisons/{compared['comparison_id']}/cancel")
+    search = owner.expect(
         202,
         "POST",
         "/v1/optimizations",
@@ -243,6 +269,8 @@ def seed(owner: Api, drain: Drain) -> None:
     )
     tags = {"operation": "tag", "add": ["seeded"], "items": [{"name": "triage"}, {"name": "nobody"}]}
     owner.expect(202, "POST", "/v1/bulk/prompts", tags)
+    drain()
+    owner.expect(202, "POST", f"/v1/optimizations/{search['optimization_id']}/replay")
     drain()
     owner.expect(200, "DELETE", "/v1/datasets/written")  # `tickets` is the only one of the project
     waiting = run_body("triage", variables={"ticket": "it broke"})

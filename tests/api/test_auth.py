@@ -162,7 +162,7 @@ def test_every_write_that_the_other_tests_try_in_vain_works_for_an_editor(
     }
 
     # What has ended cannot be canceled, only what has failed requeued, what was deleted restored, …: 409.
-    depends = re.compile("/(cancel|requeue|restore|retry|undo|reject)(/<[^/]+>)?$")
+    depends = re.compile("/(cancel|continue|promote|replay|requeue|restore|retry|undo|reject)(/<[^/]+>)?$")
     allowed = {
         route: (200, 201, 202, 204, 409) if depends.search(route[1]) else (200, 201, 202, 204) for route in statuses
     }

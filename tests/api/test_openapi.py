@@ -181,7 +181,7 @@ def test_every_operation_that_reads_a_body_describes_it(document: Any) -> None:
     }
 
     assert {re.sub("(/{[^/]+})+$", "", path).rpartition("/")[2] for _, path in without} <= set(
-        "archive cancel drain pause requeue restore resume retry revert unarchive".split()
+        "archive cancel drain pause replay requeue restore resume retry revert unarchive".split()
     )
     for method, path, operation, _ in operations(document):
         for content in values(operation.get("requestBody", {}), "content"):

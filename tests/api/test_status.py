@@ -17,9 +17,16 @@ from tests.support import Api, Drain, make_prompt, run_body
 
 NOTHING = {
     "queue_depth": dict.fromkeys(["interactive", "maintenance", "optimizations", "deliveries", "executions"], 0),
-    "queue_depth_by_kind": {"execution": 0, "evaluation": 0, "optimization": 0, "bulk": 0, "generation": 0},
+    "queue_depth_by_kind": {
+        "execution": 0,
+        "evaluation": 0,
+        "optimization": 0,
+        "replay": 0,
+        "generation": 0,
+        "bulk": 0,
+    },
     "running": 0,
-    "running_by_kind": {"execution": 0, "evaluation": 0, "optimization": 0, "bulk": 0, "generation": 0},
+    "running_by_kind": {"execution": 0, "evaluation": 0, "optimization": 0, "replay": 0, "generation": 0, "bulk": 0},
     "by_status": {"queued": 0, "running": 0},
     "blocked_by_budget": 0,
     "oldest_due_seconds": None,
@@ -98,10 +105,18 @@ def test_status_counts_jobs_by_kind_and_by_state(api: Api, admin: Caller) -> Non
         "execution": 1,
         "evaluation": 1,
         "optimization": 0,
-        "bulk": 0,
+        "replay": 0,
         "generation": 0,
+        "bulk": 0,
     }
-    assert found["running_by_kind"] == {"execution": 1, "evaluation": 0, "optimization": 0, "bulk": 0, "generation": 0}
+    assert found["running_by_kind"] == {
+        "execution": 1,
+        "evaluation": 0,
+        "optimization": 0,
+        "replay": 0,
+        "generation": 0,
+        "bulk": 0,
+    }
     assert found["by_status"] == {"queued": 2, "running": 1}
 
 

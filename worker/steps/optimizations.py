@@ -2,7 +2,7 @@
 the state, the candidates and the work of a step are written in the transaction that ends its job."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from shared import knobs, scoring, stats
 from shared.db import db_now
-from shared.domain import datasets, events, judges, prompts, providers, runs
+from shared.domain import controls, datasets, events, judges, prompts, providers, runs
 from shared.domain.budgets import NANO
 from shared.domain.content import check_content, is_placeholder, render_messages
 from shared.domain.events import Change
@@ -21,7 +21,7 @@ from shared.domain.leases import Lease
 from shared.domain.providers import Quote
 from shared.domain.runs import Collected, Spend, Unit
 from shared.errors import PromptmillError
-from shared.models import Candidate, JobKind, Optimization, State, TestCase, Version, new_id
+from shared.models import LIVE_STATES, Candidate, JobKind, Optimization, State, TestCase, Version, new_id
 from shared.scoring import Ask, Delivered, Missing
 from worker.steps import Done, Failure, Verdict, judging
 from worker.steps import genes as genetics
@@ -32,17 +32,21 @@ from worker.strategies.record import Record
 
 
 @dataclass(frozen=True)
-class _Loaded:
+class Loaded:
+    """All that a step decides by: the run, what it may cost, what it has spent, its state, and the results."""
+
     optimization: Optimization
     version: Version
     cases: Sequence[TestCase]
     task: Quote
     proposer: Quote
     others: Mapping[str, Quote]  # by name, the models that a candidate may ask for in place of the task's
-    collected: Sequence[Collected]
-    replies: Sequence[Collected]  # of judges, about what was collected
     judges: Quotes
     spend: Spend
+    budget: Mapping[str, Any]
+    state: Mapping[str, Any] | None
+    collected: Sequence[Collected] = ()
+    replies: Sequence[Collected] = ()  # of judges, about what was collected
 
 
 @dataclass(frozen=True)
@@ -67,46 +71,64 @@ class _Advanced:
     units: Sequence[Unit]
     scores: Sequence[Mapping[str, Any]]
     measured: Sequence[_Measured]  # of the candidates of the state, in their order
+    budget: Mapping[str, Any]  # that it was decided by
 
 
 def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
     loaded = {}
     for lease in leases:
         optimization = session.get_one(Optimization, lease.subject_id)
-        if optimization.state not in (State.QUEUED, State.RUNNING):
+        if optimization.state not in LIVE_STATES:  # a step that had begun when the run was paused ends
             continue
-        spec = optimization.spec
         step_no = lease.step_no or 1
         collected, replies = runs.collect(session, optimization.id, step_no), []
         if judging.is_about_answers(collected):
             collected, replies = runs.collect(session, optimization.id, step_no - 1), collected
-        loaded[lease.job_id] = _Loaded(
-            optimization,
-            session.get_one(Version, optimization.version_id),
-            _cases(session, optimization),
-            providers.quote(session, spec["model"]["provider"], spec["model"]["model_name"]),
-            providers.quote(session, spec["proposer"]["provider"], spec["proposer"]["model_name"]),
-            {
-                name: providers.quote(session, spec["model"]["provider"], name)
-                for name in knobs.models_of(spec["knobs"])
-            },
-            collected,
-            replies,
-            judges.quotes_of(session, spec["scorers"]),
-            runs.logical_spend_of(session, optimization.id),
-        )
+        loaded[lease.job_id] = replace(load_basis(session, optimization), collected=collected, replies=replies)
     return loaded
 
 
-def run(lease: Lease, loaded: _Loaded) -> _Advanced | _Asking:
-    optimization = loaded.optimization
+def load_basis(session: Session, optimization: Optimization) -> Loaded:
+    """What every step of a search rests on, as it now stands; without results."""
+    spec = optimization.spec
+    return Loaded(
+        optimization,
+        session.get_one(Version, optimization.version_id),
+        _cases(session, optimization),
+        providers.quote(session, spec["model"]["provider"], spec["model"]["model_name"]),
+        providers.quote(session, spec["proposer"]["provider"], spec["proposer"]["model_name"]),
+        {name: providers.quote(session, spec["model"]["provider"], name) for name in knobs.models_of(spec["knobs"])},
+        judges.quotes_of(session, spec["scorers"]),
+        runs.logical_spend_of(session, optimization.id),
+        spec["budget"],
+        optimization.search_state,
+    )
+
+
+def run(lease: Lease, loaded: Loaded) -> _Advanced | _Asking:
     caller = _Calls(loaded)
-    if loaded.judges and not loaded.replies:
-        questions = judging.questions(optimization.spec["scorers"], _answered(loaded), caller.question)
-        if questions:
-            return _Asking(questions)
+    if questions := questions_of(loaded, caller):
+        return _Asking(questions)
+    problem, decided, scores = decide(loaded, caller)
+    texts = {candidate["hash"]: candidate["components"] for candidate in decided.state["candidates"]}
+    units = [caller.unit(work, texts) for work in decided.work]
+    return _Advanced(decided, units, scores, measured_in(Record(problem, decided.state)), loaded.budget)
+
+
+def questions_of(loaded: Loaded, caller: "_Calls | None" = None) -> Sequence[Unit]:
+    """What judges are to be asked about the answers before the search hears of any; none once they have replied."""
+    if not loaded.judges or loaded.replies:
+        return ()
+    caller = caller or _Calls(loaded)
+    return judging.questions(loaded.optimization.spec["scorers"], _answered(loaded), caller.question)
+
+
+def decide(loaded: Loaded, caller: "_Calls | None" = None) -> tuple[Problem, Step, list[dict[str, Any]]]:
+    """What the search decides by these results, and their scores for the rows of the work items. Pure."""
+    caller = caller or _Calls(loaded)
+    optimization = loaded.optimization
     problem = Problem(
-        spec=optimization.spec,
+        spec={**optimization.spec, "budget": loaded.budget},
         components=components_of(loaded.version.content),
         cases=[Case(case.ordinal, case.inputs, case.expected, case.group, case.weight) for case in loaded.cases],
         price=caller.price,
@@ -115,15 +137,11 @@ def run(lease: Lease, loaded: _Loaded) -> _Advanced | _Asking:
     )
     strategy = STRATEGIES[optimization.strategy]
     results, scores = _results(loaded)
-    if optimization.search_state is None:
-        decided = search.start(problem, strategy)
-    else:
-        spend = loaded.spend
-        spent = Spent(spend.task_calls, spend.proposer_calls, spend.tokens, spend.nano)
-        decided = search.step(problem, strategy, optimization.search_state, results, spent)
-    texts = {candidate["hash"]: candidate["components"] for candidate in decided.state["candidates"]}
-    units = [caller.unit(work, texts) for work in decided.work]
-    return _Advanced(decided, units, scores, _measured(Record(problem, decided.state)))
+    if loaded.state is None:
+        return problem, search.start(problem, strategy), scores
+    spend = loaded.spend
+    spent = Spent(spend.task_calls, spend.proposer_calls, spend.tokens, spend.nano)
+    return problem, search.step(problem, strategy, loaded.state, results, spent), scores
 
 
 def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
@@ -131,7 +149,7 @@ def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
     for item in done:
         job, outcome = item.job, item.outcome
         optimization = session.get_one(Optimization, job.subject_id, with_for_update=True)
-        if optimization.state not in (State.QUEUED, State.RUNNING):
+        if optimization.state not in LIVE_STATES:
             verdicts[job.id] = Verdict(State.CANCELED)
         elif isinstance(outcome, Failure):
             verdicts[job.id] = step_failure(job, outcome)
@@ -174,7 +192,7 @@ def content_from(content: Mapping[str, Any], components: Mapping[str, str]) -> d
 class _Calls:
     """Turns units of work into calls: renders, prices and checks candidates. Pure, and cached within a step."""
 
-    def __init__(self, loaded: _Loaded) -> None:
+    def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
         self._cases = {case.ordinal: case for case in loaded.cases}
         self._variables = set(loaded.version.variables)
@@ -305,7 +323,7 @@ def _longest(params: Mapping[str, Any]) -> int:
     return 4 * int(params.get("max_new_tokens", providers.DEFAULT_OUTPUT_TOKENS))
 
 
-def _answered(loaded: _Loaded) -> list[judging.Cell]:
+def _answered(loaded: Loaded) -> list[judging.Cell]:
     cases = {case.id: case for case in loaded.cases}
     return [
         (item, cases[item.test_case_id])
@@ -319,7 +337,7 @@ def _hashable(components: Mapping[str, str], genes: Genes) -> tuple[tuple[tuple[
     return tuple(sorted(components.items())), demos
 
 
-def _results(loaded: _Loaded) -> tuple[list[Result], list[dict[str, Any]]]:
+def _results(loaded: Loaded) -> tuple[list[Result], list[dict[str, Any]]]:
     """What the reducer is told, and the same scores for the rows of the work items."""
     answered = _answered(loaded)
     scored = judging.scored(loaded.optimization.spec["scorers"], answered, loaded.replies)
@@ -335,7 +353,8 @@ def _results(loaded: _Loaded) -> tuple[list[Result], list[dict[str, Any]]]:
     return results, [judging.row(item, by_item[item.item_id]) for item, _ in answered]
 
 
-def _measured(record: Record) -> list[_Measured]:
+def measured_in(record: Record) -> list[_Measured]:
+    """Of every candidate, in their order."""
     found = []
     for candidate in record.candidates:
         scores, weights = record.scores(candidate, record.dev), record.weights(candidate, record.dev)
@@ -358,6 +377,7 @@ def _write(session: Session, optimization: Optimization, advanced: _Advanced, st
         "step_no": step_no,
         "search_state": state,
         "progress": _progress(optimization, state, advanced.measured),
+        "ceilings": controls.in_force(optimization.ceilings, advanced.budget, step_no),
     }
     if advanced.step.finished:
         values |= _ending(session, optimization, state)
@@ -383,6 +403,7 @@ def _fan_out(session: Session, optimization: Optimization, step_no: int, units: 
         subject_id=optimization.id,
         step_no=step_no,
         units=units,
+        reuse=controls.reuse_of(optimization),
     )
 
 

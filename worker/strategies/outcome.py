@@ -44,6 +44,7 @@ def result(record: Record, reason: str) -> dict[str, Any]:
         "holdout": asdict(holdout) if holdout else None,
         "indicative": record.state["indicative"],
         **({"noise": record.own["noise"]} if "noise" in record.own else {}),
+        **({"preflight": record.state["preflight"]} if "preflight" in record.state else {}),
         "cases": {part: len(record.state[part]) for part in ("train", "dev", "holdout")},
     }
 

@@ -1,6 +1,6 @@
 """The course of a run, which all strategies share, and the verbs by which a strategy steers it.
 
-    baseline → (strategy: propose, screen, confirm)* → top-up of the finalists → holdout → done
+    baseline → (pre-flight) → (strategy: propose, screen, confirm)* → top-up of the finalists → holdout → done
 
 `start` and `step` are a pure reducer over a JSON state. Randomness is drawn from (seed, purpose, round,
 slot); results are taken in the order in which their work was asked for, which the state holds as a list;
@@ -16,7 +16,7 @@ from typing import Any
 
 from shared.hashing import hash_of
 from shared.knobs import EDITS
-from worker.strategies import budget, children, operators, outcome, policy
+from worker.strategies import budget, children, operators, outcome, policy, preflight
 from worker.strategies.contract import (
     NO_GENES,
     Evaluate,
@@ -33,6 +33,7 @@ from worker.strategies.contract import (
 from worker.strategies.record import Record, first_state
 
 _FEW_FAILURES = 5
+_MUST_STAND = ("baseline", "preflight", "holdout")
 _KEPT_FAILURES = 32  # per candidate; the proposer is shown a sample of them
 _LONGEST_DEMONSTRATION = 4_000  # characters of an answer; a longer one is no example to send with each call
 
@@ -73,6 +74,10 @@ class Search(Record):
     def evaluate_affordable(self, candidates: Sequence[str], cases: Sequence[int]) -> list[str]:
         """Like `evaluate`, for as many of the candidates, the first first, as the budget covers: those."""
         return list(candidates[: self.ask([self.untried(candidate, cases) for candidate in candidates])])
+
+    def probe(self) -> bool:
+        """Ask for a second scoring of the seed; False when the budget does not cover it."""
+        return self.ask([preflight.probe_of(self)]) == 1
 
     def propose(self, asked: Sequence[children.Asked]) -> list[str] | None:
         """Make children: (operator, parent, slot) each, or a `Wanted`. Edits come back at once; proposals as work.
@@ -254,7 +259,7 @@ def _take(search: Search, results: Sequence[Result], spent: Spent) -> None:
     answered = sum(result.output is not None for result in by_key.values())
     search.state["open"] = []
     # One or two failures of a small barrier say nothing about the rest; the baseline and the holdout must stand.
-    enough = missing >= _FEW_FAILURES or search.state["phase"] in ("baseline", "holdout")
+    enough = missing >= _FEW_FAILURES or search.state["phase"] in _MUST_STAND
     if evaluations and enough and missing / evaluations > outcome.GIVE_UP_MISSING:
         _give_up(search, "scoring_failed")
     elif proposals and not answered:
@@ -264,6 +269,9 @@ def _take(search: Search, results: Sequence[Result], spent: Spent) -> None:
 def _take_score(search: Search, item: Mapping[str, Any], result: Result) -> None:
     if result.score is not None and not (math.isfinite(result.score) and 0 <= result.score <= 1):
         raise ValueError(f"a score must be in [0, 1], this is {result.score}")
+    if search.state["phase"] == "preflight":  # kept apart: it must not make the seed's score a better known one
+        search.state["probe"].setdefault(str(item["case"]), []).append(result.score)
+        return
     known = search.state["scores"].setdefault(item["candidate"], {})
     known.setdefault(str(item["case"]), []).append(result.score)
     _keep_answer(search, item, result)
@@ -344,7 +352,7 @@ def _repair(search: Search) -> None:
 
 def _give_up(search: Search, reason: str) -> None:
     phase = search.state["phase"]
-    if phase in ("baseline", "holdout"):
+    if phase in _MUST_STAND:
         _finish(search, reason)
     elif phase == "topup":
         # The incumbent has its full dev score and the holdout is paid for in advance: it goes there alone.
@@ -362,6 +370,8 @@ def _advance(search: Search, strategy: Strategy) -> None:
     phase = search.state["phase"]
     if phase == "baseline":
         _after_baseline(search, strategy)
+    elif phase == "preflight":
+        _after_preflight(search, strategy)
     elif phase == "search":
         if search.state["policy"] is not None:
             policy.advance(search)
@@ -383,6 +393,26 @@ def _after_baseline(search: Search, strategy: Strategy) -> None:
     if baseline >= 1.0:
         _finish(search, "no_headroom")
         return
+    if search.problem.spec.get("preflight"):
+        search.state |= {"phase": "preflight", "probe": {}}
+        search.probe()
+        return
+    _begin(search, strategy)
+
+
+def _after_preflight(search: Search, strategy: Strategy) -> None:
+    if search.is_exhausted:
+        _finish(search, search.state["finish_reason"])
+        return
+    found = search.state["preflight"] = preflight.measured(search)
+    search.events.append(("optimization.preflight", found))
+    if preflight.has_headroom(found):
+        _begin(search, strategy)
+    else:
+        _finish(search, "no_headroom")
+
+
+def _begin(search: Search, strategy: Strategy) -> None:
     search.state["phase"] = "search"
     search.state["round"] = 1
     strategy.begin(search)
