@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Each process of a stack would compile our modules anew; so would each of the many that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install up demo test faults fuzz check lint types bench-engine bench-registry lock clean
+.PHONY: help install up demo test faults fuzz check lint types bench-engine bench-registry bench-optimizers lock clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,14 @@ bench-registry: .venv-bench/.installed .venv-mlflow/.installed ## measure the re
 	@$(if $(filter --smoke own,$(BENCH)),true,command -v wrk >/dev/null) || { echo "It needs wrk, which makes the load: apt-get install wrk, or brew install wrk"; exit 1; }
 	@exec .venv-bench/bin/python -m benchmarks.registry $(BENCH)
 
+.venv-optimizers/.installed: requirements-optimizers.lock
+	@$(PYTHON) -m venv .venv-optimizers
+	@.venv-optimizers/bin/pip install -qq --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: -r requirements-optimizers.lock
+	@touch $@
+
+bench-optimizers: .venv-bench/.installed .venv-optimizers/.installed ## count the calls of our searches beside gepa's and dspy's; JSON (BENCH=--help)
+	@exec .venv-bench/bin/python -m benchmarks.optimizers $(BENCH)
+
 lock: ## write the lock files anew from setup.cfg   (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header setup.cfg -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --extra embedded --extra dev \
@@ -71,6 +79,8 @@ lock: ## write the lock files anew from setup.cfg   (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --extra embedded --extra bench \
 		-c requirements-dev.lock setup.cfg -o requirements-bench.lock
 	echo 'mlflow>=3,<4' | uv pip compile --universal --python-version 3.11 --generate-hashes --no-header - -o requirements-mlflow.lock
+	printf '%s\n' 'dspy>=3.4,<4' 'gepa' 'optuna>=5,<6' | \
+		uv pip compile --universal --python-version 3.11 --generate-hashes --no-header - -o requirements-optimizers.lock
 
 clean: ## remove .venv and local state
-	rm -rf $(VENV) .venv-bench .venv-mlflow .promptmill .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-bench .venv-mlflow .venv-optimizers .promptmill .mypy_cache .ruff_cache .pytest_cache

@@ -69,7 +69,7 @@ def _wanted(text: str) -> tuple[str, Sequence[str]]:
     _, json_wanted, ending = text.rpartition("JSON object in the following order of fields:")
     if json_wanted:
         return "json", re.findall(r"`(\w+)`", ending)
-    ending = text[-400:]
+    ending = text[-400:].rpartition("\n```\n")[2]  # what is quoted in a fence says nothing about the answer
     if "<reasons> and </reasons>" in ending:
         return "reasons", []
     if "<prompt> and </prompt>" in ending:

@@ -8,7 +8,7 @@ It knows the libraries and nothing of ours. What it prints last is one JSON obje
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 THREADS = 4
 Given = Mapping[str, Any]  # peer, base_url, seed_text, train, dev (each a list of text and answer), budget, seed
@@ -25,8 +25,8 @@ def main() -> None:
 
 def by_gepa(given: Given) -> str:
     """`gepa.optimize` with its default adapter and evaluator; the budget is its own setting."""
-    import gepa
     import openai
+    from gepa.api import optimize
 
     client = openai.OpenAI(base_url=given["base_url"], api_key="none", max_retries=0)
 
@@ -35,19 +35,17 @@ def by_gepa(given: Given) -> str:
         return done.choices[0].message.content or ""
 
     def reflect(prompt: Any) -> str:
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        messages: Any = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         done = client.chat.completions.create(model="world-proposer", messages=messages, temperature=1)
         return done.choices[0].message.content or ""
 
     def cases(part: str) -> list[dict[str, Any]]:
-        return [
-            {"input": case["text"], "additional_context": {}, "answer": case["answer"]} for case in given[part]
-        ]
+        return [{"input": case["text"], "additional_context": {}, "answer": case["answer"]} for case in given[part]]
 
-    result = gepa.optimize(
+    result: Any = optimize(
         seed_candidate={"system_prompt": given["seed_text"]},
-        trainset=cases("train"),
-        valset=cases("dev"),
+        trainset=cast("Any", cases("train")),
+        valset=cast("Any", cases("dev")),
         task_lm=task,
         reflection_lm=reflect,
         max_metric_calls=given["budget"],

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.optimizers import formats, writer
+from benchmarks.optimizers import formats, lexicon, writer
 from benchmarks.optimizers.worlds import World
 
 TASK, PROPOSER = "task", "proposer"
@@ -39,13 +39,17 @@ class Run:
         self._occurred[digest] += 1
         if role == PROPOSER:
             chance = random.Random(_digest(self.world.name, self.level, digest, sample))
-            self.calls.append({"role": role})
-            return writer.answer(self.world, self.level, messages, chance)
+            written = writer.answer(self.world, self.level, messages, chance)
+            asked = formats.read(messages)
+            points = lexicon.points_in(written) if asked.wants_prompt else None
+            self.calls.append({"role": role, "points": None if points is None else sorted(points)})
+            return written
         case, prompt = self._split(messages)
         text, right = self.world.answer(prompt, case, sample if temperature > 0 else 0)
         key = _digest(prompt)
         if key not in self.prompts:
-            self.prompts[key] = {"text": prompt, "true": self.world.true_score(prompt)}
+            made = sorted(lexicon.points_in(prompt))
+            self.prompts[key] = {"text": prompt, "points": made, "true": self.world.true_score(prompt)}
         self.calls.append({"role": role, "prompt": key, "case": case, "right": right})
         kind, fields = formats.task_kind(messages)
         return formats.written(kind, fields, lambda _: text) if kind in ("markers", "json") else text
@@ -70,7 +74,7 @@ class Curve:
     """What a run had found after each of its calls: the gain of its incumbent, as a share of what there is to gain.
 
     The incumbent is read from the record alone, by one rule for all: the prompt with the best mean so far, where
-    each mean is drawn toward the seed's with the weight of 16 cases. No search is asked what it believes.
+    each mean is drawn toward what the seed is worth with the weight of 16 cases. No search is asked what it believes.
     """
 
     gains: Sequence[float]  # one a call, as far as the run went
@@ -95,20 +99,18 @@ class Curve:
 
 def curve(world: World, told: Mapping[str, Any], *, budget: int) -> Curve:
     seed, attainable = world.seed_score, world.best_score - world.seed_score
+    prior = world.seed_score_on_given_cases
     rights: Counter[str] = Counter()
     tries: Counter[str] = Counter()
     seen: set[tuple[str, int]] = set()
-    believed = {"": 0.0}
+    believed = {"": prior}  # the seed, which need not be tried first
     gains, holder = [], ""
-    first = ""  # the seed is what is asked about first
     for call in told["calls"][:budget]:
         if call["role"] == TASK and (call["prompt"], call["case"]) not in seen:
             key = call["prompt"]
-            first = first or key
             seen.add((key, call["case"]))
             tries[key] += 1
             rights[key] += call["right"]
-            prior = rights[first] / tries[first]
             believed[key] = (rights[key] + _WEIGHT * prior) / (tries[key] + _WEIGHT)
             if believed[key] > believed[holder] or key == holder:
                 holder = max(believed, key=lambda one: believed[one])
@@ -120,6 +122,13 @@ def curve(world: World, told: Mapping[str, Any], *, budget: int) -> Curve:
 def counts(told: Mapping[str, Any]) -> dict[str, int]:
     roles = Counter(call["role"] for call in told["calls"])
     return {TASK: roles[TASK], PROPOSER: roles[PROPOSER], "total": len(told["calls"])}
+
+
+def tried(told: Mapping[str, Any]) -> float | None:
+    """The share of proposed prompts that were then asked about a case: near 0 where a search cannot read them."""
+    proposed = [call["points"] for call in told["calls"] if call["role"] == PROPOSER and call["points"] is not None]
+    asked_about = [prompt["points"] for prompt in told["prompts"].values()]
+    return sum(points in asked_about for points in proposed) / len(proposed) if proposed else None
 
 
 def _digest(*key: Any) -> str:

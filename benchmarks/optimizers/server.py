@@ -102,14 +102,16 @@ def _connection(answer: Answer) -> Callable[[asyncio.StreamReader, asyncio.Strea
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
                 method, path, _ = head[0].split(" ", 2)
-                headers = {name.strip().lower(): value.strip() for name, _, value in (h.partition(":") for h in head[1:])}
+                headers = {
+                    name.strip().lower(): value.strip() for name, _, value in (h.partition(":") for h in head[1:])
+                }
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 status, answered = await answer(method, path, headers, body)
                 data = json.dumps(answered).encode()
-                writer.write(
-                    f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n".encode()
-                    + data
+                answer_head = (
+                    f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
                 )
+                writer.write(answer_head.encode() + data)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass

@@ -81,9 +81,10 @@ class World:
         for first, second, added in self.pairs:
             found = found + (added * (held[:, first] & held[:, second]))[:, None]
         if self.required:
-            found = found - 3.0 * (~held[:, list(self.required)].all(axis=1))[:, None]
-        total = there.sum(axis=1)
-        return found - (burdened @ self.costs + 0.05 * np.maximum(0, total - 8))[:, None]
+            lacking: Bools = np.logical_not(np.all(held[:, list(self.required)], axis=1))
+            found = found - 3.0 * lacking[:, None]
+        paid: Floats = burdened @ self.costs + 0.05 * np.maximum(0, there.sum(axis=1) - 8)
+        return found - paid[:, None]
 
     def _effects(self, held: Bools) -> Floats:
         if self.table is None or self.neighbours is None:
@@ -105,6 +106,10 @@ class World:
     @property
     def seed_score(self) -> float:
         return self.true_score(self.seed_text)
+
+    @property
+    def seed_score_on_given_cases(self) -> float:
+        return float(_sigmoid(self.logits(self.vector(self.seed_points), slice(0, CASES))).mean())
 
     @property
     def best_score(self) -> float:
@@ -262,7 +267,7 @@ def _cases(
     made = []
     names = chance.sample(range(16**6), CASES)
     for name, row in zip(names, needs, strict=False):
-        needed = [word for feature in np.flatnonzero(row) for word in topics[feature]]
+        needed = [word for feature in np.flatnonzero(row) for word in topics[int(feature)]]
         text = [chance.choice(needed) if chance.random() < 0.5 else chance.choice(idle) for _ in range(6)]
         made.append(Case(f"R-{name:06X}", f"R-{name:06X} {' '.join(text)}", chance.choice(lexicon.LABELS)))
     return tuple(made)

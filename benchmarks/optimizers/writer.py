@@ -45,7 +45,7 @@ def answer(world: World, level: str, messages: Sequence[Mapping[str, str]], chan
     if chance.random() < LEVELS[level].broken:
         if _PLACEHOLDER.search(text) and chance.random() < 0.5:
             text = _PLACEHOLDER.sub("the record", text)
-        else:
+        elif kind not in ("markers", "json"):  # who asks for fields gives up altogether when they are not there
             return f"I would say it like this: {text}"
     return formats.written(kind, asked.fields, lambda field: text if _holds_prompt(field) else "Answer:")
 
@@ -125,10 +125,7 @@ def _rewritten(world: World, level: Level, asked: Asked, evidence: Floats, chanc
 
 def _kept(world: World, parent: str, forgets: float, asked: Asked, chance: random.Random) -> list[str]:
     """The lines of the parent, without sentences that are forgotten, with some of prompts to be combined with."""
-    lines = []
-    for line in parent.split("\n"):
-        if not lexicon.points_in(line) or chance.random() >= forgets:
-            lines.append(line)
+    lines = [line for line in parent.split("\n") if not lexicon.points_in(line) or chance.random() >= forgets]
     held = lexicon.points_in("\n".join(lines))
     for other in asked.others:
         for line in other.split("\n"):
