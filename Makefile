@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help install up demo test faults fuzz check lint types bench-engine bench-registry bench-optimizers lock clean
 
 help: ## print this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  settings: DB=sqlite|postgres  PORT=8000  WORKERS=2  CONCURRENCY=16  SEED=0  PROMPTMILL_HOME=.promptmill"
 
 $(VENV)/.installed: requirements-dev.lock
