@@ -33,7 +33,7 @@ def run(strategy: str, world: World, *, seed: int, budget: Mapping[str, int], to
         price=lambda components, work: _TASK_PRICE if isinstance(work, Evaluate) else _PROPOSAL_PRICE,
         problem_with=_problem_with,
     )
-    caller = _Caller(record, world)
+    caller = Caller(record, world)
     step = search.start(problem, STRATEGIES[strategy])
     while not step.finished:
         texts = {item["hash"]: item["components"]["template"] for item in step.state["candidates"]}
@@ -56,7 +56,7 @@ def _problem_with(components: Mapping[str, str]) -> str | None:
     return None if components["template"].count("{{ record }}") == 1 else "variables changed"
 
 
-class _Caller:
+class Caller:
     """Makes each call once, as the ledger does."""
 
     def __init__(self, record: Run, world: World) -> None:

@@ -13,6 +13,7 @@ import pytest
 from benchmarks.optimizers import formats, lexicon, outcomes, record, reducer, worlds, writer
 from benchmarks.optimizers.outcomes import Outcome
 from benchmarks.optimizers.worlds import World
+from worker.strategies.contract import Evaluate
 
 ROOT = Path(__file__).parents[2]
 BUDGET = {"max_task_calls": 360, "max_proposer_calls": 40}
@@ -159,6 +160,15 @@ def test_the_curve_rises_when_a_better_prompt_has_been_tried_often_enough() -> N
     assert 0 < curve.regret < 0.5
 
 
+def test_two_lucky_answers_do_not_displace_a_prompt_that_is_mostly_right() -> None:
+    world = worlds.world(7, "additive", 0)
+    told: dict[str, Any] = {"prompts": {"good": {"true": world.best_score}, "lucky": {"true": world.seed_score}}}
+    told["calls"] = [{"role": "task", "prompt": "good", "case": n, "right": n > 0} for n in range(20)]
+    told["calls"] += [{"role": "task", "prompt": "lucky", "case": n, "right": True} for n in range(2)]
+
+    assert record.curve(world, told, budget=40).gains[-1] == pytest.approx(1.0)
+
+
 def test_a_run_that_never_reaches_counts_with_the_whole_budget() -> None:
     world = worlds.world(7, "additive", 0)
     told = {"prompts": {}, "calls": [{"role": "proposer", "points": None}]}
@@ -172,7 +182,9 @@ def test_the_reducer_alone_pays_each_call_once_and_keeps_to_its_budget() -> None
     world = worlds.world(7, "additive", 0)
     runs = [reducer.run("beam_search", world, seed=0, budget=BUDGET, total=400, level="medium") for _ in range(2)]
 
+    calls = [call for call in told(world)["calls"] if call["role"] == "task"]
     assert runs[0] == runs[1]
+    assert len(calls) == len({(call["prompt"], call["case"]) for call in calls}) == 2
     assert runs[0].task_calls <= BUDGET["max_task_calls"]
     assert runs[0].proposer_calls <= BUDGET["max_proposer_calls"]
 
@@ -185,6 +197,15 @@ def test_ratios_are_paired_by_world_and_ranks_follow_the_calls() -> None:
     ratio = outcomes.ratios(made, "beam_search", seed=1)["other"]
     assert (ratio["value"], ratio["low"], ratio["high"], ratio["worlds"]) == (0.5, 0.5, 0.5, 4)
     assert outcomes.ranking(made) == ["beam_search", "other"]
+
+
+def told(world: World) -> dict[str, Any]:
+    """The record after one piece of work was asked for twice and another once."""
+    run = record.Run(world, "medium")
+    caller = reducer.Caller(run, world)
+    for case in (1, 1, 2):
+        caller.result(Evaluate("seed", case, 0), {"seed": world.seed_text + outcomes.PROMPT_END})
+    return run.told()
 
 
 def _outcome(method: str, number: int, calls: int) -> Outcome:
