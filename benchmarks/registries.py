@@ -35,6 +35,7 @@ MLFLOW_PYTHON = ROOT / ".venv-mlflow/bin/python"
 SERVERS = ("gunicorn", "granian")
 KINDS = ("rare", "middle", "common")  # of searches: one prompt, one in ninety, one in ten
 LABELS = {PRODUCTION: -1, "staging": 0}  # places in the versions of a prompt, as `plant_many` sets them
+BATCH = 100
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -50,6 +51,7 @@ class Registry:
     searches: Mapping[str, Request]
     words: Callable[[int], Mapping[str, str]]  # of a prompt's number: what finds it, by kind of search
     template_of: Callable[[Any], str]  # of an answer to `read`
+    create_many: Request | None = None  # BATCH new versions in one request; None: it cannot
 
     def check(self, numbers: Sequence[int], versions: int) -> None:
         """That it answers with the texts that were planted."""
@@ -108,6 +110,9 @@ def promptmill(environment: Mapping[str, str], work: Path, server: str) -> Itera
     with serving("app.wsgi:application", environment, work, server) as (pid, port):
         key = {"X-API-Key": KEY}
         create = {"template_source": template("@name@.@number@"), "message": "Measured"}
+        coded = [
+            {"name": f"in-code-{place}", "template_source": template(f"{place}.@number@")} for place in range(BATCH)
+        ]
         search_path = "/v1/prompts/search?q=@name@&limit=50"
         yield Registry(
             "promptmill",
@@ -118,6 +123,12 @@ def promptmill(environment: Mapping[str, str], work: Path, server: str) -> Itera
             dict.fromkeys(KINDS, Request(method="GET", path=search_path, headers=key, body=None)),
             lambda number: dict(zip(KINDS, words_of(number), strict=True)),
             lambda answer: str(answer["template_source"]),
+            Request(
+                method="POST",
+                path="/v1/prompts/register-code",
+                headers={**key, **_JSON},
+                body=json.dumps({"prompts": coded}),
+            ),
         )
 
 
