@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Each process of a stack would compile our modules anew; so would each of the many that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install up demo test faults fuzz check lint types bench-engine bench-registry bench-evaluations lock clean
+.PHONY: help install up demo test faults fuzz check lint types bench-engine bench-registry bench-evaluations bench-optimizers lock clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,8 @@ benchmarks/promptfoo/node_modules/.installed: benchmarks/promptfoo/package-lock.
 PEERS := .venv-optimizers/.installed benchmarks/promptfoo/node_modules/.installed
 bench-evaluations: .venv-bench/.installed $(if $(filter --smoke,$(BENCH)),,$(PEERS)) ## measure evaluations beside promptfoo and DSPy; JSON (BENCH=--help)
 	@exec .venv-bench/bin/python -m benchmarks.evaluations $(BENCH)
+bench-optimizers: .venv-bench/.installed .venv-optimizers/.installed ## count the calls of our searches beside gepa's and dspy's; JSON (BENCH=--help)
+	@exec .venv-bench/bin/python -m benchmarks.optimizers $(BENCH)
 
 lock: ## write the lock files anew from setup.cfg   (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header setup.cfg -o requirements.lock
@@ -84,6 +86,8 @@ lock: ## write the lock files anew from setup.cfg   (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --extra embedded --extra bench \
 		-c requirements-dev.lock setup.cfg -o requirements-bench.lock
 	echo 'mlflow>=3,<4' | uv pip compile --universal --python-version 3.11 --generate-hashes --no-header - -o requirements-mlflow.lock
+	printf '%s\n' 'dspy>=3.4,<4' 'gepa' 'optuna>=5,<6' | \
+		uv pip compile --universal --python-version 3.11 --generate-hashes --no-header - -o requirements-optimizers.lock
 
 clean: ## remove .venv and local state
 	rm -rf $(VENV) .venv-bench .venv-mlflow .venv-optimizers benchmarks/promptfoo/node_modules .promptmill .mypy_cache .ruff_cache .pytest_cache

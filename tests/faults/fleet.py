@@ -94,6 +94,7 @@ class Fleet:
         beats: int = 1,
         slots: int = 8,
         oddities: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,  # in place of those of this suite
     ) -> None:
         self.home, self.database, self.slots = home, database, slots
         self.disk = home / "disk"  # a place of its own for SQLite, so that it can fill up alone
@@ -116,17 +117,20 @@ class Fleet:
         )
         self._env = environment(
             home,
-            **SETTINGS,
-            HOST="127.0.0.1",
-            PORT=str(self._port),
-            PROMPTMILL_CONCURRENCY=str(slots),
-            PROMPTMILL_DATABASE_URL=self.url,
-            PROMPTMILL_REDIS_URL=self.redis.url,
-            OPENAI_BASE_URL=self.provider.base_url,
+            **{
+                **SETTINGS,
+                "HOST": "127.0.0.1",
+                "PORT": str(self._port),
+                "PROMPTMILL_CONCURRENCY": str(slots),
+                "PROMPTMILL_DATABASE_URL": self.url,
+                "PROMPTMILL_REDIS_URL": self.redis.url,
+                "OPENAI_BASE_URL": self.provider.base_url,
+                **(settings or {}),
+            },
         )
         self._env.pop("PYTHONDONTWRITEBYTECODE", None)  # it would have each process compile our modules anew
         self._web = self._process("web", ["gunicorn", "-c", "deploy/gunicorn.conf.py", "app.wsgi:application"])
-        self.workers = [self._worker(number, **(oddities or {})) for number in range(1, workers + 1)]
+        self.workers = [self._worker(number, **(oddities or {})) for number in range(1, workers + 1)]  # type: ignore[arg-type]
         self.beats: list[Process] = []
         self._beats = beats
         self.messages = celery.Celery(broker=self.redis.url)
@@ -177,7 +181,7 @@ class Fleet:
     def holding(self, worker: Process) -> list[int]:
         """The jobs whose lease it has."""
         rows = self.rows("SELECT owner, job_id FROM leases")
-        return [job_id for owner, job_id in rows if audit.pid_of(owner) == worker.pid]
+        return [int(str(job_id)) for owner, job_id in rows if audit.pid_of(owner) == worker.pid]
 
     def staff(self, *, clock_seconds: Sequence[float] = (), **oddities: str) -> None:
         """See to it that the workers are these: with oddities (tests/faults/odd_worker.py), with wrong clocks.
@@ -186,7 +190,7 @@ class Fleet:
         """
         others = []
         for number, (worker, seconds) in enumerate(zip_longest(self.workers, clock_seconds, fillvalue=0.0)):
-            wanted = self._worker(number + 1, clock_seconds=float(seconds), **oddities)  # type: ignore[arg-type]
+            wanted = self._worker(number + 1, clock_seconds=float(seconds), **oddities)
             if not wanted.is_like(worker):  # type: ignore[arg-type]
                 self.workers[number].kill()
                 self.workers[number] = wanted

@@ -65,7 +65,8 @@ def ids_field(**kwargs: Any) -> ma.fields.List[uuid.UUID]:
 
 class StoreBulkQuery(ma.Schema):
     created_by = ma.fields.String(
-        metadata={"description": "Read and not used: who calls is whom the API key belongs to"}
+        validate=ma.validate.Length(1, 128),
+        metadata={"description": "Read and not used: who calls is whom the API key belongs to"},
     )
 
 

@@ -92,6 +92,7 @@ class Planned:
 
 
 @blp.post("/optimizations/create")
+@blp.fails(404)
 @blp.doc(parameters=[replay.PARAMETER])
 @blp.arguments(StudioOptimizationIn)
 @blp.response(201, envelope_of(StudioCreatedOut))

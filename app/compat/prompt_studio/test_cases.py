@@ -107,6 +107,7 @@ class StudioCaseDeleteQuery(ma.Schema):
 
 
 @blp.post("/test-cases/create")
+@blp.fails(404)
 @blp.doc(parameters=[replay.PARAMETER])
 @blp.arguments(StudioCaseIn)
 @blp.response(201, envelope_of(StudioCaseOut))
@@ -127,6 +128,7 @@ def create_case(body: dict[str, Any]) -> flask.Response:
 
 
 @blp.post("/test-cases/bulk")
+@blp.fails(404)
 @blp.doc(parameters=[replay.PARAMETER])
 @blp.arguments(StudioCasesIn)
 @blp.response(201, envelope_of(StudioCaseOut, many=True))
