@@ -140,6 +140,7 @@ def start_optimization(body: dict[str, Any]) -> flask.Response:
 
 @blp.post("/optimizations/compare")
 @blp.post("/optimizations/compare-strategies")
+@blp.fails(404)
 @blp.doc(parameters=[replay.PARAMETER])
 @blp.arguments(StudioComparisonIn)
 @blp.response(201, envelope_of(StudioComparisonOut))
