@@ -14,7 +14,7 @@ from shared.db import is_postgres, oldest_transaction
 from shared.models import Event
 from shared.models.events import OF_THE_REGISTRY
 
-TOO_MANY = 5_000
+TOO_MANY = 100_000  # a process that nobody read from while so much was written forgets all
 _committed_here = 0
 
 
@@ -42,7 +42,7 @@ def poll(session: Session, feed: Feed) -> set[uuid.UUID] | None:
     The session must be a fresh one: its snapshot decides what is seen.
     """
     if not is_postgres(session):
-        rows = session.execute(_SQLITE, {"last": feed.last}).all()
+        rows = session.execute(_SQLITE, {"last": feed.last, "most": TOO_MANY}).all()
         if len(rows) >= TOO_MANY:
             feed.last = session.scalars(sa.select(sa.func.max(Event.id))).one()
             return None
@@ -50,7 +50,7 @@ def poll(session: Session, feed: Feed) -> set[uuid.UUID] | None:
         return {row.subject_id for row in rows}
     # Transactions commit in another order than they begin. What was not to be seen at the last poll has an id at or
     # above the oldest that was running then, so all of these are read again, and those seen are left out.
-    rows = session.execute(_POSTGRES, {"floor": feed.floor}).all()
+    rows = session.execute(_POSTGRES, {"floor": feed.floor, "most": TOO_MANY}).all()
     new = {row.subject_id for row in rows if row.id is not None and row.id not in feed.seen}
     feed.floor = rows[0].oldest
     feed.seen = {row.id for row in rows}
@@ -71,12 +71,12 @@ _SQLITE = (
     sa.select(Event.id, Event.subject_id)
     .where(OF_THE_REGISTRY, Event.xid == 0, Event.id > sa.bindparam("last"))
     .order_by(Event.id)
-    .limit(TOO_MANY)
+    .limit(sa.bindparam("most", type_=sa.Integer))
 )
 _SNAPSHOT = sa.select(oldest_transaction().label("oldest")).subquery("snapshot")
 _POSTGRES = (
     sa.select(_SNAPSHOT.c.oldest, Event.id, Event.subject_id)
     .select_from(_SNAPSHOT)
     .outerjoin(Event, sa.and_(OF_THE_REGISTRY, Event.xid >= sa.bindparam("floor")))
-    .limit(TOO_MANY)
+    .limit(sa.bindparam("most", type_=sa.Integer))
 )
