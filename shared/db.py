@@ -52,6 +52,12 @@ def connect(url: str) -> Engine:
     return _engine
 
 
+def use(opened: Engine | None) -> None:
+    """Point this process at an engine that the caller opens and closes; at none. For tests."""
+    global _engine
+    _engine = opened
+
+
 def disconnect() -> None:
     global _engine
     if _engine is not None:
