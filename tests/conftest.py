@@ -27,13 +27,12 @@ os.environ.update(
 os.environ.pop("OPENAI_API_KEY", None)
 
 import migrations  # noqa: E402
-from app import create_app  # noqa: E402
 from shared import db, logs, messages  # noqa: E402
 from shared.config import settings  # noqa: E402
 from shared.domain import providers, tenants  # noqa: E402
 from shared.domain.tenants import Caller  # noqa: E402
 from shared.models import Base, Role  # noqa: E402
-from tests.support import API_KEY, Api, Drain  # noqa: E402
+from tests.support import API_KEY, Api, Drain, client  # noqa: E402
 
 logs.configure("tests")
 CATALOGUE = ("models", "prices")  # seeded once; no test changes it
@@ -142,7 +141,7 @@ def provider(provider_server: ProviderServer) -> ProviderServer:
 
 @pytest.fixture(scope="session")
 def flask_client() -> FlaskClient:
-    return create_app().test_client()
+    return client()
 
 
 @pytest.fixture

@@ -3,11 +3,13 @@
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from app.factory import create_app
 from shared import db
 from shared.domain import leases
 from shared.models import JobKind, Queue
@@ -20,6 +22,12 @@ API_KEY = "pm_test-key"
 OWNER = "test:1"
 LEASE_SECONDS = 60.0
 MODEL = {"provider": "simulated", "model_name": "simulated-small"}
+
+
+@lru_cache
+def client() -> FlaskClient:
+    """The API of this process, made once: that takes a second."""
+    return create_app().test_client()
 
 
 class Api:
