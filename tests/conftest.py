@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -50,9 +51,19 @@ def _databases(chosen: str) -> list[str]:
 DATABASES = _databases(os.environ.get("PROMPTMILL_TEST_DATABASES", ""))
 
 
+# Directories whose tests start whole stacks or compute for seconds, as they are begun.
+SLOW = ("journeys", "faults", "benchmarks", "fuzz", "migrations", "strategies")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first: what starts whole stacks must not be what the other process waits for at the end."""
-    items.sort(key=lambda item: not {"journeys", "faults"}.intersection(item.path.parts))
+    """The longest files first: no process must wait at the end for another that has begun one of them."""
+    tests_in = Counter(item.path for item in items)
+
+    def place(item: pytest.Item) -> tuple[int, int, str]:
+        slow = [rank for rank, name in enumerate(SLOW) if name in item.path.parts]
+        return (slow[0] if slow else len(SLOW), -tests_in[item.path], str(item.path))
+
+    items.sort(key=place)
 
 
 def pytest_collection_finish() -> None:
@@ -105,7 +116,7 @@ def database(request: pytest.FixtureRequest, engines: dict[str, Engine]) -> Iter
     yield url
     db.offset_clock(0)
     db.use(None)
-    if request.param == "sqlite" or engine.pool.checkedout():  # type: ignore[attr-defined]
+    if request.param == "sqlite" or _has_more_than_one_connection(engine):
         engine.dispose()
 
 
@@ -167,6 +178,12 @@ def as_user(flask_client: FlaskClient, admin: Caller, broker: RedisServer) -> Ca
         return Api(flask_client, key)
 
     return login
+
+
+def _has_more_than_one_connection(engine: Engine) -> bool:
+    """Left behind by a test of threads: the next would use all in turns, each of which learns the tables anew."""
+    pool: Any = engine.pool
+    return bool(pool.checkedout() or pool.checkedin() > 1)
 
 
 def _fresh_sqlite(engines: dict[str, Engine]) -> Engine:
