@@ -1,1 +1,1 @@
-"""The HTTP process, made by `app.factory`, and command lines, which leave it alone: it takes two seconds to import."""
+"""The HTTP process, made by `app.factory`, and command lines, which start without it: importing it takes a second."""

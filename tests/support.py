@@ -27,7 +27,7 @@ MODEL = {"provider": "simulated", "model_name": "simulated-small"}
 
 @lru_cache
 def client() -> FlaskClient:
-    """The API of this process, made once: that takes a second."""
+    """The API of this process, made once: that takes a quarter of a second."""
     return create_app().test_client()
 
 
