@@ -51,7 +51,7 @@ def _databases(chosen: str) -> list[str]:
 DATABASES = _databases(os.environ.get("PROMPTMILL_TEST_DATABASES", ""))
 
 
-# Directories whose tests start whole stacks or compute for seconds, as they are begun.
+# Directories whose tests start whole stacks or compute for seconds, in the order in which they begin.
 SLOW = ("journeys", "faults", "benchmarks", "fuzz", "migrations", "strategies")
 
 
