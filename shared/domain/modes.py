@@ -85,6 +85,7 @@ def register_code(
         if prompt.id in created
     ]
     changes += _describe(session, wanted, found, author)
+    described = {change.subject_id for change in changes}
     versions, made = _add_versions(session, wanted, found, author)
     changes += made
     before = current_versions(session, prompt_ids)
@@ -92,8 +93,7 @@ def register_code(
     targets = [Target(found[code.name], versions[code.name].version_id, versions[code.name].number) for code in wanted]
     asked = labels.move_labels(session, caller, PRODUCTION, targets)
     _refuse_protected(wanted, found, asked)
-    touched = {change.subject_id for change in changes}
-    if described := [prompt.id for prompt in found.values() if prompt.id in touched]:
+    if described:  # what only moved is indexed by now
         # Anew: they were written by statements that these objects have not seen.
         query = sa.select(Prompt).where(Prompt.id.in_(described)).execution_options(populate_existing=True)
         search.index_prompts(session, session.scalars(query).all())
