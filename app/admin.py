@@ -14,7 +14,7 @@ from app.compat import compatibility
 from shared import logs
 from shared.config import settings
 from shared.db import reading, transaction
-from shared.domain import providers, queues, search, status, tenants
+from shared.domain import providers, queues, search_index, status, tenants
 from shared.domain.tenants import Caller
 from shared.errors import PromptmillError
 from shared.models import Queue, Role
@@ -159,7 +159,7 @@ def _seed_many(caller: Caller, project: str, count: int, versions: int) -> Count
         for done, number in enumerate(seeds.plant_many(caller, project=project, count=count, versions=versions), 1):
             made += number
             bar.update(min(done * seeds.CHUNK, count) - bar.pos)
-    search.fill()
+    search_index.fill()
     return Counter(prompts=made, versions=made * versions)
 
 
@@ -211,7 +211,7 @@ def _fill_search(*, everything: bool) -> None:
     def tell(done: int, total: int) -> None:
         click.echo(f"search index: {done} of {total} prompts")
 
-    if not search.fill(everything=everything, progress=tell):
+    if not search_index.fill(everything=everything, progress=tell):
         click.echo("search index: nothing to do")
 
 

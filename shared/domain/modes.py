@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.db import bulk_insert, db_now, insert_all_absent
-from shared.domain import events, executions, labels, pages, projects, prompts, providers, search
+from shared.domain import events, executions, labels, pages, projects, prompts, providers, search_index
 from shared.domain.content import Content
 from shared.domain.events import Change
 from shared.domain.executions import NewExecution, RunRequest
@@ -96,7 +96,7 @@ def register_code(
     if described:  # what only moved is indexed by now
         # Anew: they were written by statements that these objects have not seen.
         query = sa.select(Prompt).where(Prompt.id.in_(described)).execution_options(populate_existing=True)
-        search.index_prompts(session, session.scalars(query).all())
+        search_index.index_prompts(session, session.scalars(query).all())
     return [_registered(code.name, versions[code.name], before.get(found[code.name].id)) for code in wanted]
 
 
@@ -110,7 +110,7 @@ def change_mode(session: Session, caller: Caller, prompt: Prompt, mode: str, *, 
     session.flush()
     events.record(session, [Change(prompt.workspace_id, "prompt.mode_changed", prompt.id, change, caller.user_name)])
     session.refresh(prompt)
-    search.index_prompt(session, prompt)
+    search_index.index_prompt(session, prompt)
 
 
 def plan_execution(session: Session, caller: Caller, request: RunRequest) -> NewExecution:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.db import db_now, holds_item, insert_if_absent
-from shared.domain import events, labels, pages, projects, search
+from shared.domain import events, labels, pages, projects, search_index
 from shared.domain.content import Content
 from shared.domain.events import Change
 from shared.domain.names import LATEST, PRODUCTION, VersionChoice, check_name, is_name
@@ -71,7 +71,7 @@ def upsert(
             changes.append(Change(prompt.workspace_id, "prompt.updated", prompt.id, given, author))
     version, made = _add_version(session, prompt, content, author=author, message=message, forked_from=forked_from)
     events.record(session, [*changes, *made])
-    search.index_prompt(session, prompt)
+    search_index.index_prompt(session, prompt)
     moved = labels.move_label(session, caller, prompt, PRODUCTION, version) if set_active else None
     return Upserted(prompt, version, bool(made), moved if isinstance(moved, LabelRequest) else None)
 
@@ -254,7 +254,7 @@ def add_version(session: Session, prompt_id: uuid.UUID, content: Content, *, aut
     prompt = session.get_one(Prompt, prompt_id, with_for_update=True, populate_existing=True)
     version, made = _add_version(session, prompt, content, author=author, message=message)
     events.record(session, made)
-    search.index_prompt(session, prompt)
+    search_index.index_prompt(session, prompt)
     return version
 
 
