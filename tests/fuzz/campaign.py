@@ -145,12 +145,10 @@ def run(
             warnings.simplefilter("ignore", HypothesisWarning)  # of the size of its own notes
             for event in engine.from_schema(chosen).execute():
                 _take(event, report)
-                if isinstance(event, events.ScenarioFinished) and event.label not in seen:
-                    seen[event.label or ""] = None
-                    place = f"{len(seen)} of {chosen.statistic.operations.selected}"
-                    tell(
-                        f"{kind} {place}: {event.label}; {report.requests()} requests, {len(report.findings)} findings"
-                    )
+                if isinstance(event, events.ScenarioFinished) and event.label and event.label not in asked:
+                    asked.add(event.label)
+                    place = f"{len(asked)} of {chosen.statistic.operations.selected}: {event.label}"
+                    tell(f"{kind} {place}; {report.requests()} requests, {len(report.findings)} findings")
     return report
 
 
