@@ -55,6 +55,7 @@ def check_request(request: OptimizationRequest) -> dict[str, Any]:
             "max_proposer_calls": limits.max_proposer_calls,
             "max_tokens": limits.max_tokens,
             "max_cost_nano": None if limits.max_cost_usd is None else round(limits.max_cost_usd * NANO),
+            **({"max_wall_seconds": limits.max_wall_seconds} if limits.max_wall_seconds is not None else {}),
         },
         "seed": request.seed,
         **({"preflight": True} if request.preflight else {}),  # absent, a spec is what it was before there were any

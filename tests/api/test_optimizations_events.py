@@ -13,7 +13,7 @@ from tests.support import Api, Drain, make_triage, optimization_body
 
 
 class Follower:
-    """One client that streams, whose line breaks after 1, 2 or 3 events, and one that polls; both from the beginning."""
+    """A client that streams, over a line that breaks after 1, 2 or 3 events, and one that polls."""
 
     def __init__(self, api: Api, run_id: str) -> None:
         self._api, self._query = api, f"?subject={run_id}"

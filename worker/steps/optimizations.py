@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from shared import knobs, scoring, stats
 from shared.db import db_now
-from shared.domain import controls, datasets, events, judges, prompts, providers, runs
+from shared.domain import budgets, controls, datasets, events, judges, prompts, providers, runs
 from shared.domain.budgets import NANO
 from shared.domain.content import check_content, is_placeholder, render_messages
 from shared.domain.events import Change
@@ -23,7 +23,7 @@ from shared.domain.runs import Collected, Spend, Unit
 from shared.errors import PromptmillError
 from shared.models import LIVE_STATES, Candidate, JobKind, Optimization, State, TestCase, Version, new_id
 from shared.scoring import Ask, Delivered, Missing
-from worker.steps import Done, Failure, Verdict, judging
+from worker.steps import Done, Failure, Verdict, judging, timing
 from worker.steps import genes as genetics
 from worker.steps.evaluations import step_failure
 from worker.strategies import STRATEGIES, search
@@ -47,6 +47,7 @@ class Loaded:
     state: Mapping[str, Any] | None
     collected: Sequence[Collected] = ()
     replies: Sequence[Collected] = ()  # of judges, about what was collected
+    late: bool = False  # time is up
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,9 @@ def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
         collected, replies = runs.collect(session, optimization.id, step_no), []
         if judging.is_about_answers(collected):
             collected, replies = runs.collect(session, optimization.id, step_no - 1), collected
-        loaded[lease.job_id] = replace(load_basis(session, optimization), collected=collected, replies=replies)
+        late = timing.is_late(session, optimization, collected)
+        basis = load_basis(session, optimization)
+        loaded[lease.job_id] = replace(basis, collected=collected, replies=replies, late=late)
     return loaded
 
 
@@ -141,13 +144,15 @@ def decide(loaded: Loaded, caller: "_Calls | None" = None) -> tuple[Problem, Ste
         return problem, search.start(problem, strategy), scores
     spend = loaded.spend
     spent = Spent(spend.task_calls, spend.proposer_calls, spend.tokens, spend.nano)
-    return problem, search.step(problem, strategy, loaded.state, results, spent), scores
+    return problem, search.step(problem, strategy, loaded.state, results, spent, late=loaded.late), scores
 
 
 def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
     verdicts = {}
     for item in done:
         job, outcome = item.job, item.outcome
+        if job.budget_id:
+            budgets.lock(session, [job])  # before the run, as who steers it does
         optimization = session.get_one(Optimization, job.subject_id, with_for_update=True)
         if optimization.state not in LIVE_STATES:
             verdicts[job.id] = Verdict(State.CANCELED)
@@ -155,6 +160,7 @@ def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
             verdicts[job.id] = step_failure(job, outcome)
         elif isinstance(outcome, _Asking):
             optimization.step_no = job.step_no or 1
+            timing.lift_deadline(session, optimization)
             _fan_out(session, optimization, (job.step_no or 1) + 1, outcome.units)
             verdicts[job.id] = Verdict(State.SUCCEEDED)
         elif isinstance(outcome, _Advanced):
@@ -390,6 +396,7 @@ def _write(session: Session, optimization: Optimization, advanced: _Advanced, st
             )
         )
     else:
+        timing.set_deadline(session, optimization, state)
         _fan_out(session, optimization, step_no + 1, advanced.units)
     session.execute(sa.update(Optimization).where(Optimization.id == optimization.id).values(**values))
     events.record(session, changes)
