@@ -146,7 +146,7 @@ def _bleu(tokenize: str) -> Any:
 
 
 def chrf(answer: Delivered, settings: Settings) -> Score:
-    """F-score of character n-grams, recall weighing beta times as much (Popović 2015); with words too, chrF++ (2017)."""
+    """F-score of character n-grams, recall weighing beta times as much (Popović 2015); with words, chrF++ (2017)."""
     wanted, got = text_of(answer.expected)[:MAX_COMPARED], answer.text[:MAX_COMPARED]
     same = " ".join(wanted.split()) == " ".join(got.split())
     metric = _chrf(settings["char_order"], settings["word_order"], settings["beta"])

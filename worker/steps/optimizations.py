@@ -26,7 +26,7 @@ from shared.scoring import Ask, Delivered, Missing
 from worker.steps import Done, Failure, Verdict, judging, timing
 from worker.steps import genes as genetics
 from worker.steps.evaluations import step_failure
-from worker.strategies import STRATEGIES, search
+from worker.strategies import STRATEGIES, cautions, search
 from worker.strategies.contract import Case, Evaluate, Genes, Problem, Propose, Result, Spent, Step, Work
 from worker.strategies.record import Record
 
@@ -73,6 +73,7 @@ class _Advanced:
     scores: Sequence[Mapping[str, Any]]
     measured: Sequence[_Measured]  # of the candidates of the state, in their order
     budget: Mapping[str, Any]  # that it was decided by
+    cautions: Mapping[str, Any]  # of the result, when there is one
 
 
 def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
@@ -115,7 +116,9 @@ def run(lease: Lease, loaded: Loaded) -> _Advanced | _Asking:
     problem, decided, scores = decide(loaded, caller)
     texts = {candidate["hash"]: candidate["components"] for candidate in decided.state["candidates"]}
     units = [caller.unit(work, texts) for work in decided.work]
-    return _Advanced(decided, units, scores, measured_in(Record(problem, decided.state)), loaded.budget)
+    record = Record(problem, decided.state)
+    told = cautions.told_of(record) if decided.finished else {}
+    return _Advanced(decided, units, scores, measured_in(record), loaded.budget, told)
 
 
 def questions_of(loaded: Loaded, caller: "_Calls | None" = None) -> Sequence[Unit]:
@@ -387,6 +390,7 @@ def _write(session: Session, optimization: Optimization, advanced: _Advanced, st
     }
     if advanced.step.finished:
         values |= _ending(session, optimization, state)
+        values["result"] = {**state["result"], **advanced.cautions}
         changes.append(
             Change(
                 optimization.workspace_id,
@@ -441,7 +445,6 @@ def _ending(session: Session, optimization: Optimization, state: Mapping[str, An
         "error_type": state["finish_reason"] if failed else None,
         "error_message": "too many calls failed; see its executions" if failed else None,
         "finish_reason": state["finish_reason"],
-        "result": state["result"],
         "best_version_id": version_id,
         "completed_at": db_now(),
     }
