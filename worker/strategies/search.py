@@ -308,7 +308,8 @@ def _keep_answer(search: Search, item: Mapping[str, Any], result: Result) -> Non
     threshold = search.knobs.get("metric_threshold")
     if threshold is None or result.score is None or result.output is None or item["case"] not in search.state["train"]:
         return
-    teaches = "seed" if search.knobs["teacher"] is None else "teacher"
+    own_teacher = search.knobs["teacher"] is not None or search.knobs.get("include_reasoning")
+    teaches = "teacher" if own_teacher else "seed"
     is_teacher = search.candidates[item["candidate"]]["operator"] in ("teacher", teaches)
     is_short = bool(result.output.strip()) and len(result.output) <= _LONGEST_DEMONSTRATION
     if is_teacher and is_short and result.score >= threshold:
