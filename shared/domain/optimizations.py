@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from shared import knobs
 from shared.domain import budgets, evaluations, events, jobs, judges, pages, projects, providers, queues, runs
 from shared.domain.budgets import NANO, Limits
+from shared.domain.content import is_placeholder
 from shared.domain.evaluations import Target, TargetRequest
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller, get_visible
@@ -78,6 +79,8 @@ def create_optimization(
         raise field_error("/dataset", f"an optimization needs at least {MIN_CASES} cases; this has {len(target.cases)}")
     if knobs.needs_train(spec["knobs"]) and "train" not in _parts(spec, target):
         raise field_error("/split/train_fraction", f"must be above 0: {spec['strategy']} works from train cases")
+    if spec["knobs"].get("use_merge") and _texts_of(target.version.content) < 2:
+        raise field_error("/knobs/use_merge", "needs a prompt of two texts or more; this has one")
     needed = knobs.minimum_task_calls(spec, len(target.cases))
     limit = request.budget.max_task_calls
     if limit is not None and limit < needed:
@@ -168,6 +171,11 @@ def spend_by_candidate(
         .group_by(WorkItem.candidate)
     )
     return {str(row[0]): CandidateSpend(int(row[1]), int(row[2])) for row in rows}
+
+
+def _texts_of(content: Mapping[str, Any]) -> int:
+    """How many texts a search may change."""
+    return sum(not is_placeholder(message) for message in content.get("messages") or [{"content": ""}])
 
 
 def _parts(spec: Mapping[str, Any], target: Target) -> set[str]:
