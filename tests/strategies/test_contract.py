@@ -439,8 +439,11 @@ def test_no_answer_to_any_proposal_ends_as_proposer_failed(name: str) -> None:
 
 
 @of_new_texts
-def test_proposals_without_a_prompt_are_rejected_and_the_seed_stands(name: str) -> None:
-    run = run_search(name, World(rewrite=lambda work, text: "I cannot think of anything."))
+@pytest.mark.parametrize(
+    "answer", ["I cannot think of anything.", "", " \n", "<prompt></prompt>", "<prompt>\n \n</prompt>", "```\n```"]
+)
+def test_proposals_without_a_prompt_are_rejected_and_the_seed_stands(name: str, answer: str) -> None:
+    run = run_search(name, World(rewrite=lambda work, text: answer))
     reasons = [data["reason"] for kind, data in run.events if kind == "candidate.rejected"]
 
     assert bool(reasons) is proposes(name) or set(reasons) == {"duplicate"}
