@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from shared import db
-from shared.domain import projects, search
+from shared.domain import projects, search, search_index
 from shared.domain.search import Filters
 from shared.domain.tenants import Caller
 from shared.models import Prompt, SearchDocument, new_id
@@ -31,7 +31,7 @@ def crowded(admin: Caller) -> Iterator[Caller]:
             prompt = Prompt(tags=[], category=f"c{number % 5}", mode="full", lifecycle="draft", owner_team="", **row)
             said = ["common", f"w{number % 97}", f"only{number}", *(f"x{number * 7 % 1009 + i}" for i in range(30))]
             texts = {"name": [prompt.name], "tags": [], "description": [], "content": [" ".join(said)]}
-            indexed = search._words(texts), search._marks_of(prompt)
+            indexed = search_index._words(texts), search_index._marks_of(prompt)
             words.append({"rowid": number, "words": " ".join(indexed[0] + indexed[1])})
             filled.append(
                 {
@@ -45,12 +45,12 @@ def crowded(admin: Caller) -> Iterator[Caller]:
                     "lifecycle": "draft",
                     "owner_team": "",
                     "fingerprint": "",
-                    "words": search._tsvector(*indexed) if is_postgres() else None,
+                    "words": search_index._tsvector(*indexed) if is_postgres() else None,
                 }
             )
         db.bulk_insert(session, SearchDocument, filled)
         if not is_postgres():
-            session.execute(sa.insert(search._fts), words)
+            session.execute(sa.insert(search_index.fts), words)
     analyze()
     yield admin
     if is_postgres():
