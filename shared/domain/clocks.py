@@ -17,7 +17,7 @@ def elapsed_seconds(session: Session, run: Optimization) -> float:
     """How long it has been going on, with the run that it continues."""
     budget = session.get_one(Budget, run.budget_id)
     if run.started_at is None:
-        return -budget.idle_seconds
+        return max(0.0, -budget.idle_seconds)
     until = budget.paused_at or run.completed_at or now(session)
     return max(0.0, (until - run.started_at).total_seconds() - budget.idle_seconds)
 

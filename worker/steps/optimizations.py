@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from shared import knobs, scoring, stats
 from shared.db import db_now
-from shared.domain import budgets, controls, datasets, events, judges, prompts, providers, runs
+from shared.domain import controls, datasets, events, judges, prompts, providers, runs
 from shared.domain.budgets import NANO
 from shared.domain.content import check_content, is_placeholder, render_messages
 from shared.domain.events import Change
@@ -152,10 +152,9 @@ def decide(loaded: Loaded, caller: "_Calls | None" = None) -> tuple[Problem, Ste
 
 def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
     verdicts = {}
+    timing.lock(session, [item.job for item in done])
     for item in done:
         job, outcome = item.job, item.outcome
-        if job.budget_id:
-            budgets.lock(session, [job])  # before the run, as who steers it does
         optimization = session.get_one(Optimization, job.subject_id, with_for_update=True)
         if optimization.state not in LIVE_STATES:
             verdicts[job.id] = Verdict(State.CANCELED)

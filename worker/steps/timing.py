@@ -3,13 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.domain import clocks
 from shared.domain.runs import Collected
-from shared.models import Optimization
+from shared.models import Budget, Job, Optimization
 
 _CUT = ("baseline", "preflight", "search", "topup")  # phases that end when time is up; the holdout never is cut
+
+
+def lock(session: Session, steps: Sequence[Job]) -> None:
+    """The budgets of runs with such a ceiling, before these runs, as who steers them does."""
+    ids = [job.budget_id for job in steps if job.budget_id is not None]
+    timed = sa.select(Budget.id).where(Budget.id.in_(ids), Budget.limit_wall_seconds.is_not(None))
+    session.execute(timed.order_by(Budget.id).with_for_update())
 
 
 def is_late(session: Session, run: Optimization, collected: Sequence[Collected]) -> bool:
