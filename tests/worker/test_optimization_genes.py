@@ -187,3 +187,14 @@ def test_a_prompt_without_a_user_message_cannot_show_demonstrations() -> None:
 
     with pytest.raises(PromptmillError, match="no user message"):
         demonstrated(content, [{"case": 1, "output": json.dumps({})}], {1: {"ticket": "a"}})
+
+
+def test_a_candidate_that_shows_dev_cases_is_weighed_by_the_others(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=20)  # so few that dev is train too
+    done = optimize(api, drain, "bootstrap")
+
+    at = f"/v1/optimizations/{done['optimization_id']}"
+    candidates = api.expect(200, "GET", f"{at}/candidates?limit=100")["data"]
+    weighed = {point["ordinal"] for point in api.expect(200, "GET", f"{at}/pareto")["data"]}
+
+    assert weighed & {one["ordinal"] for one in candidates if one["demos"]}
