@@ -268,7 +268,8 @@ def spends_of(session: Session, subject_ids: Sequence[uuid.UUID]) -> dict[uuid.U
         .where(Execution.scope_id.in_(subject_ids), _ATTEMPTED)
         .group_by(Execution.scope_id)
     )
-    return dict.fromkeys(subject_ids, Spend(0, 0, 0, 0, 0, 0)) | {row[0]: _spend(row[1:]) for row in rows}
+    found = {row[0]: _spend(row[1:]) for row in rows}
+    return {subject_id: found.get(subject_id, Spend(0, 0, 0, 0, 0, 0)) for subject_id in subject_ids}
 
 
 def logical_spend_of(session: Session, subject_id: uuid.UUID, *, step_no: int | None = None) -> Spend:

@@ -167,6 +167,53 @@ def create_key(
     return authenticate(session, key)
 
 
+@dataclass(frozen=True)
+class StoredKey:
+    """What is known of a key: all but the key."""
+
+    key_id: uuid.UUID
+    workspace: str
+    user: str
+    name: str
+    role: str
+    projects: list[str] | None  # ids; None: every project
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+def list_keys(session: Session, *, workspace: str | None = None) -> list[StoredKey]:
+    """The keys of a workspace, or of all; the newest first, revoked and expired ones too."""
+    query = (
+        sa.select(ApiKey, Workspace.name, User.name)
+        .join(Workspace, Workspace.id == ApiKey.workspace_id)
+        .join(User, User.id == ApiKey.user_id)
+        .order_by(ApiKey.created_at.desc(), ApiKey.id.desc())
+    )
+    if workspace is not None:
+        query = query.where(Workspace.name == workspace)
+    return [
+        StoredKey(
+            key.id, home, user, key.name, key.role, key.project_ids, key.created_at, key.expires_at, key.revoked_at
+        )
+        for key, home, user in session.execute(query)
+    ]
+
+
+def revoke_key(session: Session, key_id: uuid.UUID, *, actor: str) -> bool:
+    """Take a key back, for ever. False: somebody had already."""
+    key = session.scalars(sa.select(ApiKey).where(ApiKey.id == key_id).with_for_update()).one_or_none()
+    if key is None:
+        raise NotFound(f"no API key {key_id}")
+    if key.revoked_at is not None:
+        return False
+    key.revoked_at = db_now()
+    session.flush()
+    change = events.Change(key.workspace_id, "api_key.revoked", key.id, {"name": key.name, "role": key.role}, actor)
+    events.record(session, [change])
+    return True
+
+
 def _project_ids(session: Session, workspace_id: uuid.UUID, names: list[str] | None) -> list[str] | None:
     if names is None:
         return None
