@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def main(
         verdict = server.ask("GET", path)
         if junit is not None:
             junit.write_bytes(server.read("GET", path, accept="application/xml"))
-    except (OSError, ValueError) as error:  # an answer that is none, and a URLError is an OSError
+    except (OSError, ValueError, HTTPException) as error:  # an answer that is none; a URLError is an OSError
         click.echo(f"no verdict: {error}", err=True)
         sys.exit(NO_ANSWER)
     for check in verdict["checks"]:

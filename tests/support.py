@@ -3,7 +3,7 @@
 import json
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -154,9 +154,6 @@ def pointers(answer: TestResponse) -> list[str]:
         return [error["pointer"] for error in more.get("errors", [])]
     assert answer.mimetype == "application/problem+json", answer.get_data(as_text=True)
     return [error["pointer"] for error in answer.get_json().get("errors", [])]
-
-
-Factory = Callable[..., Any]
 
 
 def tickets(count: int = 40) -> list[dict[str, Any]]:

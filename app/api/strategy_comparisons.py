@@ -2,6 +2,7 @@
 
 import dataclasses
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import flask
@@ -116,7 +117,7 @@ def list_comparisons(query: dict[str, Any]) -> flask.Response:
     """List comparisons of strategies, newest first"""
     with reading() as session:
         page = strategy_comparisons.list_comparisons(session, caller(), **query)
-        return flask.jsonify({"data": [_rendered(session, one) for one in page.data], "next_cursor": page.next_cursor})
+        return flask.jsonify({"data": _all_rendered(session, page.data), "next_cursor": page.next_cursor})
 
 
 @blp.get("/optimization-comparisons/<uuid:comparison_id>")
@@ -147,7 +148,14 @@ def cancel_comparison(comparison_id: uuid.UUID) -> flask.Response:
 
 
 def _rendered(session: Session, comparison: OptimizationComparison) -> Any:
-    standings = strategy_comparisons.standings_of(session, comparison)
+    return _all_rendered(session, [comparison])[0]
+
+
+def _all_rendered(session: Session, found: Sequence[OptimizationComparison]) -> list[Any]:
+    return list(map(_comparison, found, strategy_comparisons.standings_of(session, found)))
+
+
+def _comparison(comparison: OptimizationComparison, standings: Sequence[Standing]) -> Any:
     told = {name: getattr(comparison, name) for name in ("name", "created_by", "created_at")}
     return StrategyComparisonOut().dump(
         {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from shared import knobs
 from shared.domain import budgets, evaluations, events, jobs, judges, pages, projects, providers, queues, runs
@@ -20,6 +20,7 @@ from shared.models import Candidate, Execution, JobKind, Optimization, Queue, Wo
 from shared.scoring import check_scorers
 
 MIN_CASES = 10
+WITHOUT_STATE = defer(Optimization.search_state)  # of many rows: each may be megabytes, and nobody shows it
 PROPOSER_MAX_NEW_TOKENS = 2_000
 
 
@@ -138,7 +139,7 @@ def list_optimizations(
 def matching(
     session: Session, caller: Caller, *, project: str | None, state: str | None = None
 ) -> sa.Select[Optimization]:
-    query = projects.visible_in(session, caller, Optimization, project)
+    query = projects.visible_in(session, caller, Optimization, project).options(WITHOUT_STATE)
     return query if state is None else query.where(Optimization.state == state)
 
 

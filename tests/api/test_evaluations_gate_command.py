@@ -2,9 +2,11 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,20 @@ def test_it_starts_an_evaluation_and_waits_for_it(
     code, out, err = ended(process)
     assert code == 0, err
     assert "pass  min_score" in out
+
+
+def test_an_answer_that_is_no_http_is_no_verdict(command: Callable[..., Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        process = command(str(uuid.uuid4()), "--min-score", "0.5", "--url", f"http://127.0.0.1:{port}")
+        with server.accept()[0] as connection:
+            connection.recv(65_536)
+            connection.sendall(b"of another protocol\r\n\r\n")
+
+        code, _, err = ended(process)
+
+    assert code == 2, err
+    assert "no verdict" in err
 
 
 @pytest.mark.parametrize(
