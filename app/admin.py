@@ -11,8 +11,7 @@ from typing import Any
 import click
 
 import migrations
-from app import create_app, seeds
-from app.compat import compatibility
+from app import seeds
 from shared import logs
 from shared.config import settings
 from shared.db import reading, transaction
@@ -199,6 +198,10 @@ def _seed_many(caller: Caller, project: str, count: int, versions: int) -> Count
 @main.command("compatibility")
 def print_compatibility() -> None:
     """Print docs/reference/compatibility.md: where the endpoints of the earlier systems are."""
+    # Here, for no other command needs the HTTP process.
+    from app.compat import compatibility
+    from app.factory import create_app
+
     click.echo(compatibility.page(create_app()), nl=False)
 
 

@@ -55,6 +55,12 @@ def connect(url: str) -> Engine:
     return _engine
 
 
+def use(opened: Engine | None) -> None:
+    """Point this process at an engine that the caller opens and closes; at none. For tests."""
+    global _engine
+    _engine = opened
+
+
 def disconnect() -> None:
     global _engine
     if _engine is not None:
@@ -160,19 +166,27 @@ def bulk_insert(session: Session, model: type[Any], rows: Sequence[Mapping[str, 
 
 
 def bulk_insert_numbered(session: Session, model: type[Any], rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """The same for a table whose key counts up; the keys, in the order of the rows."""
+    """The same for a table whose key counts up and is never used again; the keys, in the order of the rows."""
     session.flush()
     key: sa.Column[int] = model.__table__.autoincrement_column
-    if _goes_by_copy(session, rows):
-        sequence = sa.func.pg_get_serial_sequence(model.__table__.name, key.name)
-        numbers = sa.select(sa.func.nextval(sequence)).select_from(sa.func.generate_series(1, len(rows)))
-        keys = sorted(session.scalars(numbers))
-        _copy(session, model.__table__, [{**row, key.name: number} for row, number in zip(rows, keys, strict=True)])
-        return keys
-    if not rows:
-        return []
-    returning = _insert_into(model.__table__).returning(key, sort_by_parameter_order=True)
-    return list(session.connection().execute(returning, rows).scalars())
+    if len(rows) < COPIED_FROM:
+        returning = _insert_into(model.__table__).returning(key, sort_by_parameter_order=True)
+        return list(session.connection().execute(returning, rows).scalars()) if rows else []
+    # Asked for beforehand: told with each row, they would cost a statement for each on SQLite, and COPY tells none.
+    numbers = _numbers(session, key, len(rows))
+    bulk_insert(session, model, [{**row, key.name: number} for row, number in zip(rows, numbers, strict=True)])
+    return numbers
+
+
+def _numbers(session: Session, key: sa.Column[int], count: int) -> list[int]:
+    """The next so many keys of a table, lowest first."""
+    if is_postgres(session):
+        sequence = sa.func.pg_get_serial_sequence(key.table.name, key.name)
+        numbers = sa.select(sa.func.nextval(sequence)).select_from(sa.func.generate_series(1, count))
+        return sorted(session.scalars(numbers))
+    # Whoever may write is alone there, so nobody else counts on from the same number.
+    last = session.scalar(sa.text("SELECT seq FROM sqlite_sequence WHERE name = :name"), {"name": key.table.name}) or 0
+    return list(range(last + 1, last + count + 1))
 
 
 def holds_item(session: Session, column: Any, item: str) -> sa.ColumnElement[bool]:
@@ -384,7 +398,8 @@ def _open_sqlite(url: str) -> Engine:
             "foreign_keys=ON",
         ):
             connection.execute(f"PRAGMA {pragma}")
-        connection.create_function("promptmill_now", 1, _host_now)
+        # Deterministic, as SQLite means it: computed once for a statement, and not anew for each row that it looks at.
+        connection.create_function("promptmill_now", 1, _host_now, deterministic=True)
 
     @event.listens_for(opened, "begin")
     def begin(connection: Connection) -> None:
@@ -426,4 +441,5 @@ def _begin_writing(connection: Connection, wait_seconds: float, in_turn: Lock) -
 
 
 def _host_now(plus_seconds: float) -> str:
-    return (datetime.now(UTC) + timedelta(seconds=plus_seconds)).strftime("%Y-%m-%d %H:%M:%S.%f")
+    now = datetime.now(UTC) + timedelta(seconds=plus_seconds)
+    return now.isoformat(" ", "microseconds")[:26]  # without the zone

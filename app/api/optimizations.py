@@ -15,7 +15,7 @@ from app.api.executions import ModelChoice
 from app.auth import caller
 from shared import knobs as catalogue
 from shared.db import reading
-from shared.domain import evaluations, optimizations
+from shared.domain import clocks, evaluations, optimizations
 from shared.domain.budgets import Limits
 from shared.domain.evaluations import Target
 from shared.domain.optimizations import OptimizationRequest
@@ -27,6 +27,10 @@ blp = blueprint("optimizations", "A search for a better version: strategy, candi
 
 class OptimizationBudget(EvaluationBudget):
     max_proposer_calls = WholeNumber(validate=ma.validate.Range(1, 10_000_000))
+    max_wall_seconds = WholeNumber(
+        validate=ma.validate.Range(1, 10**8),
+        metadata={"description": "Pauses do not count; the search stops early enough for the holdout"},
+    )
 
 
 class OptimizationIn(ma.Schema):
@@ -74,6 +78,9 @@ class OptimizationOut(ma.Schema):
     dataset_revision = ma.fields.Integer()
     progress = ma.fields.Raw(metadata={"description": "phase, round, best score, curve, calls of the current step"})
     spent = ma.fields.Raw()
+    elapsed_seconds = ma.fields.Float(
+        metadata={"description": "How long it has been going on, without pauses, with what it continues"}
+    )
     finish_reason = ma.fields.String(allow_none=True)
     result = ma.fields.Raw(
         allow_none=True, metadata={"description": "baseline and best on dev and holdout, and the verdict"}
@@ -215,5 +222,6 @@ def rendered(session: Session, optimization: Any) -> Any:
         **OptimizationOut().dump(optimization),
         "progress": {**optimization.progress, "step": runs.progress(session, optimization)},
         "spent": runs.spend(session, optimization),
+        "elapsed_seconds": round(clocks.elapsed_seconds(session, optimization), 3),
         "best_version_number": best.number if best else None,
     }

@@ -65,7 +65,8 @@ class ArmOut(ma.Schema):
     ci_low = ma.fields.Float(allow_none=True, metadata={"description": "95 % bootstrap interval over seeds"})
     ci_high = ma.fields.Float(allow_none=True)
     against_first = ma.fields.Raw(
-        allow_none=True, metadata={"description": "Paired by seed: n, difference, ci_low, ci_high, p_value"}
+        allow_none=True,
+        metadata={"description": "Paired by seed: n, difference, ci_low, ci_high, p_value; p_adjusted by `correction`"},
     )
     task_calls = ma.fields.Float(metadata={"description": "Of a run, on average; so are the next two"})
     tokens = ma.fields.Float()
@@ -77,6 +78,7 @@ class StrategyComparisonOut(ma.Schema):
     comparison_id = ma.fields.UUID()
     name = ma.fields.String()
     status = ma.fields.String(metadata={"description": "running, succeeded, canceled"})
+    correction = ma.fields.String(metadata={"description": "Of p_adjusted, for as many comparisons: holm"})
     strategies = ma.fields.List(ma.fields.Nested(ArmOut))
     created_by = ma.fields.String()
     created_at = ma.fields.DateTime()
@@ -152,6 +154,7 @@ def _rendered(session: Session, comparison: OptimizationComparison) -> Any:
             **told,
             "comparison_id": comparison.id,
             "status": strategy_comparisons.status_of(standings),
+            "correction": "holm",
             "strategies": [_arm(standing) for standing in standings],
         }
     )
@@ -168,7 +171,7 @@ def _arm(standing: Standing) -> dict[str, Any]:
         "difference": standing.mean,
         "ci_low": low,
         "ci_high": high,
-        "against_first": against and dataclasses.asdict(against),
+        "against_first": against and {**dataclasses.asdict(against), "p_adjusted": standing.p_adjusted},
         **{name: sum(run[name] for run in runs) / len(runs) for name in ("task_calls", "tokens", "cost_usd")},
         "runs": runs,
     }

@@ -54,6 +54,7 @@ class Standing:
     mean: float | None
     interval: tuple[float, float] | None
     against_first: stats.Difference | None
+    p_adjusted: float | None = None  # of `against_first`, as one of the questions that are asked at once
 
 
 def check_requests(request: OptimizationRequest, arms: Sequence[Arm], seeds: Sequence[int]) -> list[Any]:
@@ -127,10 +128,18 @@ def standings_of(session: Session, comparison: OptimizationComparison) -> list[S
         by_arm.append(
             [Outcome(run, run.spec["seed"], _difference(run), runs.spend_of(session, run.id)) for run in found]
         )
-    return [
+    standings = [
         _standing(arm, outcomes, by_arm[0] if i else None)
         for i, (arm, outcomes) in enumerate(zip(comparison.arms, by_arm, strict=True))
     ]
+    return _adjusted(standings)
+
+
+def _adjusted(standings: Sequence[Standing]) -> list[Standing]:
+    """With the p-values as they are when all these strategies are held against the first at once."""
+    asked = [one.against_first.p_value for one in standings if one.against_first is not None]
+    adjusted = iter(stats.holm(asked))
+    return [one if one.against_first is None else replace(one, p_adjusted=next(adjusted)) for one in standings]
 
 
 def status_of(standings: Sequence[Standing]) -> str:

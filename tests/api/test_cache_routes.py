@@ -61,7 +61,7 @@ def test_figures_are_counted_over_processes(api: Api) -> None:
 
     assert (before["total_hits"], before["total_misses"], before["hit_ratio"]) == (3, 1, 0.75)
     assert (after["total_hits"], after["local_hits"], after["redis_hits"], after["total_misses"]) == (3, 3, 0, 2)
-    assert (after["local_cache_entries"], after["max_size_bytes"]) == (1, 64_000_000)
+    assert (after["local_cache_entries"], after["max_size_bytes"]) == (1, 256_000_000)
     assert after["total_size_bytes"] > 600
     assert 0 < after["avg_response_time_ms"] < 1_000
 
