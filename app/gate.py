@@ -40,7 +40,9 @@ def main(
     server = _Server(url.rstrip("/"), api_key)
     try:
         if start is not None:
-            evaluation_id = server.ask("POST", "/v1/evaluations", json.load(start))["evaluation_id"]
+            evaluation_id = server.ask("POST", "/v1/evaluations", json.load(start)).get("evaluation_id")
+            if evaluation_id is None:
+                raise ValueError("none was started; does the body ask for a dry_run?")
             click.echo(f"evaluation {evaluation_id} started")
         server.wait(f"/v1/evaluations/{evaluation_id}", timeout)
         query = urllib.parse.urlencode({name: value for name, value in asked.items() if value is not None})

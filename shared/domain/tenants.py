@@ -1,5 +1,6 @@
 """Who calls: workspaces, users, API keys, and what a key may do."""
 
+import re
 import secrets
 import uuid
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from sqlalchemy.orm import Session
 
 from shared.db import db_now, insert_if_absent
 from shared.domain import events
-from shared.errors import Forbidden, NotFound, Unauthorized
+from shared.errors import Forbidden, NotFound, Unauthorized, field_error
 from shared.hashing import sha256
 from shared.models import ApiKey, Project, Role, User, Workspace, new_id
 
 DEFAULT_WORKSPACE = "default"
 DEFAULT_PROJECT = "default"
+MAX_NAME = 128  # of a workspace or a user
 _RANK = {role: rank for rank, role in enumerate(Role)}
 
 
@@ -85,7 +87,8 @@ def get_visible(session: Session, caller: Caller, entity: Any, entity_id: uuid.U
     """The row, or NotFound: to a caller who may not see it, it does not exist."""
     found = session.scalars(visible(caller, entity).where(entity.id == entity_id)).one_or_none()
     if found is None:
-        raise NotFound(f"no {entity.__name__.lower()} {entity_id}")
+        noun = re.sub(r"\B([A-Z])", r" \1", entity.__name__).lower()
+        raise NotFound(f"no {noun} {entity_id}")
     return found
 
 
@@ -140,6 +143,9 @@ def create_key(
     Storing the same key again changes nothing. With `operates_fleet` the workspace operates the fleet, unless
     another one does already.
     """
+    for field, text in (("/workspace", workspace), ("/user", user)):
+        if not text.strip() or len(text) > MAX_NAME:
+            raise field_error(field, f"must be 1 to {MAX_NAME} characters, not only blanks")
     insert_if_absent(session, Workspace, id=new_id(), name=workspace)
     workspace_id = session.scalars(sa.select(Workspace.id).where(Workspace.name == workspace)).one()
     if operates_fleet and not session.scalar(sa.select(sa.exists().where(Workspace.operates_fleet))):

@@ -69,6 +69,7 @@ READ_BY_POST = [
     ("POST", "/v1/prompts/<name>/render"),
     ("POST", "/v1/prompts:search"),
     ("POST", "/v1/render"),
+    ("POST", "/v1/suggestions"),
     ("POST", f"{STUDIO}/prompts/preview"),
     ("POST", f"{STUDIO}/prompts/convert"),
     ("POST", f"{STORE}/prompts/search"),

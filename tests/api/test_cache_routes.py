@@ -162,6 +162,18 @@ def test_a_warm_up_is_of_a_label_and_of_every_project(api: Api) -> None:
     assert answer.headers["Cache-Status"] == "promptmill; hit; detail=local"
 
 
+def test_a_warm_up_of_the_latest_takes_the_newest_version_of_each_prompt(api: Api) -> None:
+    make_prompt(api, "greeter")
+    api.expect(200, "PUT", "/v1/prompts/greeter", {"template_source": "newer, and no label points at it"})
+
+    answer = api.expect(200, "POST", WARM_UP, {"label": "latest"})
+
+    assert answer["prompts"] == 1
+    read_next = api.request("GET", "/v1/prompts/greeter/versions/latest")
+    assert read_next.headers["Cache-Status"] == "promptmill; hit; detail=local"
+    assert read_next.get_json()["version_number"] == 2
+
+
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [({"limit": 0}, "/limit"), ({"limit": 10_001}, "/limit"), ({"label": "NO"}, "/label"), ({"latest": 1}, "/latest")],

@@ -74,7 +74,11 @@ def test_what_is_wrong_is_said_and_nothing_is_made(api: Api) -> None:
     project = run("create-key", "--user", "ci", "--project", "nowhere")
     key = run("revoke-key", unknown)
     not_an_id = run("revoke-key", "pm_secret")
+    nameless = [run("create-key", "--user", user) for user in ("", "  ", "u" * 129)]
+    homeless = run("create-key", "--user", "ci", "--workspace", "")
 
+    assert [result.exit_code for result in [*nameless, homeless]] == [1, 1, 1, 1]
+    assert [result.output.split(":")[1].strip() for result in [*nameless, homeless]] == ["/user"] * 3 + ["/workspace"]
     assert (project.exit_code, key.exit_code, not_an_id.exit_code) == (1, 1, 2)
     assert "nowhere" in project.output
     assert unknown in key.output
