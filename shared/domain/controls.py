@@ -13,18 +13,18 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.domain import budgets, clocks, datasets, events, optimizations, projects, prompts
+from shared.domain import budgets, clocks, datasets, events, optimizations, projects, prompts, takeovers
 from shared.domain.budgets import NANO, Limits
 from shared.domain.evaluations import Target
 from shared.domain.events import Change
 from shared.domain.lifecycle import check_runnable
 from shared.domain.optimizations import OptimizationRequest
-from shared.domain.runs import Reuse
+from shared.domain.takeovers import CONTINUATION
 from shared.domain.tenants import Caller
 from shared.errors import Conflict, FieldError, Unprocessable, field_error
 from shared.models import LIVE_STATES, OPEN_STATES, PAUSED, Budget, Optimization, Prompt, State, Version, new_id
 
-CLONE, CONTINUATION = "clone", "continuation"
+CLONE = "clone"
 # The ceilings as requests, budgets and specs call them; a spec has none for judges.
 _CEILINGS = {
     "max_task_calls": ("limit_task_calls", "max_task_calls"),
@@ -137,13 +137,6 @@ def budget_at(optimization: Optimization, step_no: int) -> Mapping[str, Any]:
     return budget
 
 
-def reuse_of(optimization: Optimization) -> Reuse | None:
-    """Whose answers a run takes over: a continuation those of its source, and no other run any."""
-    if optimization.relation != CONTINUATION:
-        return None
-    return Reuse(optimization.project_id, fresh=True, retry_of=optimization.source_id)
-
-
 def continue_run(
     session: Session, caller: Caller, optimization_id: uuid.UUID, limits: Limits, *, name: str | None = None
 ) -> Optimization:
@@ -170,7 +163,11 @@ def continue_run(
     raised = _raised(spent, limits, "/budget", must=source.state == State.SUCCEEDED)
     ceilings = {ask: raised.get(ask, getattr(spent, column)) for ask, (column, _) in _CEILINGS.items()}
     run = _made_from(source, CONTINUATION, caller, name)
-    run.spec = {**source.spec, "budget": {**source.spec["budget"], **_as_spec(raised)}}
+    run.spec = {
+        **source.spec,
+        "budget": {**source.spec["budget"], **_as_spec(raised)},
+        "carried": takeovers.carried_from(spent),
+    }
     budget = Budget(id=new_id(), workspace_id=source.workspace_id, subject_id=run.id)
     for ask, (column, _) in _CEILINGS.items():
         setattr(budget, column, ceilings[ask])

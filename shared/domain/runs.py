@@ -272,11 +272,13 @@ def spends_of(session: Session, subject_ids: Sequence[uuid.UUID]) -> dict[uuid.U
     return {subject_id: found.get(subject_id, Spend(0, 0, 0, 0, 0, 0)) for subject_id in subject_ids}
 
 
-def logical_spend_of(session: Session, subject_id: uuid.UUID, *, step_no: int | None = None) -> Spend:
+def logical_spend_of(
+    session: Session, subject_id: uuid.UUID, *, step_no: int | None = None, own: bool = False
+) -> Spend:
     """What a search decides by: the same without the attempts that were lost, for a crash must not change it (I9).
 
-    And with the calls that a continuation takes over: to the search they are its own. With `step_no`: as it was
-    when that step was decided.
+    And with the calls that a continuation takes over: to the search they are its own; `own` leaves these out. With
+    `step_no`: as it was when that step was decided.
     """
     of_items = sa.select(WorkItem.execution_id).where(
         WorkItem.scope_id == subject_id, WorkItem.execution_id.is_not(None)
@@ -284,6 +286,8 @@ def logical_spend_of(session: Session, subject_id: uuid.UUID, *, step_no: int | 
     if step_no is not None:
         of_items = of_items.where(WorkItem.step_no <= step_no)
     query = sa.select(*_figures(sa.literal(0))).where(Execution.id.in_(of_items), _ATTEMPTED)
+    if own:
+        query = query.where(Execution.scope_id == subject_id)
     return _spend(session.execute(query).one())
 
 

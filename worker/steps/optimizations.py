@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from shared import knobs, scoring, stats
 from shared.db import db_now
-from shared.domain import controls, datasets, events, judges, prompts, providers, runs
+from shared.domain import controls, datasets, events, judges, prompts, providers, runs, takeovers
 from shared.domain.budgets import NANO
 from shared.domain.content import check_content, is_placeholder, render_messages
 from shared.domain.events import Change
@@ -45,6 +45,8 @@ class Loaded:
     spend: Spend
     budget: Mapping[str, Any]
     state: Mapping[str, Any] | None
+    charged: Spend | None = None  # what its ledger holds, where that is not what it has spent
+    paid: frozenset[str] = frozenset()  # keys of work that costs nothing
     collected: Sequence[Collected] = ()
     replies: Sequence[Collected] = ()  # of judges, about what was collected
     late: bool = False  # time is up
@@ -106,6 +108,8 @@ def load_basis(session: Session, optimization: Optimization) -> Loaded:
         runs.logical_spend_of(session, optimization.id),
         spec["budget"],
         optimization.search_state,
+        takeovers.charged_to(session, optimization),
+        takeovers.paid_keys(session, optimization),
     )
 
 
@@ -140,14 +144,21 @@ def decide(loaded: Loaded, caller: "_Calls | None" = None) -> tuple[Problem, Ste
         price=caller.price,
         problem_with=caller.problem_with,
         problem_with_genes=caller.problem_with_genes,
+        paid=loaded.paid,
     )
     strategy = STRATEGIES[optimization.strategy]
     results, scores = _results(loaded)
+    charged = None if loaded.charged is None else _spent(loaded.charged)
     if loaded.state is None:
-        return problem, search.start(problem, strategy), scores
-    spend = loaded.spend
-    spent = Spent(spend.task_calls, spend.proposer_calls, spend.tokens, spend.nano)
-    return problem, search.step(problem, strategy, loaded.state, results, spent, late=loaded.late), scores
+        return problem, search.start(problem, strategy, charged=charged), scores
+    step = search.step(
+        problem, strategy, loaded.state, results, _spent(loaded.spend), charged=charged, late=loaded.late
+    )
+    return problem, step, scores
+
+
+def _spent(spend: Spend) -> Spent:
+    return Spent(spend.task_calls, spend.proposer_calls, spend.tokens, spend.nano)
 
 
 def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
@@ -413,7 +424,7 @@ def _fan_out(session: Session, optimization: Optimization, step_no: int, units: 
         subject_id=optimization.id,
         step_no=step_no,
         units=units,
-        reuse=controls.reuse_of(optimization),
+        reuse=takeovers.reuse_of(optimization),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.domain import controls, replays, runs
+from shared.domain import controls, replays, runs, takeovers
 from shared.domain.leases import Lease
 from shared.domain.runs import Collected, Spend
 from shared.models import Candidate, Optimization, State
@@ -28,6 +28,7 @@ class _Recorded:
     basis: Loaded
     collected: Mapping[int, Sequence[Collected]]
     spends: Mapping[int, Spend]
+    charged: Mapping[int, Spend | None]
     budgets: Mapping[int, Mapping[str, Any]]
     candidates: list[dict[str, Any]]
     late: int | None  # the step of the search at which its time was up
@@ -57,6 +58,7 @@ def run(lease: Lease, recorded: _Recorded) -> dict[str, Any]:
             collected=collected,
             replies=replies,
             spend=recorded.spends[step_no],
+            charged=recorded.charged[step_no],
             budget=recorded.budgets[step_no],
             late=state is not None and recorded.late == state["step"] + 1,
         )
@@ -121,6 +123,7 @@ def _load(session: Session, optimization: Optimization) -> _Recorded:
         replace(load_basis(session, optimization), state=None),
         {step_no: runs.collect(session, optimization.id, step_no) for step_no in steps},
         {step_no: runs.logical_spend_of(session, optimization.id, step_no=step_no) for step_no in steps},
+        {step_no: takeovers.charged_to(session, optimization, step_no=step_no) for step_no in steps},
         {step_no: controls.budget_at(optimization, step_no) for step_no in steps},
         [dict(row) for row in rows.mappings()],
         (optimization.search_state or {}).get("out_of_time"),

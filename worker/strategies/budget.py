@@ -39,14 +39,22 @@ def affordable(record: Record, asked: Sequence[Work], units: Sequence[Sequence[W
 
 def _shortage(record: Record, asked: Sequence[Work], wanted: Sequence[Work]) -> str | None:
     limits = record.problem.spec["budget"]
-    spent = record.state["spent"]
-    need = _bound(record, [*asked, *wanted])
+    charged = record.state.get("charged") or record.state["spent"]
+    works = _unpaid(record, [*asked, *wanted])
+    if not works and record.problem.paid and charged == record.problem.spec["carried"]:
+        return None  # as long as nothing was bought it comes to the prompt whose holdout was paid for, too
+    need = _bound(record, works)
     reserve = _reserve(record, wanted)
     for measure, (name, reason) in _MEASURES.items():
         limit = limits.get(name)
-        if limit is not None and spent[measure] + need[measure] + reserve[measure] > limit:
+        if limit is not None and charged[measure] + need[measure] + reserve[measure] > limit:
             return reason
     return None
+
+
+def _unpaid(record: Record, works: Sequence[Work]) -> list[Work]:
+    paid = record.problem.paid
+    return [work for work in works if work.key not in paid] if paid else list(works)
 
 
 def _bound(record: Record, works: Sequence[Work]) -> dict[str, int]:
@@ -83,5 +91,5 @@ def _holdout_bound(record: Record, candidate: str) -> Mapping[str, int]:
     """What the holdout of one candidate may cost; kept in its item of the state, because it never changes."""
     item = record.candidates[candidate]
     if "holdout_bound" not in item:
-        item["holdout_bound"] = _bound(record, record.untried(candidate, record.state["holdout"]))
+        item["holdout_bound"] = _bound(record, _unpaid(record, record.untried(candidate, record.state["holdout"])))
     return cast("Mapping[str, int]", item["holdout_bound"])

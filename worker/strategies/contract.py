@@ -134,6 +134,8 @@ class Problem:
     problem_with: Callable[[Mapping[str, str]], str | None]
     # Why a candidate of these texts cannot have these genes (a model that takes no such setting); None when it can.
     problem_with_genes: Callable[[Mapping[str, str], Genes], str | None] = lambda components, genes: None
+    # The keys of work that has been paid for by the run that this one continues, and costs nothing here.
+    paid: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

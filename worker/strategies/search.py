@@ -38,9 +38,10 @@ _KEPT_FAILURES = 32  # per candidate; the proposer is shown a sample of them
 _LONGEST_DEMONSTRATION = 4_000  # characters of an answer; a longer one is no example to send with each call
 
 
-def start(problem: Problem, strategy: Strategy) -> Step:
+def start(problem: Problem, strategy: Strategy, *, charged: Spent | None = None) -> Step:
     """The first state, with the baseline's scoring as its work."""
     search = Search(problem, first_state(problem))
+    _hold(search, charged)
     search.admit(dict(problem.components), parents=(), operator="seed", lineage={})
     search.evaluate([search.seed], search.dev)
     return _as_step(search)
@@ -53,15 +54,20 @@ def step(
     results: Sequence[Result],
     spent: Spent,
     *,
+    charged: Spent | None = None,
     late: bool = False,
 ) -> Step:
     """Take the results of the open work and decide what comes next. `late`: time is up, and the search ends here.
+
+    `charged` is what the ledger holds where that is not what was `spent`: a continuation pays for what its source
+    has bought and it does not ask for again.
 
     A search has no clock: who drives it says so, and the state keeps at which step, so that a replay says the same.
     """
     search = Search(problem, json.loads(json.dumps(state)))
     if late:
         search.state["out_of_time"] = search.state["step"] + 1
+    _hold(search, charged)
     _take(search, results, spent)
     if late:
         _stop(search)
@@ -250,6 +256,11 @@ class Search(Record):
         self.state["finish_reason"] = self.state["finish_reason"] or reason
         self.state["phase"] = "topup"
         self.state["finalists"] = outcome.finalists(self)
+
+
+def _hold(search: Search, charged: Spent | None) -> None:
+    if charged is not None:
+        search.state["charged"] = asdict(charged)
 
 
 def _take(search: Search, results: Sequence[Result], spent: Spent) -> None:
