@@ -60,6 +60,7 @@ def check_request(request: OptimizationRequest) -> dict[str, Any]:
             **({"max_wall_seconds": limits.max_wall_seconds} if limits.max_wall_seconds is not None else {}),
         },
         "seed": request.seed,
+        "seeded_samples": True,  # absent in what began before there were any, whose calls are numbered from 0
         **({"preflight": True} if request.preflight else {}),  # absent, a spec is what it was before there were any
     }
     knobs.check_together(spec, request.evaluation)

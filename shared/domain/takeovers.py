@@ -1,12 +1,10 @@
 """What a continuation takes over from the run that it goes on from: its answers, and what they have cost.
 
-Its ledger begins at all that the source has spent, its search with nothing, and so they would disagree about what is
-left: for ever about calls that the search does not ask for again, as the holdout of a prompt that is no longer the best.
-So the search is told what the ledger holds, and which of its work has been paid for. Both follow from rows that do not
-change any more, so that a replay is told the same.
+Its ledger begins at all that the source has spent, and its search with nothing: they would disagree about what is left
+by the calls that the search does not ask for again, such as the holdout of a prompt that is no longer the best. So the
+search is told what the ledger holds, and which work has been paid for. Both follow from rows that do not change any
+more, so that a replay is told the same.
 """
-
-import uuid
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session

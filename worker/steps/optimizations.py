@@ -29,6 +29,7 @@ from worker.steps.evaluations import step_failure
 from worker.strategies import STRATEGIES, cautions, search
 from worker.strategies.contract import Case, Evaluate, Genes, Problem, Propose, Result, Spent, Step, Work
 from worker.strategies.record import Record
+from worker.strategies.splits import draw
 
 
 @dataclass(frozen=True)
@@ -302,11 +303,22 @@ class _Calls:
 
     def _evaluation(self, work: Evaluate, case: TestCase, messages: Sequence[Mapping[str, str]]) -> NewExecution:
         model, params = self._model(work.genes)
-        return self._call(model, params, messages, "evaluation", work.repeat, case.inputs, **self._beside)
+        # The first scoring is the same in runs of any seed, so that these are compared on equal answers.
+        again = work.repeat >= self._loaded.optimization.spec["evaluation"]["repeats"]
+        sample = self._of_seed(work.repeat) if again else work.repeat
+        return self._call(model, params, messages, "evaluation", sample, case.inputs, **self._beside)
 
     def _proposal(self, work: Propose) -> NewExecution:
         spec = self._loaded.optimization.spec
-        return self._call(self._loaded.proposer, spec["proposer"]["params"], work.messages, "proposal", work.slot, {})
+        sample = self._of_seed(work.slot)
+        return self._call(self._loaded.proposer, spec["proposer"]["params"], work.messages, "proposal", sample, {})
+
+    def _of_seed(self, number: int) -> int:
+        """The sample number of a wanted answer, so that another seed draws others where all else is the same."""
+        spec = self._loaded.optimization.spec
+        if not spec.get("seeded_samples"):
+            return number
+        return draw(spec["seed"], "samples").getrandbits(30) + number
 
     def _call(
         self,
