@@ -1,5 +1,6 @@
 """Going on from a run, again and again: what the search believes it has left is what its ledger has left."""
 
+import uuid
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import sqlalchemy as sa
 
 from shared import db
 from shared.knobs import STRATEGIES
-from shared.models import Budget, Execution
+from shared.models import Budget, Execution, State
 from tests.strategies.world import SMALL
 from tests.support import Api, Drain, make_triage, optimization_body
 
@@ -17,7 +18,8 @@ KNOBS = {**SMALL, "noop": {"twins": 5}}
 
 
 def start(api: Api, drain: Drain, calls: int, **fields: Any) -> Any:
-    body = optimization_body(budget={"max_task_calls": calls, "max_cost_usd": 1.0}, seed=7, **fields)
+    budget = {"max_task_calls": calls, "max_cost_usd": 1.0}
+    body = optimization_body(**{"budget": budget, "seed": 7, **fields})
     return finished(api, drain, api.expect(202, "POST", "/v1/optimizations", body))
 
 
@@ -75,3 +77,65 @@ def test_every_continuation_pays_for_its_holdout_and_can_be_continued(
         reached = run["result"]["best_dev"]
         if run["finish_reason"] != "budget_task_calls":
             break  # it has found all that it looks for
+
+
+@pytest.mark.parametrize("share", [1_000, 40, 12])
+def test_tokens_are_counted_as_the_ledger_counts_them(api: Api, drain: Drain, share: int) -> None:
+    make_triage(api, cases=40)
+    tokens = 2 * start(api, drain, 90)["spent"]["tokens"]
+    run = start(api, drain, 0, budget={"max_tokens": tokens})
+    assert (run["finish_reason"], run["result"]["holdout"] is None) == ("budget_tokens", False)
+
+    for number in (1, 2, 3):
+        run = go_on(api, drain, run, max_tokens=tokens + number * tokens // share)
+
+        assert (run["status"], refused()) == ("succeeded", 0)
+        assert run["result"]["holdout"]["n"] == run["result"]["cases"]["holdout"]
+        assert replayed(api, drain, run)["identical"]
+        if run["finish_reason"] != "budget_tokens":
+            break
+
+
+@pytest.mark.parametrize("before", [5, 40, 70, 80])
+def test_a_run_canceled_near_the_end_of_its_budget_comes_to_what_it_would_have_come_to(
+    api: Api, drain: Drain, before: int
+) -> None:
+    make_triage(api, cases=40)
+    body = optimization_body(budget={"max_task_calls": 80}, seed=7)
+    path = f"/v1/optimizations/{api.expect(202, 'POST', '/v1/optimizations', body)['optimization_id']}"
+    drain(most=before)
+    api.expect(200, "POST", f"{path}/cancel")
+
+    done = finished(api, drain, api.expect(202, "POST", f"{path}/continue", {}))
+
+    whole = finished(api, drain, api.expect(202, "POST", "/v1/optimizations", body))
+    assert (done["finish_reason"], done["result"]) == (whole["finish_reason"], whole["result"])
+    assert (done["progress"]["curve"], refused()) == (whole["progress"]["curve"], 0)
+
+
+def test_calls_that_had_failed_are_made_again_only_where_the_holdout_is_paid_for_besides(
+    api: Api, drain: Drain
+) -> None:
+    """With less it ends there; with more it goes on, and no call is refused in either case."""
+    make_triage(api, cases=40)
+    run = start(api, drain, 80)
+    fail_an_answer(run)
+    assert run["finish_reason"] == "budget_task_calls"
+
+    for calls in (1, 40):
+        run = go_on(api, drain, run, max_task_calls=calls_of(run) + calls)
+
+        assert (run["status"], run["finish_reason"], refused()) == ("succeeded", "budget_task_calls", 0)
+        assert ledger_of(run).spent_task_calls <= calls_of(run)
+        assert replayed(api, drain, run)["identical"]
+    assert run["result"]["holdout"]["n"] == run["result"]["cases"]["holdout"]
+
+
+def fail_an_answer(run: Any) -> None:
+    """Let a call of the search have failed, as the ledger and the rows would show it."""
+    of_run = sa.select(Execution.id).where(
+        Execution.scope_id == uuid.UUID(run["optimization_id"]), Execution.purpose == "evaluation"
+    )
+    with db.transaction() as session:
+        failed = session.get_one(Execution, session.scalars(of_run.order_by(Execution.id).offset(30).limit(1)).one())
+        failed.state, failed.error_type, failed.response_text = State.FAILED, "provider_error", None
