@@ -79,23 +79,6 @@ def test_every_continuation_pays_for_its_holdout_and_can_be_continued(
             break  # it has found all that it looks for
 
 
-@pytest.mark.parametrize("share", [1_000, 40, 12])
-def test_tokens_are_counted_as_the_ledger_counts_them(api: Api, drain: Drain, share: int) -> None:
-    make_triage(api, cases=40)
-    tokens = 2 * start(api, drain, 90)["spent"]["tokens"]
-    run = start(api, drain, 0, budget={"max_tokens": tokens})
-    assert (run["finish_reason"], run["result"]["holdout"] is None) == ("budget_tokens", False)
-
-    for number in (1, 2, 3):
-        run = go_on(api, drain, run, max_tokens=tokens + number * tokens // share)
-
-        assert (run["status"], refused()) == ("succeeded", 0)
-        assert run["result"]["holdout"]["n"] == run["result"]["cases"]["holdout"]
-        assert replayed(api, drain, run)["identical"]
-        if run["finish_reason"] != "budget_tokens":
-            break
-
-
 @pytest.mark.parametrize("before", [5, 40, 70, 80])
 def test_a_run_canceled_near_the_end_of_its_budget_comes_to_what_it_would_have_come_to(
     api: Api, drain: Drain, before: int
