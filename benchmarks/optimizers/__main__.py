@@ -75,7 +75,7 @@ def _options() -> argparse.Namespace:
         "--fresh-world-seed", type=int, default=2, help="of a second set, which must rank alike; -1: none (%(default)s)"
     )
     add("--fresh-worlds", type=int, help="of the second set over HTTP (default: as many)")
-    add("--budget", type=int, default=3000, help="calls of a run, task and proposer (%(default)s)")
+    add("--budget", type=int, default=2000, help="calls of a run, task and proposer (%(default)s)")
     add("--level", choices=tuple(writer.LEVELS), default="medium", help="of the model that rewrites (%(default)s)")
     add("--strategies", nargs="*", help=f"of ours; `all`: each that there is (over HTTP {DEFAULT}, else all)")
     add("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="libraries; none for ours alone")

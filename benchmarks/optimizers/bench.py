@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.optimizers import ours, outcomes, runs, server, worlds
 from benchmarks.optimizers.outcomes import Outcome
+from benchmarks.optimizers.record import PROPOSER
 from benchmarks.optimizers.runs import Runs
 from benchmarks.optimizers.worlds import World
 from benchmarks.places import ROOT, say
@@ -24,6 +25,7 @@ from tests.servers import free_port, temporary_directory, wait_until
 
 Search = Callable[[World, int], tuple[str | None, bool]]  # world, seed: the prompt that came out; does it claim a gain?
 PEERS = ("gepa", "dspy_copro", "dspy_mipro", "dspy_mipro_instructions", "dspy_gepa")
+SEEDLESS = ("dspy_copro",)  # it has no seed, so it does the same again: one run in each world
 PEERS_PYTHON = ROOT / ".venv-optimizers/bin/python"
 DEFAULT = "beam_search"
 TRAIN, DEV = 30, 40  # of the cases; a library is given no holdout, ours spends calls on one
@@ -58,15 +60,18 @@ class Bench:
         searches |= {peer: partial(self._by_peer, peer) for peer in options.peers}
         versions = {name: _versions(name) for name in searches}
         found = []
-        for number, world in enumerate(chosen, 1):
-            for seed, method in itertools.product(range(options.seeds), searches):
+        # All worlds once before any twice: a comparison that is broken off is one of many worlds.
+        for seed, (number, world) in itertools.product(range(options.seeds), enumerate(chosen, 1)):
+            for method in searches:
+                if seed and method in SEEDLESS:
+                    continue
                 size = {"seed": seed, "budget": options.budget}
                 known_by = runs.identity(method, world, **size, level=options.level, versions=versions[method])
                 make = partial(self._run, searches[method], world, method=method, **size)
                 run = self.runs.take(known_by, make)
                 found.append(run)
                 say(
-                    f"world {number} of {len(chosen)}, {world.name}, seed {seed}: {method} {run.calls} calls,"
+                    f"seed {seed}, world {number} of {len(chosen)}, {world.name}: {method} {run.calls} calls,"
                     f" 80 % after {run.calls_to_80}, gain {run.gain}, {run.seconds:.1f} s"
                 )
         return found
@@ -103,12 +108,15 @@ class Bench:
         )
         ours.ended(self.fleet, path)
         told = self.told()["calls"]
+        again, unexplained = ours.repeats(told, kills)
         allowed = len(alone) + sum(each["slots_open"] for each in kills)
         say(f"{len(alone)} calls left alone, {len(told)} with {len(kills)} kills, at most {allowed}")
         return {
             "calls_left_alone": len(alone),
             "calls_with_kills": len(told),
-            "kills": kills,
+            "kills": [{**kill, "task_calls_repeated": count} for kill, count in zip(kills, again, strict=True)],
+            "task_calls_repeated_without_a_kill": unexplained,
+            "proposer_calls": [sum(call["role"] == PROPOSER for call in calls) for calls in (alone, told)],
             "slots_open_at_kills": sum(each["slots_open"] for each in kills),
             "within": len(told) <= allowed,
         }
