@@ -16,11 +16,12 @@ from typing import Any
 
 from benchmarks import places
 from benchmarks.optimizers import bench, figures, reducer, targets, worlds, writer
-from benchmarks.optimizers.bench import DEFAULT, DEV, PEERS, PEERS_PYTHON, TRAIN
+from benchmarks.optimizers.bench import DEV, PEERS, PEERS_PYTHON, TRAIN
 from benchmarks.optimizers.outcomes import Outcome
 from benchmarks.optimizers.runs import Runs
 from benchmarks.optimizers.worlds import World
 from benchmarks.places import say
+from shared.knobs import DEFAULT
 from worker.strategies import STRATEGIES
 
 TIERS = ("reducer", "http", "kills")

@@ -20,6 +20,7 @@ from benchmarks.optimizers.record import PROPOSER
 from benchmarks.optimizers.runs import Runs
 from benchmarks.optimizers.worlds import World
 from benchmarks.places import ROOT, say
+from shared.knobs import DEFAULT
 from tests.faults.fleet import Fleet, running_fleet
 from tests.servers import free_port, temporary_directory, wait_until
 
@@ -27,7 +28,6 @@ Search = Callable[[World, int], tuple[str | None, bool]]  # world, seed: the pro
 PEERS = ("gepa", "dspy_copro", "dspy_mipro", "dspy_mipro_instructions", "dspy_gepa")
 SEEDLESS = ("dspy_copro",)  # it has no seed, so it does the same again: one run in each world
 PEERS_PYTHON = ROOT / ".venv-optimizers/bin/python"
-DEFAULT = "beam_search"
 TRAIN, DEV = 30, 40  # of the cases; a library is given no holdout, ours spends calls on one
 PROPOSALS = 0.1  # share of the budget that may be spent on them where a search has two limits
 _PEER_SECONDS = 1800.0

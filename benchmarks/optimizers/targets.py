@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.optimizers.bench import DEFAULT, PEERS
+from benchmarks.optimizers.bench import PEERS
+from shared.knobs import DEFAULT
 
 
 def judged(report: Mapping[str, Any]) -> list[dict[str, Any]]:

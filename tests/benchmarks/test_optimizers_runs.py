@@ -13,6 +13,7 @@ import pytest
 from benchmarks.optimizers import figures, formats, lexicon, outcomes, record, reducer, runs, worlds, writer
 from benchmarks.optimizers.outcomes import Outcome
 from benchmarks.optimizers.worlds import World
+from shared.knobs import DEFAULT
 from worker.strategies.contract import Evaluate
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ def test_a_small_run_compares_in_process_and_over_http_and_under_kills() -> None
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=220)
     report = json.loads(done.stdout)
 
-    found = report["http"]["named"]["figures"]["beam_search"]
+    found = report["http"]["named"]["figures"][DEFAULT]
     assert 0 < found["calls"]["value"] <= 400
     assert {"random", "beam_search"} <= set(report["reducer"]["named"]["figures"])
     assert len(report["kills"]["kills"]) == 2
