@@ -23,12 +23,14 @@ def figures(outcomes: Sequence[Outcome], *, seed: int) -> dict[str, Any]:
             "failed_runs": sum(each.failed for each in own),
             "worlds": len({each.world for each in own}),
             "calls_to_80": _mean(real, lambda one: one.calls_to_80, seed),
+            "calls_to_80_median": _median([each.calls_to_80 for each in real]),
             "reached_80": _mean(real, lambda one: one.reached, seed),
             "regret": _mean(real, lambda one: one.regret, seed),
             "gain_of_returned": _mean(real, lambda one: one.gain or 0.0, seed),
             "worse_than_seed": _mean(own, lambda one: one.worse, seed),
             "false_improvements": _mean(null, lambda one: one.claims, seed),
             "calls": _mean(own, lambda one: one.calls, seed),
+            "seconds_median": _median([each.seconds for each in own if each.seconds is not None]),
             "proposals_tried": round(float(np.mean(tried)), 3) if tried else None,
             "calls_to_80_by_family": {
                 family: round(float(np.mean([each.calls_to_80 for each in real if each.family == family])), 1)
@@ -88,6 +90,10 @@ def _mean(outcomes: Sequence[Outcome], value: Callable[[Outcome], float], seed: 
         return None
     drawn = np.random.default_rng(seed).integers(0, len(values), size=(RESAMPLES, len(values)))
     return _figure(values.mean(), values[drawn].mean(axis=1), len(values))
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return round(float(np.median(values)), 1) if values else None
 
 
 def _figure(value: float, resampled: Any, worlds: int) -> dict[str, Any]:

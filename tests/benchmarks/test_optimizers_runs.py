@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.optimizers import figures, formats, lexicon, outcomes, record, reducer, runs, worlds, writer
+from benchmarks.optimizers import figures, formats, lexicon, ours, outcomes, record, reducer, runs, worlds, writer
 from benchmarks.optimizers.outcomes import Outcome
 from benchmarks.optimizers.worlds import World
 from shared.knobs import DEFAULT
@@ -212,6 +212,15 @@ def test_a_run_that_a_file_has_is_not_made_again_unless_what_it_depends_on_has_c
 
     assert (kept, made.calls, again.taken) == (first, 300, 1)
     assert len((tmp_path / "runs.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_call_that_is_made_again_is_put_to_the_kill_that_it_was_under_way_at() -> None:
+    calls = [{"role": "task", "prompt": "p", "case": case} for case in (1, 2, 3, 2, 4, 3, 4)]
+    calls.insert(3, {"role": "proposer", "points": None})
+    kills = [{"at_call": 3, "slots_open": 2}, {"at_call": 5, "slots_open": 1}]
+
+    # 2 and 3 were under way at the first kill; 4 began after the second.
+    assert ours.repeats(calls, kills) == ([2, 0], 1)
 
 
 def test_a_digest_is_of_the_files_that_are_named() -> None:
