@@ -3,18 +3,19 @@
 import getpass
 import json
 import os
+import uuid
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 
 import migrations
-from app import create_app, seeds
-from app.compat import compatibility
+from app import seeds
 from shared import logs
 from shared.config import settings
 from shared.db import reading, transaction
-from shared.domain import providers, queues, search, status, tenants
+from shared.domain import providers, queues, search_index, status, tenants
 from shared.domain.tenants import Caller
 from shared.errors import PromptmillError
 from shared.models import Queue, Role
@@ -89,14 +90,45 @@ def release(context: click.Context) -> None:
 @click.option("--role", type=click.Choice([role.value for role in Role]), default=Role.EDITOR.value, show_default=True)
 @click.option("--project", "projects", multiple=True, help="Limit the key to this project; may be repeated.")
 @click.option("--name", default="", help="A note that helps to tell keys apart.")
+@click.option("--days", type=click.IntRange(1, 3650), help="How long it is good; for ever if left out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def create_key(workspace: str, user: str, role: str, projects: tuple[str, ...], name: str, as_json: bool) -> None:
+def create_key(
+    workspace: str, user: str, role: str, projects: tuple[str, ...], name: str, days: int | None, as_json: bool
+) -> None:
     """Make an API key and print it. It is stored hashed and cannot be shown again."""
     key = tenants.new_key()
     fields: dict[str, Any] = {"workspace": workspace, "user": user, "role": Role(role), "name": name}
-    with transaction() as session:
-        tenants.create_key(session, key=key, projects=list(projects) or None, **fields)
-    click.echo(json.dumps({"api_key": key, "workspace": workspace, "user": user, "role": role}) if as_json else key)
+    expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
+    try:
+        with transaction() as session:
+            made = tenants.create_key(
+                session, key=key, projects=list(projects) or None, expires_at=expires_at, **fields
+            )
+    except PromptmillError as error:
+        raise click.ClickException(error.detail) from error
+    said = {"api_key": key, "key_id": str(made.key_id), "workspace": workspace, "user": user, "role": role}
+    click.echo(json.dumps(said) if as_json else key)
+
+
+@main.command("list-keys")
+@click.option("--workspace", help="Only its keys.")
+def list_keys(workspace: str | None) -> None:
+    """Every API key, the newest first: one JSON object per line, without the key, which nobody has."""
+    with reading() as session:
+        for key in tenants.list_keys(session, workspace=workspace):
+            click.echo(json.dumps(vars(key), default=str))
+
+
+@main.command("revoke-key")
+@click.argument("key_id", type=click.UUID)
+def revoke_key(key_id: uuid.UUID) -> None:
+    """Take the API key KEY_ID back, for ever; `list-keys` gives the ids. Every process refuses it within a second."""
+    try:
+        with transaction() as session:
+            was_good = tenants.revoke_key(session, key_id, actor=_person())
+    except PromptmillError as error:
+        raise click.ClickException(error.detail) from error
+    click.echo("revoked" if was_good else "it was revoked before")
 
 
 @main.command()
@@ -159,13 +191,17 @@ def _seed_many(caller: Caller, project: str, count: int, versions: int) -> Count
         for done, number in enumerate(seeds.plant_many(caller, project=project, count=count, versions=versions), 1):
             made += number
             bar.update(min(done * seeds.CHUNK, count) - bar.pos)
-    search.fill()
+    search_index.fill()
     return Counter(prompts=made, versions=made * versions)
 
 
 @main.command("compatibility")
 def print_compatibility() -> None:
     """Print docs/reference/compatibility.md: where the endpoints of the earlier systems are."""
+    # Here, for no other command needs the HTTP process.
+    from app.compat import compatibility
+    from app.factory import create_app
+
     click.echo(compatibility.page(create_app()), nl=False)
 
 
@@ -211,7 +247,7 @@ def _fill_search(*, everything: bool) -> None:
     def tell(done: int, total: int) -> None:
         click.echo(f"search index: {done} of {total} prompts")
 
-    if not search.fill(everything=everything, progress=tell):
+    if not search_index.fill(everything=everything, progress=tell):
         click.echo("search index: nothing to do")
 
 

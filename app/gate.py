@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,9 @@ def main(
     server = _Server(url.rstrip("/"), api_key)
     try:
         if start is not None:
-            evaluation_id = server.ask("POST", "/v1/evaluations", json.load(start))["evaluation_id"]
+            evaluation_id = server.ask("POST", "/v1/evaluations", json.load(start)).get("evaluation_id")
+            if evaluation_id is None:
+                raise ValueError("none was started; does the body ask for a dry_run?")
             click.echo(f"evaluation {evaluation_id} started")
         server.wait(f"/v1/evaluations/{evaluation_id}", timeout)
         query = urllib.parse.urlencode({name: value for name, value in asked.items() if value is not None})
@@ -47,7 +50,7 @@ def main(
         verdict = server.ask("GET", path)
         if junit is not None:
             junit.write_bytes(server.read("GET", path, accept="application/xml"))
-    except (OSError, ValueError) as error:  # an answer that is none, and a URLError is an OSError
+    except (OSError, ValueError, HTTPException) as error:  # an answer that is none; a URLError is an OSError
         click.echo(f"no verdict: {error}", err=True)
         sys.exit(NO_ANSWER)
     for check in verdict["checks"]:

@@ -1,5 +1,5 @@
 """What gunicorn loads: `gunicorn -c deploy/gunicorn.conf.py app.wsgi:application`."""
 
-from app import create_app
+from app.factory import create_app
 
 application = create_app()

@@ -27,7 +27,7 @@ from benchmarks import places
 from benchmarks.load import Request
 from benchmarks.places import KEY, ROOT, say
 from shared.db import transaction
-from shared.domain import search, tenants
+from shared.domain import search_index, tenants
 from shared.domain.names import PRODUCTION
 from tests.servers import PostgresServer, free_port, wait_until
 
@@ -72,7 +72,7 @@ def plant(*, prompts: int, versions: int) -> int:
     with transaction() as session:
         caller = tenants.at_command_line(session, tenants.DEFAULT_WORKSPACE, "benchmark")
     made = sum(seeds.plant_many(caller, project=tenants.DEFAULT_PROJECT, count=prompts, versions=versions))
-    search.fill()
+    search_index.fill()
     return made
 
 

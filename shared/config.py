@@ -45,7 +45,7 @@ class Settings(BaseSettings):
         "60000/minute",
         description="Requests of one API key over all processes, such as `100/second; 5000/minute`; `off` for none.",
     )
-    cache_megabytes: float = Field(64.0, ge=1, description="What an API process remembers of prompts that it served.")
+    cache_megabytes: float = Field(256.0, ge=1, description="What an API process remembers of prompts that it served.")
     cache_seconds: float = Field(3600.0, ge=1, le=86_400, description="How long it is remembered, here and in Redis.")
     metrics_public: bool = Field(False, description="Serve /metrics without an API key.")
 

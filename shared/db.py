@@ -8,9 +8,11 @@ Returning from `transaction()` commits, raising rolls back, and what was passed 
 import contextlib
 import re
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import psycopg
@@ -30,6 +32,7 @@ from shared.hashing import dump_json
 LOCK_WAIT_SECONDS = 10.0
 # For statements that are built once and run with {"ids": [...]}: to build one anew costs more than to run it.
 IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+_LOOK_SECONDS = 0.001  # between two looks whether SQLite's write lock is free
 COPIED_FROM = 20  # so many rows; below, the statements around a COPY take longer than it saves (measured)
 
 _engine: Engine | None = None
@@ -50,6 +53,12 @@ def connect(url: str) -> Engine:
     disconnect()
     _engine = open_engine(url)
     return _engine
+
+
+def use(opened: Engine | None) -> None:
+    """Point this process at an engine that the caller opens and closes; at none. For tests."""
+    global _engine
+    _engine = opened
 
 
 def disconnect() -> None:
@@ -157,19 +166,27 @@ def bulk_insert(session: Session, model: type[Any], rows: Sequence[Mapping[str, 
 
 
 def bulk_insert_numbered(session: Session, model: type[Any], rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """The same for a table whose key counts up; the keys, in the order of the rows."""
+    """The same for a table whose key counts up and is never used again; the keys, in the order of the rows."""
     session.flush()
     key: sa.Column[int] = model.__table__.autoincrement_column
-    if _goes_by_copy(session, rows):
-        sequence = sa.func.pg_get_serial_sequence(model.__table__.name, key.name)
-        numbers = sa.select(sa.func.nextval(sequence)).select_from(sa.func.generate_series(1, len(rows)))
-        keys = sorted(session.scalars(numbers))
-        _copy(session, model.__table__, [{**row, key.name: number} for row, number in zip(rows, keys, strict=True)])
-        return keys
-    if not rows:
-        return []
-    returning = _insert_into(model.__table__).returning(key, sort_by_parameter_order=True)
-    return list(session.connection().execute(returning, rows).scalars())
+    if len(rows) < COPIED_FROM:
+        returning = _insert_into(model.__table__).returning(key, sort_by_parameter_order=True)
+        return list(session.connection().execute(returning, rows).scalars()) if rows else []
+    # Asked for beforehand: told with each row, they would cost a statement for each on SQLite, and COPY tells none.
+    numbers = _numbers(session, key, len(rows))
+    bulk_insert(session, model, [{**row, key.name: number} for row, number in zip(rows, numbers, strict=True)])
+    return numbers
+
+
+def _numbers(session: Session, key: sa.Column[int], count: int) -> list[int]:
+    """The next so many keys of a table, lowest first."""
+    if is_postgres(session):
+        sequence = sa.func.pg_get_serial_sequence(key.table.name, key.name)
+        numbers = sa.select(sa.func.nextval(sequence)).select_from(sa.func.generate_series(1, count))
+        return sorted(session.scalars(numbers))
+    # Whoever may write is alone there, so nobody else counts on from the same number.
+    last = session.scalar(sa.text("SELECT seq FROM sqlite_sequence WHERE name = :name"), {"name": key.table.name}) or 0
+    return list(range(last + 1, last + count + 1))
 
 
 def holds_item(session: Session, column: Any, item: str) -> sa.ColumnElement[bool]:
@@ -367,6 +384,7 @@ def _open_sqlite(url: str) -> Engine:
     if not path or path == ":memory:":
         raise ValueError("Promptmill needs a SQLite file: several processes share it")
     opened = sa.create_engine(url, json_serializer=dump_json, **_pool(), connect_args={"timeout": 10})
+    in_turn = Lock()
 
     @event.listens_for(opened, "connect")
     def prepare(connection: sqlite3.Connection, record: Any) -> None:
@@ -380,7 +398,8 @@ def _open_sqlite(url: str) -> Engine:
             "foreign_keys=ON",
         ):
             connection.execute(f"PRAGMA {pragma}")
-        connection.create_function("promptmill_now", 1, _host_now)
+        # Deterministic, as SQLite means it: computed once for a statement, and not anew for each row that it looks at.
+        connection.create_function("promptmill_now", 1, _host_now, deterministic=True)
 
     @event.listens_for(opened, "begin")
     def begin(connection: Connection) -> None:
@@ -389,11 +408,38 @@ def _open_sqlite(url: str) -> Engine:
             connection.exec_driver_sql("BEGIN")
             return
         # BEGIN takes the one write lock, so the wait is bounded here and nowhere later.
-        connection.exec_driver_sql(f"PRAGMA busy_timeout={options['promptmill_wait_ms']}")
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        _begin_writing(connection, options["promptmill_wait_ms"] / 1000, in_turn)
 
     return opened
 
 
+def _begin_writing(connection: Connection, wait_seconds: float, in_turn: Lock) -> None:
+    """Wait for SQLite's write lock, the threads of this process one after the other.
+
+    SQLite's own way of waiting sleeps for up to 0.1 s between two looks, while those who come later find the lock free.
+    """
+    driver: Any = connection.connection.driver_connection
+    until = time.monotonic() + wait_seconds
+    locked = sqlite3.OperationalError("database is locked")
+    if in_turn.acquire(timeout=wait_seconds):
+        driver.execute("PRAGMA busy_timeout=0")
+        try:
+            while time.monotonic() < until:
+                try:
+                    driver.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as error:
+                    if not is_busy(error):
+                        raise
+                    locked = error
+                    time.sleep(_LOOK_SECONDS)
+                else:
+                    return
+        finally:
+            driver.execute(f"PRAGMA busy_timeout={int(LOCK_WAIT_SECONDS * 1000)}")
+            in_turn.release()
+    raise OperationalError("BEGIN IMMEDIATE", None, locked)
+
+
 def _host_now(plus_seconds: float) -> str:
-    return (datetime.now(UTC) + timedelta(seconds=plus_seconds)).strftime("%Y-%m-%d %H:%M:%S.%f")
+    now = datetime.now(UTC) + timedelta(seconds=plus_seconds)
+    return now.isoformat(" ", "microseconds")[:26]  # without the zone

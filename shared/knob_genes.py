@@ -26,6 +26,7 @@ GENES: Mapping[str, Mapping[str, Knob]] = {
         "rounds": Knob("int", 1, 1, 10, note="passes of the teacher; from the second, warmer and for what failed"),
         "max_bootstrapped": Knob("int", 4, 0, 32, note="demonstrations answered by the teacher, per set"),
         "max_labeled": Knob("int", 4, 0, 64, note="demonstrations in all, filled up with expected answers"),
+        "include_reasoning": Knob("bool", False, note="the teacher reasons before it answers, and that is shown too"),
         "candidate_sets": Knob("int", 12, 1, 256, note="sets tried besides the controls"),
         "selection": Knob(
             "enum", "random", choices=("random", "diverse", "optuna"), note="how the cases of a set are picked"

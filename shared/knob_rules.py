@@ -180,6 +180,8 @@ def _bootstrap(knobs: Mapping[str, Any], given: Collection[str]) -> _Errors:
         errors.append(FieldError("/knobs/max_labeled", "max_bootstrapped and max_labeled are both 0: nothing to show"))
     if knobs["rounds"] > 1 and not knobs["max_bootstrapped"]:
         errors.append(FieldError("/knobs/rounds", "needs max_bootstrapped above 0: nobody teaches"))
+    if knobs["include_reasoning"] and not knobs["max_bootstrapped"]:
+        errors.append(FieldError("/knobs/include_reasoning", "needs max_bootstrapped above 0: nobody teaches"))
     return errors
 
 

@@ -337,6 +337,8 @@ TEXTS: Mapping[str, Mapping[str, Knob]] = {
         "module_selector": Knob(
             "enum", "round_robin", choices=("round_robin", "all"), note="which texts a child has rewritten"
         ),
+        "use_merge": Knob("bool", False, note="also join two descendants of one ancestor, text by text"),
+        "max_merges": Knob("int", 5, 1, 1000, note="merges that pass the gate", only={"use_merge": (True,)}),
         "val_cases": Knob("optional_int", None, 1, 10_000, note="dev cases that the front is made of; all when null"),
         "perfect_score": Knob(
             "float",

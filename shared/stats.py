@@ -8,6 +8,7 @@ import numpy as np
 
 RESAMPLES = 10_000
 _CELLS = 1_000_000  # of one block of resamples
+_CHEAPER_BY_COUNTS = 8  # times as many values as different ones, at least
 
 
 @dataclass(frozen=True)
@@ -210,15 +211,26 @@ def _mean(values: _Floats, weights: _Floats | None) -> float:
 
 
 def _bootstrap_means(values: _Floats, weights: _Floats | None, seed: int) -> _Floats:
+    """The (weighted) means of the resamples.
+
+    Where values repeat, how often each is drawn is drawn at once, which is the same (a resample's counts are
+    multinomial; Efron 1979): a hundred times faster for scores that are 0 or 1.
+    """
     generator = np.random.default_rng(seed)
-    means = []
+    ones = np.ones(len(values)) if weights is None else weights
+    different, counts = np.unique(values + 1j * ones, return_counts=True)
+    if len(different) * _CHEAPER_BY_COUNTS <= len(values):
+        drawn = generator.multinomial(len(values), counts / len(values), size=RESAMPLES)
+        means: _Floats = (drawn * (different.real * different.imag)).sum(axis=1) / (drawn * different.imag).sum(axis=1)
+        return means
+    blocks = []
     for rows in _blocks(len(values)):
-        drawn = generator.integers(0, len(values), size=(rows, len(values)))
+        chosen = generator.integers(0, len(values), size=(rows, len(values)))
         if weights is None:
-            means.append(values[drawn].mean(axis=1))
+            blocks.append(values[chosen].mean(axis=1))
         else:
-            means.append((values * weights)[drawn].sum(axis=1) / weights[drawn].sum(axis=1))
-    return np.concatenate(means)
+            blocks.append((values * weights)[chosen].sum(axis=1) / weights[chosen].sum(axis=1))
+    return np.concatenate(blocks)
 
 
 def _blocks(width: int) -> list[int]:

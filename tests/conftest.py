@@ -4,14 +4,13 @@ import gc
 import logging
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from flask.testing import FlaskClient
-from psycopg import sql
+from sqlalchemy.engine import Engine
 
 from tests.servers import PostgresServer, ProviderServer, RedisServer, temporary_directory
 
@@ -29,13 +28,12 @@ os.environ.update(
 os.environ.pop("OPENAI_API_KEY", None)
 
 import migrations  # noqa: E402
-from app import create_app  # noqa: E402
 from shared import db, logs, messages  # noqa: E402
 from shared.config import settings  # noqa: E402
 from shared.domain import providers, tenants  # noqa: E402
 from shared.domain.tenants import Caller  # noqa: E402
 from shared.models import Base, Role  # noqa: E402
-from tests.support import API_KEY, Api, Drain  # noqa: E402
+from tests.support import API_KEY, Api, Drain, client  # noqa: E402
 
 logs.configure("tests")
 CATALOGUE = ("models", "prices")  # seeded once; no test changes it
@@ -53,9 +51,19 @@ def _databases(chosen: str) -> list[str]:
 DATABASES = _databases(os.environ.get("PROMPTMILL_TEST_DATABASES", ""))
 
 
+# Directories whose tests start whole stacks or compute for seconds, in the order in which they begin.
+SLOW = ("journeys", "faults", "benchmarks", "fuzz", "migrations", "strategies")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first: what starts whole stacks must not be what the other process waits for at the end."""
-    items.sort(key=lambda item: not {"journeys", "faults"}.intersection(item.path.parts))
+    """The longest files first: no process must wait at the end for another that has begun one of them."""
+    tests_in = Counter(item.path for item in items)
+
+    def place(item: pytest.Item) -> tuple[int, int, str]:
+        slow = [rank for rank, name in enumerate(SLOW) if name in item.path.parts]
+        return (slow[0] if slow else len(SLOW), -tests_in[item.path], str(item.path))
+
+    items.sort(key=place)
 
 
 def pytest_collection_finish() -> None:
@@ -85,21 +93,31 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def migrated() -> dict[str, str]:
-    """Migrated databases of this process, by dialect; made when first asked for."""
-    return {}
+def engines() -> Iterator[dict[str, Engine]]:
+    """The migrated databases of this process, by dialect; made when first asked for.
+
+    Each has one engine for all tests: with a new one every test would compile its statements anew, which took
+    a quarter of its time.
+    """
+    opened: dict[str, Engine] = {}
+    yield opened
+    for engine in opened.values():
+        engine.dispose()
 
 
 @pytest.fixture(params=DATABASES)
-def database(request: pytest.FixtureRequest, migrated: dict[str, str], tmp_path: Path) -> Iterator[str]:
+def database(request: pytest.FixtureRequest, engines: dict[str, Engine]) -> Iterator[str]:
     """An empty, migrated database that `shared.db` is connected to; every test runs on both dialects."""
-    url = _fresh_sqlite(migrated, tmp_path) if request.param == "sqlite" else _fresh_postgres(request, migrated)
+    engine = _fresh_sqlite(engines) if request.param == "sqlite" else _fresh_postgres(request, engines)
+    url = engine.url.render_as_string(hide_password=False)
     os.environ["PROMPTMILL_DATABASE_URL"] = url
     settings.cache_clear()
-    db.connect(url)
+    db.use(engine.execution_options())  # another object to those who remember things for as long as it is the same
     yield url
     db.offset_clock(0)
-    db.disconnect()
+    db.use(None)
+    if request.param == "sqlite" or _has_more_than_one_connection(engine):
+        engine.dispose()
 
 
 @pytest.fixture
@@ -134,7 +152,7 @@ def provider(provider_server: ProviderServer) -> ProviderServer:
 
 @pytest.fixture(scope="session")
 def flask_client() -> FlaskClient:
-    return create_app().test_client()
+    return client()
 
 
 @pytest.fixture
@@ -162,31 +180,40 @@ def as_user(flask_client: FlaskClient, admin: Caller, broker: RedisServer) -> Ca
     return login
 
 
-def _fresh_sqlite(migrated: dict[str, str], tmp_path: Path) -> str:
-    if "sqlite" not in migrated:
-        template = HOME / "template.db"
+def _has_more_than_one_connection(engine: Engine) -> bool:
+    """Left behind by a test of threads: the next would use all in turns, each of which learns the tables anew."""
+    pool: Any = engine.pool
+    return bool(pool.checkedout() or pool.checkedin() > 1)
+
+
+def _fresh_sqlite(engines: dict[str, Engine]) -> Engine:
+    """A copy of a file that was migrated once, always in the same place."""
+    template, path = HOME / "template.db", HOME / "test.db"
+    if "sqlite" not in engines:
         _migrate(f"sqlite:///{template}")
         with db.engine().connect() as connection:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
             connection.rollback()
         db.disconnect()
-        migrated["sqlite"] = str(template)
-    shutil.copy(migrated["sqlite"], tmp_path / "test.db")
-    return f"sqlite:///{tmp_path}/test.db"
+        engines["sqlite"] = db.open_engine(f"sqlite:///{path}")
+    for left in ("test.db", "test.db-wal", "test.db-shm"):  # a process that a test left keeps what it has opened
+        (HOME / left).unlink(missing_ok=True)
+    shutil.copy(template, path)
+    return engines["sqlite"]
 
 
-def _fresh_postgres(request: pytest.FixtureRequest, migrated: dict[str, str]) -> str:
+def _fresh_postgres(request: pytest.FixtureRequest, engines: dict[str, Engine]) -> Engine:
     """Emptied by DELETE: with rows this few, TRUNCATE takes twenty times as long."""
-    if "postgresql" not in migrated:
+    if "postgresql" not in engines:
         server: PostgresServer = request.getfixturevalue("postgres_server")
-        migrated["postgresql"] = server.url.replace("postgresql://", "postgresql+psycopg://")
-        _migrate(migrated["postgresql"])
+        url = server.url.replace("postgresql://", "postgresql+psycopg://")
+        _migrate(url)
         db.disconnect()
+        engines["postgresql"] = db.open_engine(url)
     tables = [table.name for table in reversed(Base.metadata.sorted_tables) if table.name not in CATALOGUE]
-    with psycopg.connect(migrated["postgresql"].replace("+psycopg", "")) as connection:
-        deletes = [sql.SQL("DELETE FROM {}").format(sql.Identifier(table)) for table in tables]
-        connection.execute(sql.SQL("; ").join(deletes))
-    return migrated["postgresql"]
+    with engines["postgresql"].begin() as connection:
+        connection.exec_driver_sql("; ".join(f"DELETE FROM {table}" for table in tables))
+    return engines["postgresql"]
 
 
 def _migrate(url: str) -> None:

@@ -1,7 +1,7 @@
 """What the tables hold: for tests of what a request stored, or that it stored nothing."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,19 +24,19 @@ def event_data(kind: str) -> list[Mapping[str, Any]]:
 def everything() -> dict[str, list[Any]]:
     """Every row of every table, so that two moments can be compared."""
     with db.reading() as session:
-        return {
-            table.name: sorted(session.execute(sa.select(table)).all(), key=repr)
-            for table in Base.metadata.sorted_tables
-        }
+        return {table.name: _sorted(session.execute(sa.select(table))) for table in Base.metadata.sorted_tables}
 
 
 def rows_of(workspace_id: uuid.UUID) -> dict[str, list[Any]]:
     """Every row of a workspace."""
     with db.reading() as session:
         return {
-            table.name: sorted(
-                session.execute(sa.select(table).where(table.c.workspace_id == workspace_id)).all(), key=repr
-            )
+            table.name: _sorted(session.execute(sa.select(table).where(table.c.workspace_id == workspace_id)))
             for table in Base.metadata.sorted_tables
             if "workspace_id" in table.c
         }
+
+
+def _sorted(rows: Iterable[Any]) -> list[Any]:
+    """As tuples: what a row of SQLAlchemy says of itself takes twice as long."""
+    return sorted((tuple(row) for row in rows), key=repr)

@@ -15,7 +15,7 @@ import time
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -34,8 +34,8 @@ from worker.steps import Canceled, Done, Failure, Step, Verdict, storable
 
 CLAIM_AT_MOST = 200
 RECORD_AT_MOST = 200
-LINGER_SECONDS = 0.05  # how long an outcome may wait for others to be committed with it,
-GAP_SECONDS = 0.01  # as long as they follow this close
+LINGER_SECONDS = 0.02  # how long an outcome may wait for others to be committed with it,
+GAP_SECONDS = 0.003  # as long as they follow this close: else nothing keeps the interpreter from committing them
 HUNG_AFTER_SECONDS = 10.0  # past the provider's time-out, which bounds the silence between two bytes
 STUCK_SECONDS = 30.0  # a process whose puller has not looked for so long is no consumer, though its heart beats
 LOOK_EVERY_SECONDS = 0.1  # at all queues; between two looks a backlog is claimed from without one
@@ -64,6 +64,7 @@ class _Ended:
     lease: Lease
     outcome: Any
     frees_slot: bool = True
+    at: float = field(default_factory=time.monotonic)  # since when it waits to be committed
 
 
 class Runner:
@@ -334,10 +335,11 @@ class Runner:
 
     def _group_of(self, first: _Ended) -> list[_Ended]:
         """With the outcomes that end close to the first, while there are others to come: committed with it they
-        cost a fraction. Where somebody waits for one of them, only those that have ended already come along.
+        cost a fraction. Where somebody waits for one of them, or the first has waited for the commit before it,
+        only those that have ended already come along.
         """
         group = [first]
-        until = time.monotonic() + LINGER_SECONDS
+        until = first.at + LINGER_SECONDS
         while len(group) < RECORD_AT_MOST:
             awaited = group[-1].lease.queue == Queue.INTERACTIVE
             if awaited or not (len(group) < self._in_flight() or self._claiming):

@@ -33,7 +33,7 @@ class ApiBlueprint(Blueprint):  # type: ignore[misc]
         """A body of which no field is required may be left out, and the document says so."""
         if location == "json":
             options.setdefault("required", any(field.required for field in schema().fields.values()))
-        return super().arguments(schema, location=location, **options)
+        return super().arguments(schema(), location=location, **options)  # a class would be made anew each time
 
     @staticmethod
     def fails(*also: int, never: Collection[int] = ()) -> Callable[[Any], Any]:
@@ -85,7 +85,7 @@ def _parameters_of(view: Any) -> Sequence[str]:
     """The names that a view reads from its query, in the order of its schema."""
     arguments = getattr(view, "_apidoc", {}).get("arguments", {}).get("parameters", [])
     schemas = [argument["schema"] for argument in arguments if argument["in"] == "query"]
-    fields = [item for schema in schemas for item in schema().fields.items()]
+    fields = [item for schema in schemas for item in schema.fields.items()]
     return [field.data_key or name for name, field in fields]
 
 

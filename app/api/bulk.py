@@ -263,6 +263,8 @@ def _of_filter(operation: str, fields: dict[str, Any], shared: dict[str, Any]) -
         if name in shared:
             raise field_error(f"/{name}", "goes with an item; a filter finds the prompts by itself")
     _loaded(SCHEMAS[operation](), _plain(shared))  # with what is required
+    if not fields["filter"]:  # `delete` would take every prompt of every project, for a filter that was forgotten
+        raise field_error("/filter", f"give at least one of {', '.join(FilterIn().fields)}")
     criteria = Filter(**fields["filter"])
     return BulkRequest(operation, criteria=criteria, shared=_plain(shared), dry_run=fields["dry_run"])
 

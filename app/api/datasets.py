@@ -127,7 +127,7 @@ def delete_dataset(query: dict[str, Any], name: str) -> flask.Response:
     """Delete a dataset: its name is free at once, and it can be restored by its dataset_id
 
     What was evaluated on it stays, and what runs goes on. With `permanent=true` it is gone for good, which is refused
-    while an evaluation, optimization or batch refers to it; then in place of the name its dataset_id may stand.
+    while an evaluation, optimization, batch or generation refers to it; in place of the name its dataset_id may stand.
     """
     permanent = query["permanent"]
     author = caller(Role.ADMIN if permanent else Role.EDITOR)

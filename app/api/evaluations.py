@@ -2,6 +2,7 @@
 
 import dataclasses
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import flask
@@ -185,9 +186,7 @@ def list_evaluations(query: dict[str, Any]) -> flask.Response:
     """List evaluations, newest first"""
     with reading() as session:
         page = evaluations.list_evaluations(session, caller(), **query)
-        return flask.jsonify(
-            {"data": [_evaluation(session, item) for item in page.data], "next_cursor": page.next_cursor}
-        )
+        return flask.jsonify({"data": _evaluations(session, page.data), "next_cursor": page.next_cursor})
 
 
 @blp.get("/evaluations/scorers")
@@ -260,9 +259,10 @@ def _request(body: dict[str, Any]) -> EvaluationRequest:
     )
 
 
-def _evaluation(session: Session, evaluation: Any) -> Any:
-    return {
-        **EvaluationOut().dump(evaluation),
-        "progress": runs.progress(session, evaluation),
-        "spent": runs.spend(session, evaluation),
-    }
+def _evaluation(session: Session, evaluation: Evaluation) -> Any:
+    return _evaluations(session, [evaluation])[0]
+
+
+def _evaluations(session: Session, found: Sequence[Evaluation]) -> list[Any]:
+    told = runs.told(session, found)
+    return [{**EvaluationOut().dump(evaluation), **told[evaluation.id]} for evaluation in found]

@@ -1,6 +1,7 @@
 """/v1/datasets/{name}/cases:generate and /v1/generations: test cases that a model writes."""
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import flask
@@ -111,8 +112,7 @@ def list_generations(query: dict[str, Any]) -> flask.Response:
     """List generations of test cases, newest first"""
     with reading() as session:
         page = generations.list_generations(session, caller(), **query)
-        rows = [render(session, generation) for generation in page.data]
-        return flask.jsonify({"data": rows, "next_cursor": page.next_cursor})
+        return flask.jsonify({"data": render_all(session, page.data), "next_cursor": page.next_cursor})
 
 
 @blp.get("/generations/<uuid:generation_id>")
@@ -146,8 +146,9 @@ def request_of(body: dict[str, Any]) -> GenerationRequest:
 
 
 def render(session: Session, generation: Generation) -> Any:
-    return {
-        **GenerationOut().dump(generation),
-        "progress": runs.progress(session, generation),
-        "spent": runs.spend(session, generation),
-    }
+    return render_all(session, [generation])[0]
+
+
+def render_all(session: Session, found: Sequence[Generation]) -> list[Any]:
+    told = runs.told(session, found)
+    return [{**GenerationOut().dump(generation), **told[generation.id]} for generation in found]

@@ -66,7 +66,7 @@ class LifecycleItemOut(ma.Schema):
 
 
 class LifecycleBatchOut(ma.Schema):
-    changed = ma.fields.Integer()
+    changed = ma.fields.Integer(metadata={"description": "Without those that were in that state already"})
     failed = ma.fields.Integer()
     results = ma.fields.List(
         ma.fields.Nested(LifecycleItemOut), metadata={"description": "One for each name, in their order"}
@@ -126,8 +126,8 @@ def change_states(body: dict[str, Any]) -> flask.Response:
             reason=body["reason"],
         )
     failed = sum(item.error is not None for item in found)
-    results = [_item(item) for item in found]
-    return flask.jsonify({"changed": len(found) - failed, "failed": failed, "results": results})
+    changed = sum(item.error is None and item.state != item.previous for item in found)
+    return flask.jsonify({"changed": changed, "failed": failed, "results": [_item(item) for item in found]})
 
 
 @blp.get("/lifecycle")

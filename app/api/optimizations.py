@@ -1,6 +1,7 @@
 """/v1/optimizations: a search for a better version, under a budget, on the fleet."""
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import flask
@@ -15,18 +16,22 @@ from app.api.executions import ModelChoice
 from app.auth import caller
 from shared import knobs as catalogue
 from shared.db import reading
-from shared.domain import evaluations, optimizations
+from shared.domain import clocks, evaluations, optimizations, versions
 from shared.domain.budgets import Limits
 from shared.domain.evaluations import Target
 from shared.domain.optimizations import OptimizationRequest
 from shared.domain.tenants import Caller
-from shared.models import JobKind, Optimization, Role, Version
+from shared.models import JobKind, Optimization, Role
 
 blp = blueprint("optimizations", "A search for a better version: strategy, candidates, evaluations, one budget.")
 
 
 class OptimizationBudget(EvaluationBudget):
     max_proposer_calls = WholeNumber(validate=ma.validate.Range(1, 10_000_000))
+    max_wall_seconds = WholeNumber(
+        validate=ma.validate.Range(1, 10**8),
+        metadata={"description": "Pauses do not count; the search stops early enough for the holdout"},
+    )
 
 
 class OptimizationIn(ma.Schema):
@@ -74,6 +79,9 @@ class OptimizationOut(ma.Schema):
     dataset_revision = ma.fields.Integer()
     progress = ma.fields.Raw(metadata={"description": "phase, round, best score, curve, calls of the current step"})
     spent = ma.fields.Raw()
+    elapsed_seconds = ma.fields.Float(
+        metadata={"description": "How long it has been going on, without pauses, with what it continues"}
+    )
     finish_reason = ma.fields.String(allow_none=True)
     result = ma.fields.Raw(
         allow_none=True, metadata={"description": "baseline and best on dev and holdout, and the verdict"}
@@ -163,7 +171,7 @@ def list_optimizations(query: dict[str, Any]) -> flask.Response:
     """List optimizations, newest first"""
     with reading() as session:
         page = optimizations.list_optimizations(session, caller(), **query)
-        return flask.jsonify({"data": [rendered(session, item) for item in page.data], "next_cursor": page.next_cursor})
+        return flask.jsonify({"data": rendered_all(session, page.data), "next_cursor": page.next_cursor})
 
 
 @blp.get("/optimizations/<uuid:optimization_id>")
@@ -208,12 +216,22 @@ def request_from(body: dict[str, Any]) -> OptimizationRequest:
     )
 
 
-def rendered(session: Session, optimization: Any) -> Any:
+def rendered(session: Session, optimization: Optimization) -> Any:
     """What is told of a run, wherever it is told."""
-    best = session.get(Version, optimization.best_version_id) if optimization.best_version_id else None
-    return {
-        **OptimizationOut().dump(optimization),
-        "progress": {**optimization.progress, "step": runs.progress(session, optimization)},
-        "spent": runs.spend(session, optimization),
-        "best_version_number": best.number if best else None,
-    }
+    return rendered_all(session, [optimization])[0]
+
+
+def rendered_all(session: Session, found: Sequence[Optimization]) -> list[Any]:
+    told = runs.told(session, found)
+    elapsed = clocks.elapsed_of(session, found)
+    numbers = versions.numbers_of(session, [run.best_version_id for run in found if run.best_version_id])
+    return [
+        {
+            **OptimizationOut().dump(run),
+            "progress": {**run.progress, "step": told[run.id]["progress"]},
+            "spent": told[run.id]["spent"],
+            "elapsed_seconds": round(elapsed[run.id], 3),
+            "best_version_number": run.best_version_id and numbers.get(run.best_version_id),
+        }
+        for run in found
+    ]

@@ -200,9 +200,12 @@ def get_version(scope: dict[str, Any], name: str, version: str) -> flask.Respons
         with reading() as session:
             prompt = prompts.get_prompt(session, caller(), name, **scope)
             found = prompts.get_version(session, prompt, version_choice(version))
-            return cached.Made(VersionOut().dump(found), version_subjects(prompt), prompt.project_id)
+            return cached.Made(_VERSION.dump(found), version_subjects(prompt), prompt.project_id)
 
     return cached.answer(("version", scope["project"], name, version), read)
+
+
+_UPSERTED, _VERSION = UpsertOut(), VersionOut()  # to make a schema takes longer than to use it
 
 
 def version_subjects(prompt: Prompt) -> tuple[uuid.UUID, ...]:
@@ -217,7 +220,7 @@ def _upsert(name: str, body: dict[str, Any], *, status: int) -> flask.Response:
     fields = {**body, "must_be_new": status == 201}
 
     def make(session: Session, _: Any) -> Any:
-        return UpsertOut().dump(prompts.upsert(session, author, name, content, **fields))
+        return _UPSERTED.dump(prompts.upsert(session, author, name, content, **fields))
 
     return replay.create(author, [content.content_hash, fields], status, make)
 

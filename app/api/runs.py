@@ -1,6 +1,7 @@
 """What evaluations and optimizations answer alike: their spend, how far they are, and their cancel."""
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
@@ -8,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.auth import caller
 from shared.db import reading, transaction
 from shared.domain import jobs, providers, runs
+from shared.domain.runs import Spend
 from shared.domain.tenants import Caller
 from shared.models import BulkOperation, Evaluation, Generation, JobKind, Optimization, Role
 
@@ -15,9 +17,24 @@ Run = Evaluation | Optimization | Generation
 Found = TypeVar("Found", Evaluation, Optimization, Generation, BulkOperation)
 
 
-def spend(session: Session, run: Run) -> dict[str, Any]:
-    """What was spent, with what is presumed paid; each call of the ledger that was attempted counts once."""
-    spent = runs.spend_of(session, run.id)
+def told(session: Session, found: Sequence[Run]) -> dict[uuid.UUID, dict[str, Any]]:
+    """By run what all kinds tell alike, however many there are in two statements.
+
+    `progress`: calls of the current step. `spent`: with what is presumed paid; each call of the ledger that was
+    attempted counts once.
+    """
+    ids = [run.id for run in found]
+    spends, calls = runs.spends_of(session, ids), runs.open_calls(session, ids)
+    return {
+        run_id: {
+            "progress": dict(zip(("done", "total"), calls[run_id], strict=True)),
+            "spent": _spent(spends[run_id]),
+        }
+        for run_id in ids
+    }
+
+
+def _spent(spent: Spend) -> dict[str, Any]:
     return {
         "task_calls": spent.task_calls,
         "proposer_calls": spent.proposer_calls,
@@ -26,12 +43,6 @@ def spend(session: Session, run: Run) -> dict[str, Any]:
         "cost_usd": providers.usd(spent.nano),
         "ambiguous_attempts": spent.ambiguous,
     }
-
-
-def progress(session: Session, run: Run) -> dict[str, int]:
-    """Calls of the current step."""
-    done, total = runs.open_calls(session, run.id)
-    return {"done": done, "total": total}
 
 
 def cancel(

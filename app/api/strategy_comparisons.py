@@ -2,6 +2,7 @@
 
 import dataclasses
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import flask
@@ -65,7 +66,8 @@ class ArmOut(ma.Schema):
     ci_low = ma.fields.Float(allow_none=True, metadata={"description": "95 % bootstrap interval over seeds"})
     ci_high = ma.fields.Float(allow_none=True)
     against_first = ma.fields.Raw(
-        allow_none=True, metadata={"description": "Paired by seed: n, difference, ci_low, ci_high, p_value"}
+        allow_none=True,
+        metadata={"description": "Paired by seed: n, difference, ci_low, ci_high, p_value; p_adjusted by `correction`"},
     )
     task_calls = ma.fields.Float(metadata={"description": "Of a run, on average; so are the next two"})
     tokens = ma.fields.Float()
@@ -77,6 +79,7 @@ class StrategyComparisonOut(ma.Schema):
     comparison_id = ma.fields.UUID()
     name = ma.fields.String()
     status = ma.fields.String(metadata={"description": "running, succeeded, canceled"})
+    correction = ma.fields.String(metadata={"description": "Of p_adjusted, for as many comparisons: holm"})
     strategies = ma.fields.List(ma.fields.Nested(ArmOut))
     created_by = ma.fields.String()
     created_at = ma.fields.DateTime()
@@ -114,7 +117,7 @@ def list_comparisons(query: dict[str, Any]) -> flask.Response:
     """List comparisons of strategies, newest first"""
     with reading() as session:
         page = strategy_comparisons.list_comparisons(session, caller(), **query)
-        return flask.jsonify({"data": [_rendered(session, one) for one in page.data], "next_cursor": page.next_cursor})
+        return flask.jsonify({"data": _all_rendered(session, page.data), "next_cursor": page.next_cursor})
 
 
 @blp.get("/optimization-comparisons/<uuid:comparison_id>")
@@ -145,13 +148,21 @@ def cancel_comparison(comparison_id: uuid.UUID) -> flask.Response:
 
 
 def _rendered(session: Session, comparison: OptimizationComparison) -> Any:
-    standings = strategy_comparisons.standings_of(session, comparison)
+    return _all_rendered(session, [comparison])[0]
+
+
+def _all_rendered(session: Session, found: Sequence[OptimizationComparison]) -> list[Any]:
+    return list(map(_comparison, found, strategy_comparisons.standings_of(session, found)))
+
+
+def _comparison(comparison: OptimizationComparison, standings: Sequence[Standing]) -> Any:
     told = {name: getattr(comparison, name) for name in ("name", "created_by", "created_at")}
     return StrategyComparisonOut().dump(
         {
             **told,
             "comparison_id": comparison.id,
             "status": strategy_comparisons.status_of(standings),
+            "correction": "holm",
             "strategies": [_arm(standing) for standing in standings],
         }
     )
@@ -168,7 +179,7 @@ def _arm(standing: Standing) -> dict[str, Any]:
         "difference": standing.mean,
         "ci_low": low,
         "ci_high": high,
-        "against_first": against and dataclasses.asdict(against),
+        "against_first": against and {**dataclasses.asdict(against), "p_adjusted": standing.p_adjusted},
         **{name: sum(run[name] for run in runs) / len(runs) for name in ("task_calls", "tokens", "cost_usd")},
         "runs": runs,
     }

@@ -19,7 +19,7 @@ from shared.domain.case_files import MAX_DESCRIPTION, MAX_GROUP, MAX_NAME, MAX_W
 from shared.domain.case_sources import EXPECTED, MAX_EXECUTIONS, Collection
 from shared.domain.tenants import Caller
 from shared.domain.test_cases import Filter
-from shared.errors import field_error
+from shared.errors import NotFound, field_error
 from shared.models import Dataset, Role, TestCase
 
 blp = blueprint("test_cases", "The cases of a dataset. Each change makes a new revision; an older one keeps its cases.")
@@ -217,7 +217,10 @@ def _collection(session: Session, author: Caller, dataset: Dataset, body: dict[s
         return Collection(ids=list(dict.fromkeys(ids)), **fields)
     project = str(dataset.project_id)
     if prompt_name := asked.pop("prompt_name", None):
-        asked["prompt_id"] = prompts.get_prompt(session, author, prompt_name, project=project).id
+        try:
+            asked["prompt_id"] = prompts.get_prompt(session, author, prompt_name, project=project).id
+        except NotFound as error:
+            raise NotFound(error.detail, fields=["filter"]) from error
     return Collection(wanted=executions.Filter(project=project, state="succeeded", **asked), **fields)
 
 

@@ -9,13 +9,14 @@ from xml.etree import ElementTree
 
 import flask
 import marshmallow as ma
+from sqlalchemy.orm import Session
 
 from app.api import Decimal, blueprint
 from app.auth import caller
 from shared.db import reading
 from shared.domain import comparisons, evaluations
 from shared.domain.comparisons import MOST_FLIPS, Check, Compared, Wanted
-from shared.errors import field_error
+from shared.errors import NotFound, field_error
 from shared.models import Evaluation
 
 blp = blueprint("verdicts", "What the scores of an evaluation say: by slice, against another, and at a gate.")
@@ -122,7 +123,7 @@ def compare_evaluations(query: dict[str, Any], evaluation_id: uuid.UUID) -> flas
     """Compare it with another: difference, interval, p-value, effect, and the cases that flipped"""
     with reading() as session:
         candidate = evaluations.get_evaluation(session, caller(), evaluation_id)
-        baseline = evaluations.get_evaluation(session, caller(), query["with_"])
+        baseline = _other(session, query["with_"], "with")
         found = comparisons.compare(session, candidate, baseline, pointer="?with")
     return flask.jsonify(ComparisonOut().dump(_comparison(candidate, baseline, found)))
 
@@ -142,7 +143,7 @@ def check_gate(query: dict[str, Any], evaluation_id: uuid.UUID) -> flask.Respons
         author = caller()
         evaluation = evaluations.get_evaluation(session, author, evaluation_id)
         other = wanted.non_inferior_to
-        baseline = None if other is None else evaluations.get_evaluation(session, author, other)
+        baseline = None if other is None else _other(session, other, "non_inferior_to")
         checks = comparisons.gate(session, evaluation, wanted, baseline)
         failures = comparisons.failed_cases(session, evaluation, limit=SHOWN_FAILURES)
     if flask.request.accept_mimetypes.best_match([JSON, XML], default=JSON) == XML:
@@ -155,6 +156,13 @@ def check_gate(query: dict[str, Any], evaluation_id: uuid.UUID) -> flask.Respons
             "checks": [dataclasses.asdict(check) for check in checks],
         }
     )
+
+
+def _other(session: Session, evaluation_id: uuid.UUID, field: str) -> Evaluation:
+    try:
+        return evaluations.get_evaluation(session, caller(), evaluation_id)
+    except NotFound as error:
+        raise NotFound(error.detail, fields=[field]) from error
 
 
 def _comparison(candidate: Evaluation, baseline: Evaluation, found: Compared) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from shared.db import db_now
 from shared.domain import jobs
 from shared.models import Budget, Execution, Job, JobKind, State, new_id
 
@@ -30,6 +31,7 @@ class Limits:
     max_judge_calls: int | None = None
     max_tokens: int | None = None
     max_cost_usd: float | None = None
+    max_wall_seconds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def create(
         limit_judge_calls=limits.max_judge_calls,
         limit_tokens=limits.max_tokens,
         limit_nano=None if limits.max_cost_usd is None else round(limits.max_cost_usd * NANO),
+        limit_wall_seconds=limits.max_wall_seconds,
     )
     session.add(budget)
     session.flush()
@@ -68,19 +71,22 @@ def reserve(session: Session, wanted: Sequence[Job]) -> list[Job]:
 
     What the pause of its run holds back is set aside with `blocked_by` until that goes on; one that does not
     fit, until something in flight settles for less than its bound. When nothing is in flight it can never fit,
-    and it fails with `budget_exceeded`.
+    and it fails with `budget_exceeded`. A call that comes due after the deadline of its run fails with `out_of_time`.
     """
     locked = _lock_budgets(session, wanted)
     if not locked:
         return list(wanted)
     bounds = _bounds(session, wanted)
-    fits, hopeless = [], []
+    overdue = _overdue(session, locked.values())
+    fits, hopeless, late = [], [], []
     for job in wanted:
         budget = locked.get(job.budget_id) if job.budget_id else None
         if budget is None:
             fits.append(job)
         elif budget.held:
             job.blocked_by = budget.id
+        elif budget.id in overdue and job.kind == JobKind.EXECUTION:
+            late.append(job)
         elif _has_room(budget, bounds[job.id]):
             _add(budget, "reserved", bounds[job.id])
             fits.append(job)
@@ -94,10 +100,23 @@ def reserve(session: Session, wanted: Sequence[Job]) -> list[Job]:
         [
             jobs.Ending(job, State.FAILED, "budget_exceeded", "what is left of the budget does not cover this call")
             for job in hopeless
+        ]
+        + [
+            jobs.Ending(job, State.FAILED, "out_of_time", "the time of its run was up before this call began")
+            for job in late
         ],
     )
-    _unblock(session, sorted({job.budget_id for job in hopeless if job.budget_id}))
+    _unblock(session, sorted({job.budget_id for job in [*hopeless, *late] if job.budget_id}))
     return fits
+
+
+def _overdue(session: Session, budgets: Iterable[Budget]) -> set[uuid.UUID]:
+    """Of these budgets, those whose deadline has passed."""
+    deadlines = {budget.id: budget.deadline_at for budget in budgets if budget.deadline_at is not None}
+    if not deadlines:
+        return set()
+    now = session.scalars(sa.select(db_now())).one()
+    return {budget_id for budget_id, deadline_at in deadlines.items() if deadline_at <= now}
 
 
 def hold(session: Session, budget_id: uuid.UUID) -> None:

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 from shared.db import db_now
 from shared.domain import events, projects
 from shared.domain.events import Change
-from shared.domain.names import is_name
+from shared.domain.names import LATEST, is_name
 from shared.domain.tenants import Caller
 from shared.errors import field_error
 from shared.models import Execution, Label, Project, Prompt, Version
@@ -55,13 +56,20 @@ def worth_remembering(
         .subquery()
     )
     query = (
-        projects.living_in(session, caller, Prompt, None)
+        _with_version(projects.living_in(session, caller, Prompt, None), label)
         .where(Prompt.deleted_at.is_(None))
         .join(Project, Project.id == Prompt.project_id)
-        .join(Label, sa.and_(Label.prompt_id == Prompt.id, Label.name == label))
-        .join(Version, Version.id == Label.version_id)
         .outerjoin(used, used.c.prompt_id == Prompt.id)
         .order_by(sa.func.coalesce(used.c.runs, 0).desc(), Prompt.created_at.desc(), Prompt.id.desc())
         .limit(limit)
     )
     return session.execute(query.with_only_columns(Prompt, Version, Project.name)).all()
+
+
+def _with_version(query: sa.Select[Any], label: str) -> sa.Select[Any]:
+    """The prompts that the label, or `latest`, is of, each with that version."""
+    if label == LATEST:
+        newest = sa.and_(Version.prompt_id == Prompt.id, Version.number == Prompt.last_version_number)
+        return query.join(Version, newest)
+    labelled = query.join(Label, sa.and_(Label.prompt_id == Prompt.id, Label.name == label))
+    return labelled.join(Version, Version.id == Label.version_id)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.domain import datasets, projects, test_cases
+from shared.domain.case_files import row_of
 from shared.domain.tenants import Caller
 from shared.errors import AlreadyExists, FieldError, NotFound, Unprocessable, field_error
 from shared.models import Dataset, TestCase
@@ -64,7 +65,8 @@ def _dataset_of(session: Session, project_id: uuid.UUID, case_ids: Collection[uu
         .with_only_columns(TestCase.case_id, TestCase.dataset_id)
         .where(TestCase.removed_in.is_(None), TestCase.case_id.in_(case_ids))
     )
-    of_case = dict(session.execute(query).all())
+    # The copies of a selection that was renamed have the same ids; what they were made of is older, and comes last.
+    of_case = dict(session.execute(query.order_by(TestCase.created_at.desc())).all())
     unknown = [
         FieldError(f"{POINTER}/{index}", f"no test case {case_id} in the project")
         for index, case_id in enumerate(case_ids)
@@ -90,6 +92,8 @@ def get_case(
         .join(TestCase, TestCase.dataset_id == Dataset.id)
         .where(Dataset.deleted_at.is_(None), Dataset.name != SELECTED)
         .where(TestCase.case_id == case_id, TestCase.removed_in.is_(None))
+        .order_by(TestCase.created_at)  # a selection that was renamed has copies, which are younger
+        .limit(1)
     )
     dataset = session.scalars(query).one_or_none()
     if dataset is None:
@@ -123,9 +127,14 @@ def pin(session: Session, caller: Caller, project_id: uuid.UUID, case_ids: Seque
     about = "What was run on some test cases of the project; each revision is one selection."
     selection = datasets.lock(session, _made(session, caller, project_id, SELECTED, about))
     before = datasets.cases_of(session, selection.id, selection.revision)
-    if [case.content_hash for case in before] != [case.content_hash for case in chosen]:
+    if list(map(_copied, before)) != list(map(_copied, chosen)):
         test_cases.replace_cases(session, caller, selection, chosen)
     return selection.name, selection.revision
+
+
+def _copied(case: TestCase) -> dict[str, Any]:
+    """All that a copy has of its case: what weighs otherwise is another selection."""
+    return {"case_id": case.case_id, **row_of(case)}
 
 
 def _made(session: Session, caller: Caller, project_id: uuid.UUID, name: str, about: str) -> Dataset:

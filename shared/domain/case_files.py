@@ -248,6 +248,8 @@ def _csv_rows(raw: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def _check_header(header: Sequence[str]) -> None:
+    if len(header) == 1 and (other := re.search(r"[;\t|]", header[0])):  # else all columns would be one field
+        raise file_error(1, f"commas separate the columns of a CSV; here it seems to be {other[0]!r}")
     if not any(column.startswith(("input.", "inputs.")) or column == "inputs" for column in header):
         raise file_error(1, "needs at least one column named input.<field>")
     if clash := _clash(header):

@@ -97,7 +97,7 @@ def render_messages(body: Mapping[str, Any], variables: Mapping[str, Any]) -> li
     errors = json_schemas.mismatches(body["variables_schema"], variables, "/variables") if _has_types(body) else []
     if errors:
         raise RenderFailed("; ".join(map(str, errors[:5])), errors=errors)
-    deadline = time.monotonic() + templating.MAX_SECONDS
+    deadline = time.thread_time() + templating.MAX_SECONDS
     rendered: list[dict[str, str]] = []
     for message in message_templates(body):
         if is_placeholder(message):

@@ -7,12 +7,13 @@ Locks go from the budget to the run, the order in which the claim of a first ste
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.domain import budgets, datasets, events, optimizations, projects, prompts
+from shared.domain import budgets, clocks, datasets, events, optimizations, projects, prompts
 from shared.domain.budgets import NANO, Limits
 from shared.domain.evaluations import Target
 from shared.domain.events import Change
@@ -31,6 +32,7 @@ _CEILINGS = {
     "max_judge_calls": ("limit_judge_calls", None),
     "max_tokens": ("limit_tokens", "max_tokens"),
     "max_cost_usd": ("limit_nano", "max_cost_nano"),
+    "max_wall_seconds": ("limit_wall_seconds", "max_wall_seconds"),
 }
 
 
@@ -58,6 +60,7 @@ def pause(session: Session, caller: Caller, optimization_id: uuid.UUID) -> Optim
         return run
     if run.state not in OPEN_STATES:
         raise Conflict(f"the optimization has already {run.state}")
+    clocks.stop(session, session.get_one(Budget, _budget_of(run)))
     run.state = PAUSED
     return _told(session, caller, run, "optimization.paused", {})
 
@@ -72,6 +75,7 @@ def resume(session: Session, caller: Caller, optimization_id: uuid.UUID) -> Opti
         return run
     if run.state != PAUSED:
         raise Conflict(f"the optimization has already {run.state}")
+    clocks.go_on(session, session.get_one(Budget, _budget_of(run)), run.started_at)
     run.state = State.RUNNING if run.started_at else State.QUEUED
     return _told(session, caller, run, "optimization.resumed", {"state": run.state})
 
@@ -96,6 +100,9 @@ def raise_budget(session: Session, caller: Caller, optimization_id: uuid.UUID, l
         raise field_error("", "name a ceiling")
     if all(value == getattr(budget, _CEILINGS[name][0]) for name, value in raised.items()):
         return run
+    if budget.deadline_at is not None and budget.limit_wall_seconds is not None:
+        more = raised.get("max_wall_seconds", budget.limit_wall_seconds) - budget.limit_wall_seconds
+        budget.deadline_at += timedelta(seconds=more)
     for name, value in raised.items():
         setattr(budget, _CEILINGS[name][0], value)
     after = {**before, **_as_spec(raised)}
@@ -170,6 +177,10 @@ def continue_run(
     for measure in budgets.MEASURES:
         used = getattr(spent, f"spent_{measure}") + getattr(spent, f"reserved_{measure}")
         setattr(budget, f"spent_{measure}", used)
+    budget.idle_seconds = -clocks.elapsed_seconds(session, source)
+    if budget.limit_wall_seconds is not None and budget.limit_wall_seconds <= -budget.idle_seconds:
+        rule = f"must be above the {-budget.idle_seconds:.0f} seconds that the run has gone on"
+        raise field_error("/budget/max_wall_seconds", rule)
     session.add(budget)
     session.flush()
     run.budget_id = budget.id
@@ -268,6 +279,7 @@ def _limits_of(budget: Budget, spec: Mapping[str, Any]) -> Limits:
         max_judge_calls=budget.limit_judge_calls,
         max_tokens=spec["max_tokens"],
         max_cost_usd=None if nano is None else nano / NANO,
+        max_wall_seconds=spec.get("max_wall_seconds"),
     )
 
 

@@ -32,7 +32,7 @@ from shared.models import (
 )
 from shared.scoring import Delivered, asks, facts_needed, problem_with_expected
 
-MAX_CHECK_SECONDS = 5.0  # for rendering every case of a dataset while somebody waits for the answer
+MAX_CHECK_SECONDS = 5.0  # of CPU time, for rendering every case of a dataset while somebody waits for the answer
 MAX_QUESTIONS = 200_000  # to judges, of one evaluation
 
 
@@ -105,12 +105,12 @@ def plan_target(
     cases = datasets.cases_of(session, dataset.id, revision)
     if not cases:
         raise field_error("/dataset", f"dataset {dataset.name} has no test case; import some")
-    deadline = time.monotonic() + MAX_CHECK_SECONDS
+    deadline = time.thread_time() + MAX_CHECK_SECONDS
     for done, case in enumerate(cases):
-        if time.monotonic() > deadline:
+        if time.thread_time() > deadline:
             raise field_error(
                 "/dataset",
-                f"the template is too slow: {done} of {len(cases)} cases were rendered in {MAX_CHECK_SECONDS:g} s",
+                f"the template is too slow: {MAX_CHECK_SECONDS:g} s of CPU time rendered {done} of {len(cases)} cases",
             )
         try:
             render_messages(version.content, case.inputs)

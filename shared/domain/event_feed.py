@@ -21,14 +21,17 @@ from shared.models import (
     Evaluation,
     Event,
     Execution,
+    Generation,
+    LabelRequest,
     Optimization,
+    OptimizationComparison,
     Prompt,
     State,
 )
 
 ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELED)
-_RUNS = (Execution, Evaluation, Optimization)
-_SUBJECTS = (*_RUNS, Prompt, Dataset, Batch, BulkOperation)
+_RUNS = (Execution, Evaluation, Optimization, Generation, BulkOperation)
+_SUBJECTS = (*_RUNS, Prompt, Dataset, Batch, LabelRequest, OptimizationComparison)
 _END = 2**62
 
 Position = tuple[int, int]
@@ -56,10 +59,8 @@ def read(
 
     With `settled` only those before which none can come any more, which is what a reader may be told.
     """
-    query = sa.select(Event).where(
-        Event.workspace_id == caller.workspace_id,
-        sa.tuple_(Event.xid, Event.id) > sa.tuple_(sa.literal(after[0], sa.BigInteger), sa.literal(after[1])),
-    )
+    order = (Event.xid, Event.id) if is_postgres(session) else (Event.id,)
+    query = sa.select(Event).where(Event.workspace_id == caller.workspace_id, _is_behind(session, after))
     if settled and is_postgres(session):
         query = query.where(Event.xid < oldest_transaction())
     if subject_id is not None:
@@ -67,7 +68,7 @@ def read(
     if types:
         of_subject = [Event.type.startswith(f"{one}.", autoescape=True) for one in types if "." not in one]
         query = query.where(sa.or_(Event.type.in_([one for one in types if "." in one]), *of_subject))
-    return session.scalars(query.order_by(Event.xid, Event.id).limit(limit)).all()
+    return session.scalars(query.order_by(*order).limit(limit)).all()
 
 
 def check_subject(session: Session, caller: Caller, subject_id: uuid.UUID | None) -> None:
@@ -107,6 +108,14 @@ def position_of(cursor: str, pointer: str = "?after") -> Position:
         detail = "must be a cursor that this API gave, `begin` or `now`"
         raise Unprocessable(f"{pointer}: {detail}", errors=[FieldError(pointer, detail)])
     return int(match[1]), int(match[2])
+
+
+def _is_behind(session: Session, position: Position) -> sa.ColumnElement[bool]:
+    xid, event_id = position
+    if is_postgres(session):
+        return sa.tuple_(Event.xid, Event.id) > sa.tuple_(sa.literal(xid, sa.BigInteger), sa.literal(event_id))
+    # There every xid is 0. SQLite would look up a comparison of rows by the xid alone, and so read all that there is.
+    return Event.id > (_END if xid else event_id)
 
 
 def _sees(session: Session, caller: Caller, entity: type, subject_id: uuid.UUID) -> bool:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.db import bulk_insert, db_now
-from shared.domain import events, search
+from shared.domain import events, search_index
 from shared.domain.events import Change
 from shared.domain.names import PRODUCTION
 from shared.errors import Conflict
@@ -83,7 +83,7 @@ def write(session: Session, label: str, moves: Sequence[Move], *, actor: str) ->
     changes += [Change(row.workspace_id, "label_request.superseded", row.id, {}, actor) for row in overtaken]
     events.record(session, changes)
     if label == PRODUCTION:  # what is found of a prompt is what that points at
-        search.index_prompts(session, [move.prompt for move in moves])
+        search_index.index_prompts(session, [move.prompt for move in moves])
 
 
 def _history(label: str, move: Move, now: datetime) -> dict[str, Any]:

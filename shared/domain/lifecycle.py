@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.db import db_now
-from shared.domain import events, pages, projects, prompts, search
+from shared.domain import events, pages, projects, prompts, search_index
 from shared.domain.events import Change
 from shared.domain.label_protections import check_role, find_protection
 from shared.domain.names import PRODUCTION
@@ -71,7 +71,7 @@ def change_state(session: Session, caller: Caller, prompt: Prompt, state: Lifecy
     session.flush()
     data = {"from": seen, "to": state, **({"reason": reason} if reason else {})}
     events.record(session, [Change(prompt.workspace_id, "prompt.lifecycle_changed", prompt.id, data, caller.user_name)])
-    search.index_prompt(session, prompt)
+    search_index.index_prompt(session, prompt)
     return prompt
 
 

@@ -126,9 +126,7 @@ def pareto(session: Session, optimization: Optimization) -> tuple[list[Point], i
     everybody = session.scalars(optimizations.candidates_of(optimization).order_by(Candidate.ordinal)).all()
     usage = _usage(session, optimization, dev)
     measured = [
-        one
-        for one in everybody
-        if one.mean is not None and one.hash in usage and all(str(case) in _tried(state, one) for case in dev)
+        one for one in everybody if one.mean is not None and one.hash in usage and _is_complete(state, one, dev)
     ]
     axes = {one.ordinal: (float(one.mean or 0.0), *usage[one.hash]) for one in measured}
     points = []
@@ -151,9 +149,10 @@ def _dominates(one: _Axes, other: _Axes) -> bool:
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
-def _tried(state: Mapping[str, Any], candidate: Candidate) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = state["scores"].get(candidate.hash, {})
-    return found
+def _is_complete(state: Mapping[str, Any], candidate: Candidate, dev: Sequence[int]) -> bool:
+    """Whether it was tried on all of dev but what it shows as demonstrations: on these no candidate ever is."""
+    shown, tried = {demo["case"] for demo in candidate.demos}, state["scores"].get(candidate.hash, {})
+    return all(case in shown or str(case) in tried for case in dev)
 
 
 def _usage(session: Session, optimization: Optimization, dev: Sequence[int]) -> dict[str, tuple[float | None, float]]:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.db import bulk_insert, db_now, insert_all_absent
-from shared.domain import events, executions, labels, pages, projects, prompts, providers, search
+from shared.domain import events, executions, labels, pages, projects, prompts, providers, search_index
 from shared.domain.content import Content
 from shared.domain.events import Change
 from shared.domain.executions import NewExecution, RunRequest
@@ -85,6 +85,7 @@ def register_code(
         if prompt.id in created
     ]
     changes += _describe(session, wanted, found, author)
+    described = {change.subject_id for change in changes}
     versions, made = _add_versions(session, wanted, found, author)
     changes += made
     before = current_versions(session, prompt_ids)
@@ -92,11 +93,10 @@ def register_code(
     targets = [Target(found[code.name], versions[code.name].version_id, versions[code.name].number) for code in wanted]
     asked = labels.move_labels(session, caller, PRODUCTION, targets)
     _refuse_protected(wanted, found, asked)
-    touched = {change.subject_id for change in changes}
-    if described := [prompt.id for prompt in found.values() if prompt.id in touched]:
+    if described:  # what only moved is indexed by now
         # Anew: they were written by statements that these objects have not seen.
         query = sa.select(Prompt).where(Prompt.id.in_(described)).execution_options(populate_existing=True)
-        search.index_prompts(session, session.scalars(query).all())
+        search_index.index_prompts(session, session.scalars(query).all())
     return [_registered(code.name, versions[code.name], before.get(found[code.name].id)) for code in wanted]
 
 
@@ -110,7 +110,7 @@ def change_mode(session: Session, caller: Caller, prompt: Prompt, mode: str, *, 
     session.flush()
     events.record(session, [Change(prompt.workspace_id, "prompt.mode_changed", prompt.id, change, caller.user_name)])
     session.refresh(prompt)
-    search.index_prompt(session, prompt)
+    search_index.index_prompt(session, prompt)
 
 
 def plan_execution(session: Session, caller: Caller, request: RunRequest) -> NewExecution:

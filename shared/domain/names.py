@@ -48,7 +48,7 @@ def check_label(label: str, pointer: str = "/label") -> str:
         raise field_error(pointer, "must be 1 to 36 of lowercase letters, digits and `._-`")
     if label == LATEST:
         raise field_error(pointer, "`latest` is computed and cannot be moved")
-    if re.fullmatch(r"v\d+", label) or _is_uuid(label):
+    if re.fullmatch(r"v?\d+", label) or _is_uuid(label):  # where a version is named, a number is a version's
         raise field_error(pointer, "must not look like a version number or a UUID")
     return label
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from shared import knobs
 from shared.domain import budgets, evaluations, events, jobs, judges, pages, projects, providers, queues, runs
 from shared.domain.budgets import NANO, Limits
+from shared.domain.content import is_placeholder
 from shared.domain.evaluations import Target, TargetRequest
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller, get_visible
@@ -19,6 +20,7 @@ from shared.models import Candidate, Execution, JobKind, Optimization, Queue, Wo
 from shared.scoring import check_scorers
 
 MIN_CASES = 10
+WITHOUT_STATE = defer(Optimization.search_state)  # of many rows: each may be megabytes, and nobody shows it
 PROPOSER_MAX_NEW_TOKENS = 2_000
 
 
@@ -55,6 +57,7 @@ def check_request(request: OptimizationRequest) -> dict[str, Any]:
             "max_proposer_calls": limits.max_proposer_calls,
             "max_tokens": limits.max_tokens,
             "max_cost_nano": None if limits.max_cost_usd is None else round(limits.max_cost_usd * NANO),
+            **({"max_wall_seconds": limits.max_wall_seconds} if limits.max_wall_seconds is not None else {}),
         },
         "seed": request.seed,
         **({"preflight": True} if request.preflight else {}),  # absent, a spec is what it was before there were any
@@ -77,6 +80,8 @@ def create_optimization(
         raise field_error("/dataset", f"an optimization needs at least {MIN_CASES} cases; this has {len(target.cases)}")
     if knobs.needs_train(spec["knobs"]) and "train" not in _parts(spec, target):
         raise field_error("/split/train_fraction", f"must be above 0: {spec['strategy']} works from train cases")
+    if spec["knobs"].get("use_merge") and _texts_of(target.version.content) < 2:
+        raise field_error("/knobs/use_merge", "needs a prompt of two texts or more; this has one")
     needed = knobs.minimum_task_calls(spec, len(target.cases))
     limit = request.budget.max_task_calls
     if limit is not None and limit < needed:
@@ -134,7 +139,7 @@ def list_optimizations(
 def matching(
     session: Session, caller: Caller, *, project: str | None, state: str | None = None
 ) -> sa.Select[Optimization]:
-    query = projects.visible_in(session, caller, Optimization, project)
+    query = projects.visible_in(session, caller, Optimization, project).options(WITHOUT_STATE)
     return query if state is None else query.where(Optimization.state == state)
 
 
@@ -167,6 +172,11 @@ def spend_by_candidate(
         .group_by(WorkItem.candidate)
     )
     return {str(row[0]): CandidateSpend(int(row[1]), int(row[2])) for row in rows}
+
+
+def _texts_of(content: Mapping[str, Any]) -> int:
+    """How many texts a search may change."""
+    return sum(not is_placeholder(message) for message in content.get("messages") or [{"content": ""}])
 
 
 def _parts(spec: Mapping[str, Any], target: Target) -> set[str]:

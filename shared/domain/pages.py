@@ -61,12 +61,9 @@ def newest_first(session: Session, query: sa.Select[Any], entity: Any, *, limit:
                 raise ValueError("not in UTC")
         except ValueError as error:
             raise _bad_cursor() from error
-        query = query.where(
-            sa.or_(
-                entity.created_at < created_at,
-                sa.and_(entity.created_at == created_at, entity.id < entity_id),
-            )
-        )
+        # As one comparison of rows: of an OR no database makes the start of a walk along an index.
+        place = sa.tuple_(sa.literal(created_at, entity.created_at.type), sa.literal(entity_id, entity.id.type))
+        query = query.where(sa.tuple_(entity.created_at, entity.id) < place)
     query = query.order_by(entity.created_at.desc(), entity.id.desc()).limit(limit + 1)
     rows = session.scalars(query).all()
     page = rows[:limit]

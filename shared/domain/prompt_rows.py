@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from shared.db import db_now
-from shared.domain import events, projects, prompts, search
+from shared.domain import events, projects, prompts, search_index
 from shared.domain.events import Change
 from shared.domain.names import check_name
 from shared.domain.tenants import Caller, get_visible
@@ -137,7 +137,7 @@ def _write(session: Session, prompt: Prompt, changes: list[Change]) -> None:
     session.flush()
     events.record(session, changes)
     session.refresh(prompt)
-    search.index_prompt(session, prompt)
+    search_index.index_prompt(session, prompt)
 
 
 def _change(caller: Caller, prompt: Prompt, kind: str, data: Mapping[str, Any]) -> Change:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.db import db_now, holds_item, insert_if_absent
-from shared.domain import events, labels, pages, projects, search
+from shared.domain import events, labels, pages, projects, search_index
 from shared.domain.content import Content
 from shared.domain.events import Change
 from shared.domain.names import LATEST, PRODUCTION, VersionChoice, check_name, is_name
@@ -50,25 +50,13 @@ def upsert(
     """
     home = projects.get_project(session, caller, project, writing=True)
     author = created_by or caller.user_name
-    prompt_id = new_id()
-    created = insert_if_absent(
-        session,
-        Prompt,
-        id=prompt_id,
-        workspace_id=caller.workspace_id,
-        project_id=home.id,
-        name=check_name(name),
-        created_by=author,
-    )
+    # The row's lock makes version numbers without gaps or races.
+    prompt = _locked(session, home.id, check_name(name))
+    own = {"workspace_id": caller.workspace_id, "project_id": home.id, "name": name, "created_by": author}
+    created = prompt is None and insert_if_absent(session, Prompt, id=new_id(), **own)
     if must_be_new and not created:
         raise AlreadyExists(f"a prompt named {name} exists in project {home.name}")
-    # The row's lock makes version numbers without gaps or races.
-    prompt = session.scalars(
-        live()
-        .where(Prompt.project_id == home.id, Prompt.name == name)
-        .with_for_update(key_share=True)  # what merely refers to the prompt need not wait
-        .execution_options(populate_existing=True)
-    ).one_or_none()
+    prompt = prompt or _locked(session, home.id, name)
     if prompt is None:
         raise Conflict(f"prompt {name} was deleted at this moment; repeat the request to create it anew")
     require_full(prompt)
@@ -81,11 +69,17 @@ def upsert(
         prompt.updated_at = db_now()
         if not created:
             changes.append(Change(prompt.workspace_id, "prompt.updated", prompt.id, given, author))
-    events.record(session, changes)
-    version, is_new = _add_version(session, prompt, content, author=author, message=message, forked_from=forked_from)
-    search.index_prompt(session, prompt)
+    version, made = _add_version(session, prompt, content, author=author, message=message, forked_from=forked_from)
+    events.record(session, [*changes, *made])
+    search_index.index_prompt(session, prompt)
     moved = labels.move_label(session, caller, prompt, PRODUCTION, version) if set_active else None
-    return Upserted(prompt, version, is_new, moved if isinstance(moved, LabelRequest) else None)
+    return Upserted(prompt, version, bool(made), moved if isinstance(moved, LabelRequest) else None)
+
+
+def _locked(session: Session, project_id: uuid.UUID, name: str) -> Prompt | None:
+    """The living prompt, so locked that what merely refers to it need not wait."""
+    query = live().where(Prompt.project_id == project_id, Prompt.name == name).with_for_update(key_share=True)
+    return session.scalars(query.execution_options(populate_existing=True)).one_or_none()
 
 
 def require_full(prompt: Prompt) -> None:
@@ -258,19 +252,21 @@ def get_version(session: Session, prompt: Prompt, choice: VersionChoice) -> Vers
 def add_version(session: Session, prompt_id: uuid.UUID, content: Content, *, author: str, message: str) -> Version:
     """A version of an existing prompt, made by the service itself (an optimization's result)."""
     prompt = session.get_one(Prompt, prompt_id, with_for_update=True, populate_existing=True)
-    version, _ = _add_version(session, prompt, content, author=author, message=message)
-    search.index_prompt(session, prompt)
+    version, made = _add_version(session, prompt, content, author=author, message=message)
+    events.record(session, made)
+    search_index.index_prompt(session, prompt)
     return version
 
 
 def _add_version(
     session: Session, prompt: Prompt, content: Content, *, author: str, message: str, forked_from: Version | None = None
-) -> tuple[Version, bool]:
+) -> tuple[Version, list[Change]]:
+    """The version with this content, and the event of it if it is new."""
     existing = session.scalars(
         sa.select(Version).where(Version.prompt_id == prompt.id, Version.content_hash == content.content_hash)
     ).one_or_none()
     if existing is not None:
-        return existing, False
+        return existing, []
     prompt.last_version_number += 1
     prompt.updated_at = db_now()
     version = Version(
@@ -287,18 +283,5 @@ def _add_version(
     )
     session.add(version)
     session.flush()
-    session.refresh(version)
-    session.refresh(prompt)
-    events.record(
-        session,
-        [
-            Change(
-                prompt.workspace_id,
-                "prompt.version_created",
-                prompt.id,
-                {"version_number": version.number, "content_hash": version.content_hash},
-                author,
-            )
-        ],
-    )
-    return version, True
+    data = {"version_number": version.number, "content_hash": version.content_hash}
+    return version, [Change(prompt.workspace_id, "prompt.version_created", prompt.id, data, author)]

@@ -5,7 +5,7 @@ Several units may share one call: the ledger decides, by the content of the requ
 """
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,6 +32,8 @@ from shared.models import (
     WorkItem,
 )
 from shared.scoring import Facts
+
+_ATTEMPTED = (Execution.attempts > 0) | (Execution.ambiguous_attempts > 0)
 
 
 @dataclass(frozen=True)
@@ -156,19 +158,26 @@ def _paid_for(session: Session, reuse: Reuse, units: Sequence[Unit]) -> dict[str
 def _answers_of(
     session: Session, run_id: uuid.UUID, wanted: Mapping[str, Any], usable: Callable[[str, str], bool]
 ) -> dict[str, uuid.UUID]:
-    """The same of one run, with the answers that it had itself from others."""
-    rows = session.execute(
-        sa.select(Call.call_key, WorkItem.execution_id, Execution.response_text)
-        .join(Call, Call.execution_id == WorkItem.execution_id)
-        .join(Execution, Execution.id == WorkItem.execution_id)
-        .where(WorkItem.scope_id == run_id, Execution.state == State.SUCCEEDED)
-        .execution_options(yield_per=500)
-    )
-    return {
-        key: execution_id
-        for key, execution_id, text in rows
-        if execution_id is not None and key in wanted and usable(key, text or "")
-    }
+    """The same of one run, with the answers that it had itself from others.
+
+    Only what is wanted is read: each step of a continuation asks, and its source may have any number of answers.
+    """
+    found: dict[str, uuid.UUID] = {}
+    keys = list(wanted)
+    for start in range(0, len(keys), 500):
+        rows = session.execute(
+            sa.select(Call.call_key, Call.execution_id, Execution.response_text)
+            .join(Execution, Execution.id == Call.execution_id)
+            .where(
+                Call.call_key.in_(keys[start : start + 500]),
+                Call.scope_id != Call.execution_id,
+                Execution.state == State.SUCCEEDED,
+                sa.exists().where(WorkItem.execution_id == Call.execution_id, WorkItem.scope_id == run_id),
+            )
+            .order_by(Execution.id)
+        )
+        found.update({key: execution_id for key, execution_id, text in rows if usable(key, text or "")})
+    return found
 
 
 def _generations(session: Session, run_id: uuid.UUID | None, call_keys: Sequence[str]) -> dict[str, int]:
@@ -248,13 +257,19 @@ class Spend:
     ambiguous: int
 
 
-def spend_of(session: Session, subject_id: uuid.UUID) -> Spend:
-    """What users are told: tokens and money are what the budget has charged, to the last nano-dollar.
+def spends_of(session: Session, subject_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Spend]:
+    """What users are told of runs: tokens and money are what the budget has charged, to the last nano-dollar.
 
     An attempt whose answer was never read is charged at its bound, like an answer that reports no usage. A call
     that was never attempted (canceled first, or over the budget) is none.
     """
-    return _spend(session, Execution.scope_id == subject_id, Execution.ambiguous_attempts)
+    rows = session.execute(
+        sa.select(Execution.scope_id, *_figures(Execution.ambiguous_attempts))
+        .where(Execution.scope_id.in_(subject_ids), _ATTEMPTED)
+        .group_by(Execution.scope_id)
+    )
+    found = {row[0]: _spend(row[1:]) for row in rows}
+    return {subject_id: found.get(subject_id, Spend(0, 0, 0, 0, 0, 0)) for subject_id in subject_ids}
 
 
 def logical_spend_of(session: Session, subject_id: uuid.UUID, *, step_no: int | None = None) -> Spend:
@@ -268,28 +283,27 @@ def logical_spend_of(session: Session, subject_id: uuid.UUID, *, step_no: int | 
     )
     if step_no is not None:
         of_items = of_items.where(WorkItem.step_no <= step_no)
-    return _spend(session, Execution.id.in_(of_items), sa.literal(0))
+    query = sa.select(*_figures(sa.literal(0))).where(Execution.id.in_(of_items), _ATTEMPTED)
+    return _spend(session.execute(query).one())
 
 
-def _spend(session: Session, counted: sa.ColumnElement[bool], presumed_paid: sa.SQLColumnExpression[int]) -> Spend:
+def _figures(presumed_paid: sa.SQLColumnExpression[int]) -> list[sa.ColumnElement[int]]:
+    """The columns of `Spend`, in its order."""
+
     def calls(measure: str) -> sa.ColumnElement[int]:
         purposes = [purpose for purpose, counted_as in budgets.CALLS_OF.items() if counted_as == measure]
         return sa.func.count().filter(Execution.purpose.in_(purposes))
 
     tokens, nano = charged(presumed_paid)
-    row = session.execute(
-        sa.select(
-            sa.func.count().filter(Execution.purpose.not_in(list(budgets.CALLS_OF))),
-            calls("proposer_calls"),
-            calls("judge_calls"),
-            sa.func.coalesce(sa.func.sum(tokens), 0),
-            sa.func.coalesce(sa.func.sum(nano), 0),
-            sa.func.coalesce(sa.func.sum(Execution.ambiguous_attempts), 0),
-        ).where(
-            counted,
-            (Execution.attempts > 0) | (Execution.ambiguous_attempts > 0),
-        )
-    ).one()
+    return [
+        sa.func.count().filter(Execution.purpose.not_in(list(budgets.CALLS_OF))),
+        calls("proposer_calls"),
+        calls("judge_calls"),
+        *(sa.func.coalesce(sa.func.sum(each), 0) for each in (tokens, nano, Execution.ambiguous_attempts)),
+    ]
+
+
+def _spend(row: Iterable[Any]) -> Spend:
     return Spend(*(int(value) for value in row))
 
 
@@ -306,15 +320,17 @@ def charged(presumed_paid: sa.SQLColumnExpression[int]) -> tuple[sa.ColumnElemen
     return tokens + presumed_paid * Execution.estimate_tokens, nano + presumed_paid * Execution.estimate_nano
 
 
-def open_calls(session: Session, subject_id: uuid.UUID) -> tuple[int, int]:
-    """(done, total) of the calls of the newest barrier: how far the current step has come."""
-    row = session.execute(
-        sa.select(Barrier.total, Barrier.remaining)
-        .where(Barrier.subject_id == subject_id)
-        .order_by(Barrier.step_no.desc())
-        .limit(1)
-    ).first()
-    return (0, 0) if row is None else (row.total - row.remaining, row.total)
+def open_calls(session: Session, subject_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, tuple[int, int]]:
+    """(done, total) of the calls of each run's newest barrier: how far its current step has come."""
+    newest = (
+        sa.select(Barrier.subject_id, sa.func.max(Barrier.step_no).label("step_no"))
+        .where(Barrier.subject_id.in_(subject_ids))
+        .group_by(Barrier.subject_id)
+        .subquery()
+    )
+    is_newest = sa.and_(Barrier.subject_id == newest.c.subject_id, Barrier.step_no == newest.c.step_no)
+    rows = session.execute(sa.select(Barrier.subject_id, Barrier.total, Barrier.remaining).join(newest, is_newest))
+    return dict.fromkeys(subject_ids, (0, 0)) | {row.subject_id: (row.total - row.remaining, row.total) for row in rows}
 
 
 def cancel_run(

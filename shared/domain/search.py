@@ -1,8 +1,5 @@
-"""Finding prompts: the full-text index and what is asked of it. How SQLite (FTS5) and PostgreSQL (tsvector) differ
-is here; both are given the same words, and order and counts are computed from what they share.
-
-A prompt is found by its name, tags and category, description and the content of its current version: the one at
-`production`, else the latest. Whoever changes one of these calls `index_prompt` in the same transaction.
+"""Finding prompts: what is asked of the index of `shared.domain.search_index`. How SQLite (FTS5) and PostgreSQL
+(tsvector) differ is in these two; both hold the same words, and order and counts are computed from what they share.
 """
 
 import json
@@ -17,32 +14,20 @@ from rapidfuzz.distance import DamerauLevenshtein
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import Session
 
-from shared.db import IDS, is_postgres, reading, transaction
+from shared.db import is_postgres
 from shared.domain import pages, projects
-from shared.domain.names import PRODUCTION
+from shared.domain.search_index import FIELDS, LETTERS, MISSPELT, documents, fts, mark, spellings, texts_of
 from shared.domain.tenants import Caller
 from shared.domain.words import Part, Query, Term, highlight, holds, parse, words_of
-from shared.hashing import dump_json, hash_of, sha256
-from shared.models import Label, Prompt, SearchDocument, Version, table_of
+from shared.models import Prompt, SearchDocument, Version
 
-FORMAT = 1  # of the index; raised when the same prompt is to be indexed differently, so that `fill` makes it anew
-FIELDS = ("name", "tags", "description", "content")  # best first; the category counts as a tag
 FACETS = ("category", "tag", "mode", "lifecycle", "owner_team")
 COUNTED = 2_000  # so many matches are counted, those that changed last; more only cost time
 FACET_VALUES = 50
 SUGGESTED = 10
-MOST_WORDS = 15_000  # of a prompt; PostgreSQL counts places up to 16,383
-MOST_BYTES = 400_000  # of its words; a tsvector ends at a megabyte
 SNIPPET = 160  # characters
 HIGHLIGHTED = 20_000  # characters of a content that are looked through for a snippet
-MISSPELT = range(4, 25)  # lengths of the words for which a near one is looked for
-_LETTERS = dict(zip(FIELDS, "abcd", strict=True))  # before each word: an index knows which field it stands in
-_GAP = "¶"  # between two texts of a field: nothing stands side by side across it
-_BATCH = 200
 _SAMPLE, _COMMON = 100, 5  # what so many of the newest documents hold is met soon enough by reading them
-
-_documents = table_of(SearchDocument)
-_fts = sa.table("search_fts", sa.column("rowid", sa.Integer), sa.column("words", sa.Text))
 
 
 @dataclass(frozen=True)
@@ -125,7 +110,7 @@ def search(
     tiers = _tiers(query, filtered)
     first_tier, before = _place(cursor)
     rows: list[tuple[int, Any]] = []
-    columns = _documents.c.id, _documents.c.prompt_id, _documents.c.version_id
+    columns = documents.c.id, documents.c.prompt_id, documents.c.version_id
     if is_postgres(session) and not _is_common(session, caller, replace(tiers[-1][1], instead=None)):
         tiers = [(field, replace(match, may_be_common=False)) for field, match in tiers]
     for number, (_, match) in enumerate(tiers):
@@ -160,138 +145,18 @@ def suggest(session: Session, caller: Caller, q: str, *, project: str | None = N
         match = replace(scope, terms=query.terms, fields=(field,), excluded=query.excluded)
         return list(session.scalars(_newest(session, caller, match, column, limit=1_000)))
 
-    names = {name: " ".join(words_of(name)) for name in candidates("name", _documents.c.name)}
+    names = {name: " ".join(words_of(name)) for name in candidates("name", documents.c.name)}
     best = list(names)
     if query.terms:
         best.sort(key=lambda name: (not names[name].startswith(typed), len(name), name))
     tags: Counter[str] = Counter()
-    for having in candidates("tags", _documents.c.tags):
+    for having in candidates("tags", documents.c.tags):
         tags.update(tag for tag in json.loads(having) if holds(tag, query.terms))
     common = sorted(tags, key=lambda tag: (-tags[tag], tag))
     return [
         *(Suggestion("name", name) for name in best[:SUGGESTED]),
         *(Suggestion("tag", tag) for tag in common[:SUGGESTED]),
     ]
-
-
-def index_prompt(session: Session, prompt: Prompt) -> bool:
-    """`index_prompts` of one."""
-    return index_prompts(session, [prompt]) > 0
-
-
-def index_prompts(session: Session, prompts: Sequence[Prompt]) -> int:
-    """Make these findable as they are now, and forget those that are deleted; how many were written.
-
-    To be called, with the prompts' rows locked, after any change of their own fields, a new version, or a move of
-    `production`. Nothing is written for one of which nothing that is indexed has changed. The number of statements
-    does not grow with the prompts.
-    """
-    session.flush()
-    if not prompts:
-        return 0
-    found = {row.id: row for row in session.execute(_CURRENT, {"ids": [prompt.id for prompt in prompts]})}
-    stale, new = [], []
-    for prompt in prompts:
-        _, version_id, indexed = found[prompt.id]
-        fingerprint = None if prompt.deleted_at is not None else _fingerprint(prompt, version_id)
-        if indexed != fingerprint:
-            stale += [prompt.id] if indexed is not None else []
-            new += [(prompt, version_id, fingerprint)] if fingerprint is not None else []
-    if stale:
-        forget_prompts(session, stale)
-    if not new:
-        return 0
-    wanted = [version_id for _, version_id, _ in new]
-    contents: dict[uuid.UUID, Any] = dict(
-        session.execute(sa.select(Version.id, Version.content).where(Version.id.in_(wanted))).all()
-    )
-    words = [_indexed_words(prompt, contents.get(version_id)) for prompt, version_id, _ in new]
-    postgres = is_postgres(session)
-    documents = [
-        {
-            "prompt_id": prompt.id,
-            "workspace_id": prompt.workspace_id,
-            "project_id": prompt.project_id,
-            "version_id": version_id,
-            "name": prompt.name,
-            "tags": dump_json(prompt.tags),
-            "category": prompt.category,
-            "mode": prompt.mode,
-            "lifecycle": prompt.lifecycle,
-            "owner_team": prompt.owner_team,
-            "fingerprint": fingerprint,
-            "words": _tsvector(*said) if postgres else None,
-        }
-        for (prompt, version_id, fingerprint), said in zip(new, words, strict=True)
-    ]
-    ids: dict[uuid.UUID, int] = dict(session.connection().execute(_INSERT, documents).all())
-    if not postgres:
-        rows = [
-            {"rowid": ids[prompt.id], "words": " ".join([*said[0], *said[1]])}
-            for (prompt, _, _), said in zip(new, words, strict=True)
-        ]
-        session.connection().execute(_INSERT_WORDS, rows)
-    return len(new)
-
-
-def _indexed_words(prompt: Prompt, content: Any) -> tuple[list[str], list[str]]:
-    texts = {
-        "name": [prompt.name],
-        "tags": [*prompt.tags, prompt.category],
-        "description": [prompt.description],
-        "content": texts_of(content),
-    }
-    return _words(texts), _marks_of(prompt)
-
-
-def forget_prompts(session: Session, prompt_ids: Sequence[uuid.UUID]) -> None:
-    """Let no search find these. A prompt whose row is deleted is forgotten with it."""
-    session.execute(sa.delete(_documents).where(_documents.c.prompt_id.in_(prompt_ids)))
-
-
-def fill(*, everything: bool = False, progress: Callable[[int, int], None] = lambda done, total: None) -> int:
-    """Index what is not indexed, or `everything` anew; how many prompts were read. In transactions of its own.
-
-    Others may work meanwhile: a batch of prompts is locked, read as it is then, and let go.
-    """
-    document = SearchDocument
-    with reading() as session:
-        top = session.scalar(sa.select(sa.func.max(document.id))) or 0
-    # In their old order, since the order in which documents are made is that of equally good hits.
-    indexed = sa.select(Prompt).join(document, document.prompt_id == Prompt.id).where(document.id <= top)
-    if not everything:
-        indexed = indexed.where(~document.fingerprint.startswith(f"{FORMAT}.", autoescape=True))
-    missing = sa.select(Prompt).outerjoin(document, document.prompt_id == Prompt.id).where(document.id.is_(None))
-    with reading() as session:
-        counts = [
-            session.scalar(sa.select(sa.func.count()).select_from(query.subquery())) for query in (indexed, missing)
-        ]
-    done, total = 0, sum(count or 0 for count in counts)
-    for query, key in ((indexed, document.id), (missing, Prompt.id)):
-        last: Any = None
-        while True:
-            batch = query.order_by(key).limit(_BATCH).with_for_update(of=Prompt)
-            with transaction() as session:
-                rows = session.scalars(batch if last is None else batch.where(Prompt.id > last)).all()
-                forget_prompts(session, [prompt.id for prompt in rows])
-                index_prompts(session, rows)
-            if not rows:
-                break
-            # What was indexed has left the first query by itself; a deleted prompt would never leave the second.
-            last = rows[-1].id if query is missing else None
-            done += len(rows)
-            progress(done, max(done, total))
-    return done
-
-
-def texts_of(content: Any) -> list[str]:
-    """What a version says, as it was written: its template, or each of its messages."""
-    if not isinstance(content, Mapping):
-        return []
-    if "template_source" in content:
-        return [content["template_source"]]
-    said = [message.get("content") for message in content.get("messages", [])]
-    return [text for text in said if isinstance(text, str)]
 
 
 def _place(cursor: str | None) -> tuple[int, int | None]:
@@ -309,7 +174,7 @@ def _tiers(query: Query, scope: _Match) -> list[tuple[str | None, _Match]]:
         return [(None, widest)]
     in_name = replace(widest, fields=FIELDS[:1])
     whole = replace(in_name, terms=tuple(replace(term, is_prefix=False) for term in query.terms))
-    is_the_name = _mark("n", " ".join(word for term in query.terms for word in term.words))
+    is_the_name = mark("n", " ".join(word for term in query.terms for word in term.words))
     nested = [
         whole.within(((is_the_name,),)),
         *([whole] if whole != in_name else []),
@@ -326,7 +191,7 @@ def _count(session: Session, caller: Caller, query: Query, scope: _Match, filter
 
     def grouped(wanted: Filters) -> Sequence[Any]:
         match = replace(scope.within(_filter_marks(wanted)), terms=query.terms, excluded=query.excluded)
-        columns = [_documents.c["tags" if facet == "tag" else facet] for facet in FACETS]
+        columns = [documents.c["tags" if facet == "tag" else facet] for facet in FACETS]
         newest = _newest(session, caller, match, *columns, limit=COUNTED + 1).subquery()
         return session.execute(sa.select(*newest.c, sa.func.count()).group_by(*newest.c)).all()
 
@@ -349,13 +214,13 @@ def _did_you_mean(session: Session, caller: Caller, query: Query, scope: _Match)
 
     def finds(asked: Query) -> bool:
         match = replace(scope, terms=asked.terms, excluded=asked.excluded)
-        return session.scalar(_newest(session, caller, match, _documents.c.id, limit=1)) is not None
+        return session.scalar(_newest(session, caller, match, documents.c.id, limit=1)) is not None
 
     def nearest(word: str) -> str:
         if len(word) not in MISSPELT or finds(Query((Term((word,), is_prefix=True),))):
             return word
-        near = scope.within((tuple(_spellings(word)),))
-        columns = _documents.c.name, _documents.c.tags
+        near = scope.within((tuple(spellings(word)),))
+        columns = documents.c.name, documents.c.tags
         found = session.execute(_newest(session, caller, near, *columns, limit=100))
         known = {known for name, tags in found for text in (name, *json.loads(tags)) for known in words_of(text)}
         distances = {other: DamerauLevenshtein.distance(word, other) for other in known}
@@ -405,7 +270,7 @@ def _newest(
     session: Session, caller: Caller, match: _Match, *columns: sa.Column[Any], limit: int, before: int | None = None
 ) -> sa.Select[Any]:
     """So many of the matching documents that were made last, of those made before one. No others are read."""
-    is_shown = [_documents.c.project_id.not_in(match.hidden_projects)] if match.hidden_projects else []
+    is_shown = [documents.c.project_id.not_in(match.hidden_projects)] if match.hidden_projects else []
     if not is_postgres(session):
         # FTS5 goes through its matches from the highest rowid down. The sign keeps SQLite from beginning with the index
         # of workspaces and asking FTS5 about one row after the other. The workspace is a mark too: this keeps it even
@@ -413,7 +278,7 @@ def _newest(
         workspace: sa.ColumnElement[uuid.UUID] = sa.literal_column("+search_documents.workspace_id", sa.Uuid)
         found = (
             sa.select(*columns)
-            .select_from(_fts.join(_documents, _documents.c.id == _fts.c.rowid))
+            .select_from(fts.join(documents, documents.c.id == fts.c.rowid))
             .where(
                 sa.text("search_fts MATCH :expression").bindparams(expression=_fts5(match)),
                 workspace == caller.workspace_id,
@@ -421,22 +286,22 @@ def _newest(
             )
         )
         if before is not None:
-            found = found.where(_fts.c.rowid < before)
-        return found.order_by(_fts.c.rowid.desc()).limit(limit)
+            found = found.where(fts.c.rowid < before)
+        return found.order_by(fts.c.rowid.desc()).limit(limit)
     # PostgreSQL guesses how common a word is, and a wrong guess costs a hundred times the right plan, so it is told: to
     # read the newest documents until enough match (the function is one that no index helps with), or to look the words
     # up and sort what they lead to.
     asked = _asked(match)
-    own = sa.select(_documents.c.id.label("document_id"), *columns).where(
-        _documents.c.workspace_id == caller.workspace_id, *is_shown
+    own = sa.select(documents.c.id.label("document_id"), *columns).where(
+        documents.c.workspace_id == caller.workspace_id, *is_shown
     )
     if before is not None:
-        own = own.where(_documents.c.id < before)
+        own = own.where(documents.c.id < before)
     if match.may_be_common and _is_common(session, caller, match):
-        newest = own.where(sa.func.ts_match_vq(_documents.c.words, asked)).order_by(_documents.c.id.desc()).limit(limit)
+        newest = own.where(sa.func.ts_match_vq(documents.c.words, asked)).order_by(documents.c.id.desc()).limit(limit)
         return newest.with_only_columns(*columns)
     looked_up = (
-        own.where(_documents.c.words.bool_op("@@")(asked))
+        own.where(documents.c.words.bool_op("@@")(asked))
         .cte("looked_up")
         .prefix_with("MATERIALIZED", dialect="postgresql")
     )
@@ -450,9 +315,9 @@ def _asked(match: _Match) -> sa.ColumnElement[Any]:
 
 def _is_common(session: Session, caller: Caller, match: _Match) -> bool:
     newest = (
-        sa.select(_documents.c.words)
-        .where(_documents.c.workspace_id == caller.workspace_id)
-        .order_by(_documents.c.id.desc())
+        sa.select(documents.c.words)
+        .where(documents.c.workspace_id == caller.workspace_id)
+        .order_by(documents.c.id.desc())
         .limit(_SAMPLE)
         .subquery()
     )
@@ -487,7 +352,7 @@ def _parts(
     """What must match, and what must not."""
 
     def anywhere(term: Term, fields: Iterable[str]) -> str:
-        return "(" + one.join(phrase(term, _LETTERS[field]) for field in fields) + ")"
+        return "(" + one.join(phrase(term, LETTERS[field]) for field in fields) + ")"
 
     def condition(match: _Match, marks: Iterable[tuple[str, ...]]) -> str:
         groups = ["(" + one.join(map(marked, group)) + ")" for group in marks]
@@ -498,13 +363,6 @@ def _parts(
         more = [group for group in match.instead.marks if group not in match.marks]
         unwanted.append(condition(match.instead, more))
     return condition(match, match.marks), unwanted
-
-
-# Marks are words that nobody can type: where a prompt belongs, its exact values, and how its words may be misspelt.
-
-
-def _mark(kind: str, value: str) -> str:
-    return f"¦{kind}{sha256(value)[:16]}"
 
 
 def _scope(session: Session, caller: Caller, project: str | None) -> _Match:
@@ -525,78 +383,4 @@ def _scope(session: Session, caller: Caller, project: str | None) -> _Match:
 
 def _filter_marks(filters: Filters) -> tuple[tuple[str, ...], ...]:
     values = {facet: getattr(filters, facet) for facet in FACETS}
-    return tuple((_mark(facet[0], value),) for facet, value in values.items() if value is not None)
-
-
-def _marks_of(prompt: Prompt) -> list[str]:
-    named = words_of(" ".join([prompt.name, *prompt.tags, prompt.category]))
-    return sorted(
-        {
-            f"¦w{prompt.workspace_id.hex}",
-            f"¦p{prompt.project_id.hex}",
-            _mark("n", " ".join(words_of(prompt.name))),
-            _mark("c", prompt.category),
-            _mark("m", prompt.mode),
-            _mark("l", prompt.lifecycle),
-            _mark("o", prompt.owner_team),
-            *(_mark("t", tag) for tag in prompt.tags),
-            *(spelling for word in named[:30] for spelling in _spellings(word)),
-        }
-    )
-
-
-def _spellings(word: str) -> list[str]:
-    """The word and what is left of it without any one letter. Two words one slip apart have one of these in common."""
-    if len(word) not in MISSPELT:
-        return []
-    return sorted({f"¦s{word}", *(f"¦s{word[:place]}{word[place + 1 :]}" for place in range(len(word)))})
-
-
-def _words(texts: Mapping[str, Iterable[str]]) -> list[str]:
-    """The words of all fields in order, each behind the letter of its field; a gap where a text ends."""
-    words: list[str] = []
-    size = 0
-    for field in FIELDS:
-        for text in texts[field]:
-            for word in words_of(text):
-                size += len(word.encode())
-                if len(words) >= MOST_WORDS or size > MOST_BYTES:
-                    return words
-                words.append(_LETTERS[field] + word)
-            words.append(_GAP)
-    return words
-
-
-def _tsvector(words: Sequence[str], marks: Sequence[str]) -> str:
-    """Words with their places; marks without."""
-    places: dict[str, list[str]] = {}
-    for place, word in enumerate(words, start=1):
-        if word != _GAP:
-            places.setdefault(word, []).append(str(place))
-    return " ".join([*(f"'{word}':{','.join(at[:255])}" for word, at in places.items()), *(f"'{m}'" for m in marks)])
-
-
-def _fingerprint(prompt: Prompt, version_id: uuid.UUID | None) -> str:
-    """Equal for what would be indexed equally. A version never changes, so its id stands for its content."""
-    fields = "name description category tags mode lifecycle owner_team".split()
-    ids = [str(prompt.project_id), str(version_id)]
-    return f"{FORMAT}.{hash_of([*ids, *(getattr(prompt, field) for field in fields)])[:48]}"
-
-
-def _current() -> sa.Select[uuid.UUID, uuid.UUID, str]:
-    """The version whose content is searched, and the fingerprint of what is indexed."""
-    latest = sa.and_(Version.prompt_id == Prompt.id, Version.number == Prompt.last_version_number)
-    return (
-        sa.select(Prompt.id, sa.func.coalesce(Label.version_id, Version.id, type_=sa.Uuid), SearchDocument.fingerprint)
-        .select_from(Prompt)
-        .outerjoin(Label, sa.and_(Label.prompt_id == Prompt.id, Label.name == PRODUCTION))
-        .outerjoin(Version, latest)
-        .outerjoin(SearchDocument, SearchDocument.prompt_id == Prompt.id)
-        .where(Prompt.id.in_(IDS))
-    )
-
-
-# Built once: to build them for each write costs more than to run them.
-_CURRENT = _current()
-_INSERT = sa.insert(_documents).returning(_documents.c.prompt_id, _documents.c.id)
-_INSERT_WORDS = sa.insert(_fts)
+    return tuple((mark(facet[0], value),) for facet, value in values.items() if value is not None)

@@ -54,6 +54,7 @@ class Standing:
     mean: float | None
     interval: tuple[float, float] | None
     against_first: stats.Difference | None
+    p_adjusted: float | None = None  # of `against_first`, as one of the questions that are asked at once
 
 
 def check_requests(request: OptimizationRequest, arms: Sequence[Arm], seeds: Sequence[int]) -> list[Any]:
@@ -118,19 +119,19 @@ def list_comparisons(
     return pages.newest_first(session, query, OptimizationComparison, limit=limit, cursor=cursor)
 
 
-def standings_of(session: Session, comparison: OptimizationComparison) -> list[Standing]:
-    """One for each arm, in the order given."""
-    rows = {run.id: run for run in session.scalars(_runs_of(comparison))}
-    by_arm = []
-    for arm in comparison.arms:
-        found = [rows[uuid.UUID(one)] for one in arm["runs"]]
-        by_arm.append(
-            [Outcome(run, run.spec["seed"], _difference(run), runs.spend_of(session, run.id)) for run in found]
-        )
-    return [
-        _standing(arm, outcomes, by_arm[0] if i else None)
-        for i, (arm, outcomes) in enumerate(zip(comparison.arms, by_arm, strict=True))
-    ]
+def standings_of(session: Session, comparisons: Sequence[OptimizationComparison]) -> list[list[Standing]]:
+    """Of each comparison one for each arm, in the order given; in two statements."""
+    rows = {run.id: run for run in session.scalars(_runs_of(*comparisons))}
+    spends = runs.spends_of(session, list(rows))
+    outcomes = {str(run.id): Outcome(run, run.spec["seed"], _difference(run), spends[run.id]) for run in rows.values()}
+    return [_standings(comparison, outcomes) for comparison in comparisons]
+
+
+def _adjusted(standings: Sequence[Standing]) -> list[Standing]:
+    """With the p-values as they are when all these strategies are held against the first at once."""
+    asked = [one.against_first.p_value for one in standings if one.against_first is not None]
+    adjusted = iter(stats.holm(asked))
+    return [one if one.against_first is None else replace(one, p_adjusted=next(adjusted)) for one in standings]
 
 
 def status_of(standings: Sequence[Standing]) -> str:
@@ -149,9 +150,19 @@ def cancel_comparison(session: Session, caller: Caller, comparison: Optimization
     return [run.id for run in live]
 
 
-def _runs_of(comparison: OptimizationComparison) -> sa.Select[Optimization]:
-    ids = [uuid.UUID(one) for arm in comparison.arms for one in arm["runs"]]
-    return sa.select(Optimization).where(Optimization.id.in_(ids)).order_by(Optimization.id)
+def _runs_of(*comparisons: OptimizationComparison) -> sa.Select[Optimization]:
+    ids = [uuid.UUID(one) for comparison in comparisons for arm in comparison.arms for one in arm["runs"]]
+    query = sa.select(Optimization).where(Optimization.id.in_(ids)).order_by(Optimization.id)
+    return query.options(optimizations.WITHOUT_STATE)
+
+
+def _standings(comparison: OptimizationComparison, outcomes: Mapping[str, Outcome]) -> list[Standing]:
+    by_arm = [[outcomes[one] for one in arm["runs"]] for arm in comparison.arms]
+    standings = [
+        _standing(arm, found, by_arm[0] if i else None)
+        for i, (arm, found) in enumerate(zip(comparison.arms, by_arm, strict=True))
+    ]
+    return _adjusted(standings)
 
 
 def _difference(run: Optimization) -> float | None:

@@ -1,5 +1,6 @@
 """Who calls: workspaces, users, API keys, and what a key may do."""
 
+import re
 import secrets
 import uuid
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from sqlalchemy.orm import Session
 
 from shared.db import db_now, insert_if_absent
 from shared.domain import events
-from shared.errors import Forbidden, NotFound, Unauthorized
+from shared.errors import Forbidden, NotFound, Unauthorized, field_error
 from shared.hashing import sha256
 from shared.models import ApiKey, Project, Role, User, Workspace, new_id
 
 DEFAULT_WORKSPACE = "default"
 DEFAULT_PROJECT = "default"
+MAX_NAME = 128  # of a workspace or a user
 _RANK = {role: rank for rank, role in enumerate(Role)}
 
 
@@ -85,7 +87,8 @@ def get_visible(session: Session, caller: Caller, entity: Any, entity_id: uuid.U
     """The row, or NotFound: to a caller who may not see it, it does not exist."""
     found = session.scalars(visible(caller, entity).where(entity.id == entity_id)).one_or_none()
     if found is None:
-        raise NotFound(f"no {entity.__name__.lower()} {entity_id}")
+        noun = re.sub(r"\B([A-Z])", r" \1", entity.__name__).lower()
+        raise NotFound(f"no {noun} {entity_id}")
     return found
 
 
@@ -140,6 +143,9 @@ def create_key(
     Storing the same key again changes nothing. With `operates_fleet` the workspace operates the fleet, unless
     another one does already.
     """
+    for field, text in (("/workspace", workspace), ("/user", user)):
+        if not text.strip() or len(text) > MAX_NAME:
+            raise field_error(field, f"must be 1 to {MAX_NAME} characters, not only blanks")
     insert_if_absent(session, Workspace, id=new_id(), name=workspace)
     workspace_id = session.scalars(sa.select(Workspace.id).where(Workspace.name == workspace)).one()
     if operates_fleet and not session.scalar(sa.select(sa.exists().where(Workspace.operates_fleet))):
@@ -165,6 +171,53 @@ def create_key(
             [events.Change(workspace_id, "api_key.created", api_key_id, {"name": name, "role": role}, user)],
         )
     return authenticate(session, key)
+
+
+@dataclass(frozen=True)
+class StoredKey:
+    """What is known of a key: all but the key."""
+
+    key_id: uuid.UUID
+    workspace: str
+    user: str
+    name: str
+    role: str
+    projects: list[str] | None  # ids; None: every project
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+def list_keys(session: Session, *, workspace: str | None = None) -> list[StoredKey]:
+    """The keys of a workspace, or of all; the newest first, revoked and expired ones too."""
+    query = (
+        sa.select(ApiKey, Workspace.name, User.name)
+        .join(Workspace, Workspace.id == ApiKey.workspace_id)
+        .join(User, User.id == ApiKey.user_id)
+        .order_by(ApiKey.created_at.desc(), ApiKey.id.desc())
+    )
+    if workspace is not None:
+        query = query.where(Workspace.name == workspace)
+    return [
+        StoredKey(
+            key.id, home, user, key.name, key.role, key.project_ids, key.created_at, key.expires_at, key.revoked_at
+        )
+        for key, home, user in session.execute(query)
+    ]
+
+
+def revoke_key(session: Session, key_id: uuid.UUID, *, actor: str) -> bool:
+    """Take a key back, for ever. False: somebody had already."""
+    key = session.scalars(sa.select(ApiKey).where(ApiKey.id == key_id).with_for_update()).one_or_none()
+    if key is None:
+        raise NotFound(f"no API key {key_id}")
+    if key.revoked_at is not None:
+        return False
+    key.revoked_at = db_now()
+    session.flush()
+    change = events.Change(key.workspace_id, "api_key.revoked", key.id, {"name": key.name, "role": key.role}, actor)
+    events.record(session, [change])
+    return True
 
 
 def _project_ids(session: Session, workspace_id: uuid.UUID, names: list[str] | None) -> list[str] | None:

@@ -123,7 +123,7 @@ def import_cases(
     duplicates = [row.line for row in known]
     if not fresh:
         return Imported(dataset, 0, duplicates)
-    last = session.scalar(sa.select(sa.func.max(TestCase.ordinal)).where(TestCase.dataset_id == dataset.id)) or 0
+    last = _last_ordinal(session, dataset)
     said = {"added": len(fresh), "duplicates": len(duplicates)}
     datasets.add_revision(session, dataset, action, added=len(fresh), author=author, data=said)
     for start in range(0, len(fresh), PAGE * 10):
@@ -203,10 +203,11 @@ def replace_cases(session: Session, caller: Caller, dataset: Dataset, cases: Seq
     )
     live = (TestCase.dataset_id == dataset.id, TestCase.removed_in.is_(None))
     session.execute(sa.update(TestCase).where(*live).values(removed_in=number))
+    first = _last_ordinal(session, dataset) + 1  # one that was removed may come back to its place
     kept = ("case_id", "source_execution_id")
     rows = [
         _row(dataset, ordinal, case_of(row_of(case))) | {name: getattr(case, name) for name in kept}
-        for ordinal, case in enumerate(cases, start=1)
+        for ordinal, case in enumerate(cases, start=first)
     ]
     bulk_insert(session, TestCase, rows)
 
@@ -264,6 +265,11 @@ def _add_again(session: Session, dataset: Dataset, before: TestCase, case: NewCa
     kept = ("case_id", "created_at", "source_execution_id")
     session.add(TestCase(**row | {name: getattr(before, name) for name in kept}))
     session.flush()
+
+
+def _last_ordinal(session: Session, dataset: Dataset) -> int:
+    """Of every case that the dataset ever had."""
+    return session.scalar(sa.select(sa.func.max(TestCase.ordinal)).where(TestCase.dataset_id == dataset.id)) or 0
 
 
 def _row(dataset: Dataset, ordinal: int, case: NewCase) -> dict[str, Any]:

@@ -72,6 +72,10 @@ def with_prompts(session: Session, caller: Caller, versions: Sequence[Version]) 
     return [found[version.id] for version in versions]
 
 
+def numbers_of(session: Session, version_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, int]:
+    return dict(session.execute(sa.select(Version.id, Version.number).where(Version.id.in_(version_ids))).all())
+
+
 def parents_of(session: Session, versions: Sequence[Version]) -> dict[uuid.UUID, uuid.UUID | None]:
     """By version the one before it in its prompt; of version 1, what it was forked from."""
     before = [(version.prompt_id, version.number - 1) for version in versions if version.number > 1]
@@ -191,7 +195,7 @@ def forks_of(
     )
     page = pages.newest_first(session, query, Version, limit=limit, cursor=cursor)
     wanted = {version.forked_from_version_id for version in page.data}
-    numbers = dict(session.execute(sa.select(Version.id, Version.number).where(Version.id.in_(wanted))).all())
+    numbers = numbers_of(session, wanted)
     by_id = {relative.version.id: relative for relative in _relatives(session, caller, [v.id for v in page.data])}
     rows = [(by_id[version.id], numbers[version.forked_from_version_id]) for version in page.data]
     return rows, page.next_cursor

@@ -1,6 +1,7 @@
 """Ceilings on what a run may spend, and what it has reserved and spent."""
 
 import uuid
+from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
@@ -23,6 +24,12 @@ class Budget(Identified, Base):
     limit_judge_calls: Mapped[int | None]
     limit_tokens: Mapped[int | None] = mapped_column(sa.BigInteger)
     limit_nano: Mapped[int | None] = mapped_column(sa.BigInteger)
+    limit_wall_seconds: Mapped[int | None]
+    # The clock of the run (`shared.domain.clocks`): what does not count of the time since its start, negative where
+    # a continuation begins late; since when it stands still; after what moment no call begins.
+    idle_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    paused_at: Mapped[datetime | None]
+    deadline_at: Mapped[datetime | None]
     reserved_task_calls: Mapped[int] = mapped_column(default=0)
     reserved_proposer_calls: Mapped[int] = mapped_column(default=0)
     reserved_judge_calls: Mapped[int] = mapped_column(default=0, server_default="0")

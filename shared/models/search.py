@@ -1,4 +1,4 @@
-"""What the search finds prompts by. Derived from prompts, labels and versions; `shared.domain.search` writes it."""
+"""What prompts are found by. Derived from prompts, labels and versions; `shared.domain.search_index` writes it."""
 
 import uuid
 

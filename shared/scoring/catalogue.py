@@ -154,6 +154,16 @@ SCORERS: Mapping[str, Kind] = {
         "n-grams in common with the expected text, of one sentence",
         threshold=0.5,
     ),
+    "chrf": Kind(
+        texts.chrf,
+        {
+            "char_order": Option("int", 6, 1, 10, note="longest n-gram of characters"),
+            "word_order": Option("int", 0, 0, 2, note="longest n-gram of words; 2 makes it chrF++"),
+            "beta": Option("int", 2, 1, 5, note="how much more what is missing counts than what is too much"),
+        },
+        "character n-grams in common with the expected text; steadier than BLEU on single sentences",
+        threshold=0.5,
+    ),
     "length": Kind(
         texts.length,
         {

@@ -14,7 +14,6 @@ from shared.scoring.scores import Delivered, Missing, Score, graded, normalized,
 Settings = Mapping[str, Any]
 _MOST_LEVELS = 100  # of nesting in an answer
 _MOST_STARTS = 100  # places where a lenient reading looks for an object
-_MOST_NUMBERS = 1_000
 _NUMBER = re.compile(r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3}){1,20}|[0-9]{1,60})(?:\.[0-9]{1,60})?(?:[eE][-+]?[0-9]{1,3})?")
 
 

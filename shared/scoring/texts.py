@@ -9,6 +9,7 @@ from typing import Any
 from rapidfuzz import fuzz
 from rapidfuzz.distance import LCSseq, Levenshtein
 from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 
 from shared.scoring.options import compiled
 from shared.scoring.scores import (
@@ -142,6 +143,20 @@ def bleu(answer: Delivered, settings: Settings) -> Score:
 @lru_cache(maxsize=4)
 def _bleu(tokenize: str) -> Any:
     return BLEU(effective_order=True, tokenize=tokenize)
+
+
+def chrf(answer: Delivered, settings: Settings) -> Score:
+    """F-score of character n-grams, recall weighing beta times as much (Popović 2015); with words, chrF++ (2017)."""
+    wanted, got = text_of(answer.expected)[:MAX_COMPARED], answer.text[:MAX_COMPARED]
+    same = " ".join(wanted.split()) == " ".join(got.split())
+    metric = _chrf(settings["char_order"], settings["word_order"], settings["beta"])
+    value = 1.0 if same else metric.sentence_score(got, [wanted]).score / 100
+    return graded(value, f"{expected_got(wanted, got)}; chrF {value:.2f}")
+
+
+@lru_cache(maxsize=16)
+def _chrf(char_order: int, word_order: int, beta: int) -> Any:
+    return CHRF(char_order=char_order, word_order=word_order, beta=beta)
 
 
 def length(answer: Delivered, settings: Settings) -> Score:

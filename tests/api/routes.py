@@ -4,7 +4,7 @@ A new route is found by itself. What cannot be made up here (the body of a write
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flask import Flask
@@ -69,6 +69,7 @@ READ_BY_POST = [
     ("POST", "/v1/prompts/<name>/render"),
     ("POST", "/v1/prompts:search"),
     ("POST", "/v1/render"),
+    ("POST", "/v1/suggestions"),
     ("POST", f"{STUDIO}/prompts/preview"),
     ("POST", f"{STUDIO}/prompts/convert"),
     ("POST", f"{STORE}/prompts/search"),
@@ -320,12 +321,22 @@ def _filled(body: Any, ids: Mapping[str, Any]) -> Any:
     return ids.get(body, body) if isinstance(body, str) else body
 
 
-def address(owner: Api, rule: str) -> str:
-    """The rule with something of the owner's for each parameter: the first item of the list before it."""
+def addresses(owner: Api, rules: Iterable[str]) -> dict[str, str]:
+    """Of each rule its address, while nothing changes: each list is read once."""
+    lists: dict[str, Any] = {}
+    return {rule: address(owner, rule, lists) for rule in rules}
+
+
+def address(owner: Api, rule: str, lists: dict[str, Any] | None = None) -> str:
+    """The rule with something of the owner's for each parameter: the first item of the list before it.
+
+    `lists` keeps what has been read for the next address.
+    """
+    lists = {} if lists is None else lists
     path = ""
     for part in rule.split("/")[1:]:
         parameter = re.fullmatch(r"<(?:\w+:)?(\w+)>", part)
-        path += "/" + (_first(owner, path + _which(path, rule), parameter[1]) if parameter else part)
+        path += "/" + (_first(owner, path + _which(path, rule), parameter[1], lists) if parameter else part)
     before = path.rpartition("/")[0].rpartition("/")[2]
     return path + QUERIES.get(rule, "").format(before=before)
 
@@ -335,10 +346,13 @@ def _which(path: str, rule: str) -> str:
     return found[0] if found and path == "/v1/prompts" else ""
 
 
-def _first(owner: Api, path: str, parameter: str) -> str:
+def _first(owner: Api, path: str, parameter: str, lists: dict[str, Any]) -> str:
     if path.startswith("/api/"):
         path, parameter = (OLDER if path.startswith(STUDIO) else IN_THE_STORE)[parameter]
-    items = owner.expect(200, "GET", LISTS.get(path, path))["data"]
+    path = LISTS.get(path, path)
+    if path not in lists:
+        lists[path] = owner.expect(200, "GET", path)["data"]
+    items = lists[path]
     assert items, f"seed something that {path} lists"
     field = FIELDS.get(parameter, parameter)
     assert field in items[0], f"say in tests/api/routes.py which field of {path} is <{parameter}>"

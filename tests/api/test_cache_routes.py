@@ -61,7 +61,7 @@ def test_figures_are_counted_over_processes(api: Api) -> None:
 
     assert (before["total_hits"], before["total_misses"], before["hit_ratio"]) == (3, 1, 0.75)
     assert (after["total_hits"], after["local_hits"], after["redis_hits"], after["total_misses"]) == (3, 3, 0, 2)
-    assert (after["local_cache_entries"], after["max_size_bytes"]) == (1, 64_000_000)
+    assert (after["local_cache_entries"], after["max_size_bytes"]) == (1, 256_000_000)
     assert after["total_size_bytes"] > 600
     assert 0 < after["avg_response_time_ms"] < 1_000
 
@@ -160,6 +160,18 @@ def test_a_warm_up_is_of_a_label_and_of_every_project(api: Api) -> None:
     assert answers == [1, 0]
     answer = api.request("GET", "/v1/prompts/inside/versions/canary?project=atlas")
     assert answer.headers["Cache-Status"] == "promptmill; hit; detail=local"
+
+
+def test_a_warm_up_of_the_latest_takes_the_newest_version_of_each_prompt(api: Api) -> None:
+    make_prompt(api, "greeter")
+    api.expect(200, "PUT", "/v1/prompts/greeter", {"template_source": "newer, and no label points at it"})
+
+    answer = api.expect(200, "POST", WARM_UP, {"label": "latest"})
+
+    assert answer["prompts"] == 1
+    read_next = api.request("GET", "/v1/prompts/greeter/versions/latest")
+    assert read_next.headers["Cache-Status"] == "promptmill; hit; detail=local"
+    assert read_next.get_json()["version_number"] == 2
 
 
 @pytest.mark.parametrize(

@@ -167,9 +167,11 @@ def test_a_bad_line_is_named_and_leaves_no_row(api: Api, line: bytes) -> None:
         ("input.a,input.a", "input.a"),
         ("input.a,expected,expected.b", "expected and expected.b"),
         ("input.a,golden,is_golden", "golden and is_golden"),
+        ("input.a;input.b", "';'"),
+        ("input.a\texpected", "'\\t'"),
     ],
 )
-def test_csv_columns_of_which_one_would_be_lost_are_refused_by_name(api: Api, header: str, named: str) -> None:
+def test_csv_columns_that_would_be_lost_or_taken_for_one_are_refused_by_name(api: Api, header: str, named: str) -> None:
     answer = send(api, f"{header}\n{','.join('1' for _ in header.split(','))}\n", "text/csv")
 
     assert (answer.status_code, pointers(answer)) == (422, ["/1"])

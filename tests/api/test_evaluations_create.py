@@ -1,5 +1,6 @@
 """/v1/evaluations: from POST to the aggregate, and what is refused."""
 
+import itertools
 import uuid
 from statistics import fmean
 from typing import Any
@@ -301,3 +302,13 @@ def test_a_template_that_is_too_slow_for_its_dataset_is_refused_in_bounded_time(
     assert answer.status_code == 422
     assert pointers(answer) == ["/dataset"]
     assert "the template is too slow" in answer.get_json()["detail"]
+
+
+def test_a_busy_machine_makes_no_template_too_slow(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_triage(api, cases=2)
+    minutes = itertools.count()
+    monkeypatch.setattr(evaluations.time, "monotonic", lambda: 60.0 * next(minutes))
+
+    answer = api.post("/v1/evaluations", evaluation_body())
+
+    assert answer.status_code == 202

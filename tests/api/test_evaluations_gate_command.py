@@ -2,9 +2,11 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -89,18 +91,50 @@ def test_it_starts_an_evaluation_and_waits_for_it(
     assert "pass  min_score" in out
 
 
+def test_an_answer_that_is_no_http_is_no_verdict(command: Callable[..., Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        process = command(str(uuid.uuid4()), "--min-score", "0.5", "--url", f"http://127.0.0.1:{port}")
+        with server.accept()[0] as connection:
+            connection.recv(65_536)
+            connection.sendall(b"of another protocol\r\n\r\n")
+
+        code, _, err = ended(process)
+
+    assert code == 2, err
+    assert "no verdict" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "key", "said"),
     [
         (["00000000-0000-0000-0000-000000000000", "--min-score", "0.5"], API_KEY, "answered 404"),
         (["00000000-0000-0000-0000-000000000000", "--min-score", "0.5"], "pm_wrong", "answered 401"),
         ([], API_KEY, "give an evaluation's id, or --start"),
+        (["--start", "forecast.json", "--min-score", "0.5"], API_KEY, "dry_run"),
     ],
 )
 def test_without_a_verdict_it_is_neither_passed_nor_failed(
-    command: Callable[..., Any], arguments: list[str], key: str, said: str
+    api: Api, command: Callable[..., Any], tmp_path: Path, arguments: list[str], key: str, said: str
 ) -> None:
+    make_triage(api, cases=10)
+    (tmp_path / "forecast.json").write_text(json.dumps(evaluation_body(dry_run=True)))
+    arguments = [str(tmp_path / said) if said.endswith(".json") else said for said in arguments]
+
     code, _, err = ended(command(*arguments, key=key))
 
     assert code == 2
     assert said in err
+
+
+def test_what_speaks_no_http_is_no_verdict(command: Callable[..., Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = command("--url", f"http://127.0.0.1:{listener.getsockname()[1]}", "some-id", "--min-score", "0.5")
+        accepted, _ = listener.accept()
+        with accepted:
+            accepted.recv(65_536)
+            accepted.sendall(b"-ERR unknown command\r\n")
+
+    code, _, err = ended(process)
+    assert code == 2, err
+    assert "no verdict" in err

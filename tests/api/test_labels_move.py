@@ -108,7 +108,7 @@ def test_a_body_that_names_no_version_is_refused(api: Api, body: Any, named: str
 
 
 @pytest.mark.parametrize(
-    "label", ["latest", "v2", "Staging", "x" * 37, "a%20b", "123e4567-e89b-12d3-a456-426614174000"]
+    "label", ["latest", "v2", "2", "Staging", "x" * 37, "a%20b", "123e4567-e89b-12d3-a456-426614174000"]
 )
 def test_a_bad_label_is_refused(api: Api, label: str) -> None:
     answer = api.put(f"{LABELS}/{label}", {"version_number": 1})

@@ -257,7 +257,10 @@ def test_several_prompts_are_moved_on_each_as_far_as_it_can_be(api: Api) -> None
 
     answer = api.expect(200, "POST", "/v1/lifecycle:batch", {"names": names, "state": "published", "reason": "go"})
 
+    again = api.expect(200, "POST", "/v1/lifecycle:batch", {"names": names, "state": "published"})
+
     assert (answer["changed"], answer["failed"]) == (2, 2)
+    assert (again["changed"], again["failed"]) == (0, 2)  # the state that they have is no change
     assert [item["name"] for item in answer["results"]] == names
     assert [item.get("state") for item in answer["results"]] == ["published", "draft", None, "published"]
     assert [item.get("error", {}).get("code") for item in answer["results"]] == [None, "conflict", "not_found", None]

@@ -129,7 +129,7 @@ def test_every_parameter_that_a_view_reads_is_in_it_beside_the_headers(
         read = getattr(app.view_functions[rule.endpoint], "_apidoc", {})
         arguments = read.get("arguments", {}).get("parameters", [])
         schemas = [argument["schema"] for argument in arguments if argument["in"] == "query"]
-        expected = {("query", field.data_key or name) for schema in schemas for name, field in schema().fields.items()}
+        expected = {("query", field.data_key or name) for schema in schemas for name, field in schema.fields.items()}
         expected |= {("header", one["name"]) for one in read.get("manual_doc", {}).get("parameters", [])}
         item = document["paths"][re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)]
         for method in METHODS & {method.lower() for method in rule.methods or ()}:

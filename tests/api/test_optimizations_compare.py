@@ -79,6 +79,22 @@ def test_the_others_are_compared_with_the_first_seed_by_seed(api: Api, drain: Dr
     assert first["against_first"] is None
     assert second["against_first"]["difference"] == pytest.approx(wanted.difference)
     assert (second["against_first"]["ci_low"], second["against_first"]["n"]) == (pytest.approx(wanted.ci_low), 3)
+    assert second["against_first"]["p_adjusted"] == second["against_first"]["p_value"]  # one question alone
+
+
+def test_several_that_are_held_against_the_first_are_corrected_for_by_holm(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=40)
+    arms = [FEW, {"strategy": "random", "knobs": {"proposals": 3}}, {"strategy": "noop"}, {"strategy": "noop"}]
+    path = start(api, strategies=arms)
+    drain()
+
+    shown = api.expect(200, "GET", path)
+
+    against = [arm["against_first"] for arm in shown["strategies"]]
+    wanted = stats.holm([one["p_value"] for one in against[1:]])
+    assert (shown["correction"], against[0]) == ("holm", None)
+    assert [one["p_adjusted"] for one in against[1:]] == pytest.approx(wanted)
+    assert any(one["p_adjusted"] > one["p_value"] for one in against[1:])
 
 
 def test_a_run_that_was_not_measured_is_missing_and_no_zero(api: Api, drain: Drain) -> None:

@@ -1,10 +1,12 @@
 """What a request names that is not there: the 404 says where in the request the name stood."""
 
+import uuid
 from typing import Any
 
 import pytest
 
-from tests.support import Api, evaluation_body, make_triage, optimization_body, pointers, run_body
+from tests.judged import evaluate
+from tests.support import Api, Drain, evaluation_body, make_triage, optimization_body, pointers, run_body
 
 BODIES = {
     "/v1/executions:submit": run_body("triage", variables={"ticket": "it broke"}),
@@ -60,6 +62,34 @@ def test_a_name_is_placed_where_it_stood_and_one_of_the_path_nowhere(
     answer = api.request(method, path, body)
 
     assert (answer.status_code, pointers(answer)) == (404, named)
+
+
+def test_another_evaluation_that_is_not_there_is_named_where_it_stood(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=10)
+    path = f"/v1/evaluations/{evaluate(api, drain)['evaluation_id']}"
+    nobodys = uuid.UUID(int=1)
+
+    compared = api.get(f"{path}/compare?with={nobodys}")
+    asked = api.get(f"{path}/gate?non_inferior_to={nobodys}")
+
+    assert [answer.status_code for answer in (compared, asked)] == [404, 404]
+    assert [pointers(answer) for answer in (compared, asked)] == [["?with"], ["?non_inferior_to"]]
+
+
+def test_the_prompt_of_a_filter_is_named_by_the_filter(api: Api) -> None:
+    make_triage(api, cases=1)
+
+    answer = api.post("/v1/datasets/tickets/cases:from-executions", {"filter": {"prompt_name": "nope"}})
+
+    assert (answer.status_code, pointers(answer)) == (404, ["/filter"])
+
+
+def test_what_is_not_there_is_called_by_its_words(api: Api) -> None:
+    nobodys = uuid.UUID(int=1)
+
+    answer = api.get(f"/v1/optimization-comparisons/{nobodys}")
+
+    assert answer.get_json()["detail"] == f"no optimization comparison {nobodys}"
 
 
 def test_a_null_label_and_a_null_version_are_as_if_left_out(api: Api) -> None:

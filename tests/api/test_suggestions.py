@@ -1,9 +1,11 @@
 """GET /v1/prompts/{name}/suggestions and POST /v1/suggestions."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from shared.models import Role
 from tests.rows import everything
 from tests.support import MODEL, Api, make_prompt, pointers
 
@@ -65,6 +67,14 @@ def test_a_chat_message_is_named_by_its_pointer(api: Api) -> None:
     answer = api.expect(200, "POST", "/v1/suggestions", {"messages": messages, "model": MODEL})
 
     assert [one["where"]["pointer"] for one in answer["suggestions"]] == ["/messages/1/content"]
+
+
+def test_a_viewer_may_have_a_draft_looked_at(as_user: Callable[..., Api]) -> None:
+    viewer = as_user(role=Role.VIEWER)
+
+    answer = viewer.expect(200, "POST", "/v1/suggestions", {"template_source": "TODO"})
+
+    assert "placeholder_leftover" in [one["rule"] for one in answer["suggestions"]]
 
 
 @pytest.mark.parametrize(

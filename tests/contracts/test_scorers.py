@@ -50,6 +50,7 @@ EXAMPLES: Mapping[str, Example] = {
     "token_set": Example("sat the cat", "a dog", "the cat sat", is_symmetric=True),
     "rouge_l": Example("the cat sat", "sat dog", "the cat sat", is_symmetric=True),
     "bleu": Example("the cat sat on the mat", "a dog ran far away", "the cat sat on the mat"),
+    "chrf": Example("the cat sat on the mat", "12 34 56", "the cat sat on the mat"),
     "length": Example("short", "x" * 30, options={"max": 20}),
     "latency": Example("a", "a", options={"limit_ms": 100}, facts=(Facts(latency_ms=0), Facts(latency_ms=60))),
     "cost": Example("a", "a", options={"limit_usd": 0.1}, facts=(Facts(cost_usd=0.0), Facts(cost_usd=0.06))),

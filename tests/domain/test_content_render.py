@@ -1,5 +1,6 @@
 """Rendering content: history spliced in, variables checked against their schema, one limit for all messages."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -102,7 +103,18 @@ def test_all_messages_of_a_prompt_share_one_second(monkeypatch: pytest.MonkeyPat
     seconds = iter(range(1_000))
     render_messages(content.body, {})
 
-    monkeypatch.setattr(templating.time, "monotonic", lambda: next(seconds) / 2)
+    monkeypatch.setattr(templating.time, "thread_time", lambda: next(seconds) / 2)
 
     with pytest.raises(RenderFailed, match="took longer than 1 s"):
         render_messages(content.body, {})
+
+
+def test_on_a_busy_machine_a_prompt_may_wait_for_longer_than_it_may_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of ten thousand innocent items was refused: its thread had waited for its turn for a second."""
+    schema = {"properties": {"question": {"type": "string"}}}
+    content = check_content(messages=[SYSTEM, USER], variables_schema=schema)
+    minutes = itertools.count()
+
+    monkeypatch.setattr(templating.time, "monotonic", lambda: 60.0 * next(minutes))
+
+    assert render_messages(content.body, {"tone": "kind", "question": "Why?"})[1]["content"] == "Why?"

@@ -110,6 +110,7 @@ def test_a_grid_is_every_point_once() -> None:
     [
         ("bootstrap", {"max_bootstrapped": 0, "max_labeled": 0}, "/knobs/max_labeled"),
         ("bootstrap", {"max_bootstrapped": 0, "rounds": 2}, "/knobs/rounds"),
+        ("bootstrap", {"max_bootstrapped": 0, "include_reasoning": True}, "/knobs/include_reasoning"),
         ("mipro", {"max_bootstrapped_demos": 0, "max_labeled_demos": 0}, "/knobs/num_demo_sets"),
         ("mipro", {"tips": []}, "/knobs/tips"),
         ("hyperparameter", {"objective_weights": {"cost": 1}}, "/knobs/objective_weights"),

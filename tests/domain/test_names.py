@@ -68,14 +68,26 @@ def test_whatever_is_taken_as_a_name_can_stand_in_a_url_and_is_no_uuid(text: str
         uuid.UUID(name)
 
 
-@pytest.mark.parametrize("label", ["production", "a", "0", "qa.eu_1-b", "x" * 36, "version1", "v", "v1a"])
+@pytest.mark.parametrize("label", ["production", "a", "0a", "2026-12", "qa.eu_1-b", "x" * 36, "version1", "v", "v1a"])
 def test_a_plain_label_is_taken(label: str) -> None:
     assert check_label(label) == label
 
 
 @pytest.mark.parametrize(
     "label",
-    ["", "Production", "x" * 37, "-a", "a b", "a\n", "latest", "v1", "v007", "123e4567-e89b-12d3-a456-426614174000"],
+    [
+        "",
+        "Production",
+        "x" * 37,
+        "-a",
+        "a b",
+        "a\n",
+        "latest",
+        "v1",
+        "v007",
+        "12",
+        "123e4567-e89b-12d3-a456-426614174000",
+    ],
 )
 def test_a_bad_label_is_refused(label: str) -> None:
     with pytest.raises(Unprocessable) as refused:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,11 +11,13 @@ import pytest
 import sqlalchemy as sa
 
 from shared import db
-from shared.domain import pages
+from shared.domain import executions, pages
+from shared.domain.executions import Filter
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller
 from shared.errors import Unprocessable
 from shared.models import Project, Prompt, Version, WorkItem, new_id
+from tests.domain.test_plans import caught, is_postgres
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -75,6 +78,20 @@ def test_the_last_full_page_has_no_cursor(admin: Caller) -> None:
 
     assert page_of_projects(limit=2).next_cursor is None
     assert page_of_projects(limit=1).next_cursor is not None
+
+
+def test_a_page_is_looked_up_by_its_cursor_however_deep_it_is(admin: Caller) -> None:
+    cursor = encode([NOW.isoformat(), str(new_id())])
+    with caught() as sent, db.reading() as session:
+        executions.list_executions(session, admin, Filter(), limit=2, cursor=cursor)
+
+    with db.engine().connect() as connection:
+        if is_postgres():
+            for way in ("seqscan", "bitmapscan", "sort"):  # of so few rows any way is cheap
+                connection.exec_driver_sql(f"SET enable_{way} = off")
+        prefix = "EXPLAIN " if is_postgres() else "EXPLAIN QUERY PLAN "
+        plan = "\n".join(map(str, connection.exec_driver_sql(prefix + sent[0].statement, sent[0].parameters)))
+    assert re.search(r"Index Cond: .*ROW\(created_at, id\) <|\(workspace_id=\? AND \(created_at,id\)<", plan), plan
 
 
 def test_rows_that_arrive_during_a_walk_do_not_shift_its_pages(admin: Caller) -> None:

@@ -459,10 +459,35 @@ def test_bleu_is_the_one_of_its_library() -> None:
     assert scored("bleu", answer, expected).value == pytest.approx(sentence_bleu(answer, [expected]).score / 100)
 
 
+@pytest.mark.parametrize(
+    ("options", "others"),
+    [({}, {}), ({"word_order": 2}, {"word_order": 2}), ({"beta": 1, "char_order": 3}, {"beta": 1, "char_order": 3})],
+)
+def test_chrf_is_the_one_of_its_library(options: dict[str, int], others: dict[str, int]) -> None:
+    from sacrebleu import sentence_chrf
+
+    answer, expected = "the cats sat on a mat", "the cat sat on the mat today"
+    found = scored("chrf", answer, expected, **options)
+
+    assert found.value == pytest.approx(sentence_chrf(answer, [expected], **others).score / 100)
+    assert found.feedback.endswith(f"chrF {found.value:.2f}")
+
+
+def test_chrf_counts_what_is_missing_for_more_and_knows_nothing_from_nothing() -> None:
+    shorter, longer = scored("chrf", "the cat", "the cat sat here"), scored("chrf", "the cat sat here", "the cat")
+
+    assert shorter.value < longer.value < 1
+    assert [scored("chrf", answer, expected).value for answer, expected in (("", ""), ("", "a"), ("a", ""))] == [
+        1,
+        0,
+        0,
+    ]
+
+
 def test_texts_of_any_length_are_compared_in_bounded_time() -> None:
     started = time.monotonic()
 
-    for kind in ("levenshtein", "token_set", "rouge_l", "f1", "bleu"):
+    for kind in ("levenshtein", "token_set", "rouge_l", "f1", "bleu", "chrf"):
         scored(kind, "ab cd " * 80_000, "ba dc " * 30_000)
 
     assert time.monotonic() - started < 20

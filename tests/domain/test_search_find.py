@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from shared import db
-from shared.domain import prompts, search
+from shared.domain import prompts, search, search_index
 from shared.domain.content import check_content
 from shared.domain.search import Filters, Found
 from shared.domain.tenants import Caller
@@ -91,7 +91,7 @@ def put(session: Any, caller: Caller, name: str, **fields: Any) -> None:
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     made = prompts.upsert(session, caller, plain, check_content(**parts), **fields)
     made.prompt.name = name
-    search.index_prompt(session, made.prompt)
+    search_index.index_prompt(session, made.prompt)
 
 
 def find(caller: Caller, q: str, **options: Any) -> Found:

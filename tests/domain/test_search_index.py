@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from app.admin import main
 from shared import db
-from shared.domain import labels, prompts, search
+from shared.domain import labels, prompts, search, search_index
 from shared.domain.content import check_content
 from shared.domain.names import VersionChoice
 from shared.domain.prompts import Upserted
@@ -163,18 +163,18 @@ def test_a_forgotten_prompt_is_not_found_and_can_be_indexed_again(admin: Caller)
     before = indexed()
 
     with db.transaction() as session:
-        search.forget_prompts(session, [made.prompt.id])
+        search_index.forget_prompts(session, [made.prompt.id])
     forgotten = found(admin, "first")
     with db.transaction() as session:
-        search.index_prompt(session, session.get_one(Prompt, made.prompt.id))
+        search_index.index_prompt(session, session.get_one(Prompt, made.prompt.id))
 
     assert (forgotten, found(admin, "first"), indexed()) == ([], ["greeter"], before)
 
 
 def test_a_long_content_is_searched_up_to_a_limit_and_side_by_side_to_the_end(admin: Caller) -> None:
-    last = search.MOST_WORDS - 5  # before the content: the name and the ends of three fields
+    last = search_index.MOST_WORDS - 5  # before the content: the name and the ends of three fields
 
-    put(admin, " ".join(f"w{number}" for number in range(search.MOST_WORDS)))
+    put(admin, " ".join(f"w{number}" for number in range(search_index.MOST_WORDS)))
 
     assert holding(admin, "w0", f"w{last}", f"w{last + 4}") == ["w0", f"w{last}"]
     assert found(admin, f'"w{last - 1} w{last}"') == ["greeter"]
@@ -229,7 +229,7 @@ def make_stale(caller: Caller) -> dict[str, Any]:
     right = indexed()
     with db.transaction() as session:
         ids = {prompt.name: prompt.id for prompt in session.scalars(sa.select(Prompt))}
-        search.forget_prompts(session, [ids["missing"]])
+        search_index.forget_prompts(session, [ids["missing"]])
         session.execute(sa.update(Prompt).where(Prompt.name == "outdated").values(tags=["changed"]))
         session.execute(
             sa.update(SearchDocument)
@@ -269,11 +269,11 @@ def test_reindex_of_what_is_missing_leaves_the_rest_alone(admin: Caller) -> None
 
 
 def test_reindex_goes_through_more_prompts_than_one_batch_holds(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "_BATCH", 2)
+    monkeypatch.setattr(search_index, "_BATCH", 2)
     right = make_stale(admin)
     told: list[tuple[int, int]] = []
 
-    done = search.fill(everything=True, progress=lambda *progress: told.append(progress))
+    done = search_index.fill(everything=True, progress=lambda *progress: told.append(progress))
 
     assert (done, indexed(), count(SearchDocument)) == (4, right, 4)
     assert told == [(2, 4), (3, 4), (4, 4)]

@@ -67,6 +67,20 @@ def test_the_interval_is_that_of_a_percentile_bootstrap(seed: int) -> None:
     assert found.ci_high == pytest.approx(reference.high, abs=0.01)
 
 
+@pytest.mark.parametrize("weights", [None, [1.0, 3.0] * 200])
+def test_the_interval_of_few_different_scores_is_that_of_drawing_each(
+    monkeypatch: pytest.MonkeyPatch, weights: list[float] | None
+) -> None:
+    scores = np.random.default_rng(3).choice([0.0, 0.5, 1.0], 400).tolist()
+
+    by_counts = stats.mean_interval(scores, seed=0, weights=weights)
+    monkeypatch.setattr(stats, "_CHEAPER_BY_COUNTS", math.inf)
+    one_by_one = stats.mean_interval(scores, seed=0, weights=weights)
+
+    assert by_counts != one_by_one
+    assert by_counts == pytest.approx(one_by_one, abs=0.004)
+
+
 def test_the_interval_covers_the_true_difference_about_95_times_in_100() -> None:
     generator = np.random.default_rng(1)
     size, covered = 80, 0

@@ -243,6 +243,25 @@ def test_what_is_nested_too_deeply_for_python_is_refused_and_not_a_crash(
         render(nested(depth), {})
 
 
+@pytest.mark.parametrize(
+    "nested",
+    [
+        lambda depth: "{{ " + "a if b else " * depth + "a }}",
+        lambda depth: "{{ " + "(1 if a else " * depth + "2" + ")" * depth + " }}",
+        lambda depth: "{{ " + "[" * depth + "a" + "]" * depth + " }}",
+        lambda depth: "{{ " + "(" * depth + "a" + ",)" * depth + " }}",
+        lambda depth: "{{ " + "a|default(default_value=" * depth + "0" + ")" * depth + " }}",
+        lambda depth: "{{ " + "(a is eq " * depth + "b" + ")" * depth + " }}",
+        lambda depth: "{% if a %}" * depth + "{% endif %}" * depth,
+    ],
+)
+def test_what_is_found_good_without_being_compiled_is_so_shallow_that_it_compiles(nested: Callable[[int], str]) -> None:
+    """The check compiles only what is deeper than `SURELY_COMPILES`; rendering compiles everything."""
+    for depth in range(1, templating.SURELY_COMPILES + 1):
+        check(nested(depth))
+        render(nested(depth), {"a": 1, "b": 2})
+
+
 def test_output_of_the_largest_size_passes_and_one_byte_more_does_not() -> None:
     assert len(render("{{ text }}", {"text": "é" * (MAX_RENDERED_BYTES // 2)}).encode()) == MAX_RENDERED_BYTES
 

@@ -4,7 +4,9 @@ The short form; the long one is `make fuzz` (docs/how-to/fuzz-the-api.md).
 """
 
 import os
+import sys
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from flask.testing import FlaskClient
@@ -30,7 +32,7 @@ def impatient(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     rates.reset()
 
 
-@pytest.mark.timeout(900)  # each operation, many times
+@pytest.mark.timeout(0 if Options.stored(os.environ).is_long else 900)  # each operation, many times
 def test_every_answer_to_every_request_is_as_documented(
     api: Api, drain: Drain, flask_client: FlaskClient, impatient: None, database: str
 ) -> None:
@@ -41,7 +43,8 @@ def test_every_answer_to_every_request_is_as_documented(
     # before either is asked, and PostgreSQL takes less than SQLite does.
     is_sqlite = "sqlite" in database
     shares = {} if options.is_long else {"wrong": is_sqlite, "at_random": not is_sqlite}
-    report = campaign.run(flask_client.application, api, options, **shares)
+    tell = partial(print, file=sys.stderr, flush=True) if options.is_long else str
+    report = campaign.run(flask_client.application, api, options, tell=tell, **shares)
 
     if options.is_long:
         campaign.show(report, database)

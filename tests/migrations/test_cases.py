@@ -5,13 +5,12 @@ from typing import Any
 import pytest
 
 import migrations
-from app import create_app
 from shared import db
 from shared.domain import providers, tenants
 from shared.models import Role
 from tests.migrations.test_migrations import rows
 from tests.servers import RedisServer
-from tests.support import API_KEY, Api
+from tests.support import API_KEY, Api, client
 
 CASES = "/v1/datasets/tickets/cases"
 
@@ -23,11 +22,11 @@ def api(empty_database: str, broker: RedisServer) -> Api:
     with db.transaction() as session:
         providers.seed_catalogue(session)
         tenants.create_key(session, workspace="default", user="admin", role=Role.ADMIN, key=API_KEY)
-    client = Api(create_app().test_client(), API_KEY)
-    client.expect(201, "POST", "/v1/datasets", {"name": "tickets"})
-    client.expect(201, "POST", CASES, [{"inputs": {"n": 1}}, {"inputs": {"n": 2}, "tags": ["a"]}])
-    client.expect(201, "POST", CASES, [{"inputs": {"n": 3}}])
-    return client
+    owner = Api(client(), API_KEY)
+    owner.expect(201, "POST", "/v1/datasets", {"name": "tickets"})
+    owner.expect(201, "POST", CASES, [{"inputs": {"n": 1}}, {"inputs": {"n": 2}, "tags": ["a"]}])
+    owner.expect(201, "POST", CASES, [{"inputs": {"n": 3}}])
+    return owner
 
 
 def take_back() -> None:

@@ -6,13 +6,12 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
 import migrations
-from app import create_app
 from shared import db
 from shared.domain import providers, tenants
 from shared.models import Role
 from tests.judged import JUDGE
 from tests.servers import RedisServer
-from tests.support import API_KEY, Api, Drain, evaluation_body, make_triage
+from tests.support import API_KEY, Api, Drain, client, evaluation_body, make_triage
 
 BEFORE = str(ScriptDirectory.from_config(migrations.config()).get_revision("0029").down_revision)
 
@@ -27,7 +26,7 @@ def test_what_was_there_is_kept_both_ways_and_takes_part(empty_database: str, br
     with db.transaction() as session:
         providers.seed_catalogue(session)
         tenants.create_key(session, workspace="default", user="admin", role=Role.ADMIN, key=API_KEY)
-    api, drain = Api(create_app().test_client(), API_KEY), Drain()
+    api, drain = Api(client(), API_KEY), Drain()
     make_triage(api, cases=10)
     body = evaluation_body(scorers=[JUDGE], budget={"max_cost_usd": 1})
     started = api.expect(202, "POST", "/v1/evaluations", body)

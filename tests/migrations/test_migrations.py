@@ -16,12 +16,11 @@ from alembic import command
 from alembic.script import ScriptDirectory
 
 import migrations
-from app import create_app
 from shared import db
 from shared.domain import leases, providers, tenants
 from shared.models import Base, Queue, Role
 from tests.servers import RedisServer, wait_until
-from tests.support import API_KEY, OWNER, Api, Drain, evaluation_body, make_triage, optimization_body
+from tests.support import API_KEY, OWNER, Api, Drain, client, evaluation_body, make_triage, optimization_body
 
 ROOT = Path(__file__).parents[2]
 REVISIONS = [script.revision for script in ScriptDirectory.from_config(migrations.config()).walk_revisions()][::-1]
@@ -161,7 +160,7 @@ def fill() -> None:
         tenants.create_key(session, workspace="default", user="admin", role=Role.ADMIN, key=API_KEY)
         leases.check_in(session, OWNER, list(Queue), 1)
         leases.take_turn(session, "sweep", every_seconds=1)
-    api = Api(create_app().test_client(), API_KEY)
+    api = Api(client(), API_KEY)
     drain = Drain()
     make_triage(api, cases=40)
     api.expect(202, "POST", "/v1/bulk/prompts", {"operation": "tag", "filter": {}, "add": ["tagged"]})

@@ -7,13 +7,12 @@ import pytest
 import sqlalchemy as sa
 
 import migrations
-from app import create_app
 from shared import db
 from shared.domain import providers, tenants
 from shared.models import Role
 from tests.migrations.test_migrations import rows, schema
 from tests.servers import RedisServer
-from tests.support import API_KEY, Api, make_prompt, run_body
+from tests.support import API_KEY, Api, client, make_prompt, run_body
 
 BELOW = ("versions", "labels", "executions", "calls", "jobs", "events")
 on_sqlite = pytest.mark.parametrize("empty_database", ["sqlite"], indirect=True)
@@ -23,7 +22,7 @@ def api() -> Api:
     with db.transaction() as session:
         providers.seed_catalogue(session)
         tenants.create_key(session, workspace="default", user="admin", role=Role.ADMIN, key=API_KEY)
-    return Api(create_app().test_client(), API_KEY)
+    return Api(client(), API_KEY)
 
 
 def take_back() -> None:

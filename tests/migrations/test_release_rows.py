@@ -4,13 +4,12 @@ import pytest
 import sqlalchemy as sa
 
 import migrations
-from app import create_app
 from shared import db
 from shared.domain import providers, tenants
 from shared.models import Role
 from tests.migrations.test_migrations import rows
 from tests.servers import RedisServer
-from tests.support import API_KEY, Api, make_prompt
+from tests.support import API_KEY, Api, client, make_prompt
 
 
 @pytest.fixture
@@ -19,7 +18,7 @@ def api(empty_database: str, broker: RedisServer) -> Api:
     with db.transaction() as session:
         providers.seed_catalogue(session)
         tenants.create_key(session, workspace="default", user="admin", role=Role.ADMIN, key=API_KEY)
-    return Api(create_app().test_client(), API_KEY)
+    return Api(client(), API_KEY)
 
 
 def before(revision: str) -> None:

@@ -1,5 +1,6 @@
 """A strategy must be better than the control at the same price, on landscapes whose true scores are known."""
 
+import importlib
 from collections.abc import Mapping
 from functools import cache
 from statistics import mean
@@ -7,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.strategies.world import family, run_search
+from tests.strategies.world import SEED_TEXT, family, run_search
+from worker.strategies import STRATEGIES
 
 CALLS = 2_000
 SEEDS = range(100, 106)
@@ -55,3 +57,25 @@ def found(strategy: str, kind: str) -> tuple[float, ...]:
 )
 def test_it_beats_random_at_the_same_budget_of_task_calls(strategy: str, kind: str, gain: float) -> None:
     assert mean(found(strategy, kind)) > mean(found("random", kind)) + gain
+
+
+# What cannot beat it, and why; all others have their own duel, here or in the file of their own tests.
+WITHOUT_A_DUEL = {
+    "random": "it is the control",
+    "noop": "it tries no other prompt: its own tests show that what it gains is noise",
+}
+
+
+@pytest.mark.parametrize("strategy", sorted(set(STRATEGIES) - set(WITHOUT_A_DUEL)))
+def test_every_strategy_has_its_duel(strategy: str) -> None:
+    """Searches over demonstrations or settings meet it in a world where these decide."""
+    its_own = importlib.import_module(f"tests.strategies.test_{strategy}")
+
+    assert strategy in SETTINGS or any(name.startswith("test_it_beats_random") for name in vars(its_own))
+
+
+def test_what_has_no_duel_gains_nothing() -> None:
+    runs = [run_search("noop", family(kind, seed), seed=seed) for kind in ("additive", "deceptive") for seed in SEEDS]
+
+    assert {text for run in runs for text in run.texts.values()} == {SEED_TEXT}
+    assert not [run for run in runs if run.result["verdict"] == "improved"]

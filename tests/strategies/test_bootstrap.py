@@ -10,7 +10,7 @@ from rapidfuzz import fuzz
 
 from shared.knobs import resolve_split
 from tests.strategies.effects import Effect
-from tests.strategies.world import Run, World, make_cases, make_spec, run_search
+from tests.strategies.world import SEED_TEXT, Run, World, make_cases, make_spec, run_search
 from tests.strategies.worlds_genes import demonstrations_decide, true_demonstrated, with_genes
 from worker.strategies import demos, search
 from worker.strategies.contract import Genes
@@ -30,6 +30,11 @@ def answered(demos: list[dict[str, Any]]) -> int:
 
 def models(run: Run) -> set[str]:
     return {work.genes.params["model_name"] for work in run.evaluations if "model_name" in work.genes.params}
+
+
+def taught_by(run: Run) -> list[str]:
+    """The texts of those who answered train cases."""
+    return [run.texts[work.candidate] for work in run.evaluations if work.case in run.state["train"]]
 
 
 def typicality(case: int) -> float:
@@ -56,6 +61,12 @@ KNOBS = {
         see=lambda run: max(map(answered, sets(run))), values=(1, 4), seen=(1, 4), world=GOOD_TEACHER
     ),
     "max_labeled": Effect(see=lambda run: max(map(len, sets(run))), values=(1, 5), seen=(1, 5), world=World(flat=0.5)),
+    "include_reasoning": Effect(
+        see=lambda run: {"step by step" in text for text in taught_by(run)},
+        values=(False, True),
+        seen=({False}, {True}),
+        world=GOOD_TEACHER,
+    ),
     "candidate_sets": Effect(
         see=lambda run: sum("slot" in item["lineage"] for item in run.state["candidates"]), values=(2, 6), seen=(2, 6)
     ),
@@ -98,6 +109,40 @@ def test_it_beats_random_at_the_same_budget_where_demonstrations_decide() -> Non
             assert len(run.evaluations) <= 700
 
     assert mean(true["bootstrap"]) > mean(true["random"]) + 0.05, true
+
+
+class Reasoning(World):
+    """Who is told to reason step by step does, and is right; who is shown reasoning reasons, and is mostly right."""
+
+    def answer(self, work: Any, texts: Any) -> Any:
+        result = super().answer(work, texts)
+        if work.key == result.key and result.score is not None and "step by step" in texts[work.candidate]["template"]:
+            return replace(result, output=f"Because of this and that: answer {work.case}", score=1.0, passed=True)
+        return result
+
+
+def test_what_is_shown_is_the_reasoning_of_a_teacher_that_cannot_win() -> None:
+    world = Reasoning(score=lambda text, case: 0.6 if "Because of" in text else 0.3)
+
+    run = run_search("bootstrap", world, knobs_={"include_reasoning": True, "max_labeled": 0})
+
+    (teacher,) = (item for item in run.state["candidates"] if item["operator"] == "teacher")
+    shown = [demo["output"] for chosen in sets(run) for demo in chosen]
+    best = next(item for item in run.state["candidates"] if item["hash"] == run.result["best"])
+    assert "params" not in teacher
+    assert shown
+    assert all(output.startswith("Because of this and that") for output in shown)
+    assert {item["components"]["template"] for item in run.state["candidates"] if "demos" in item} == {SEED_TEXT}
+    assert "demos" in best
+
+
+def test_the_answers_of_the_seed_are_no_reasoning_where_train_is_dev() -> None:
+    world = Reasoning(cases=make_cases(20), score=lambda text, case: 1.0 if case % 2 else 0.4)
+
+    run = run_search("bootstrap", world, knobs_={"include_reasoning": True, "max_labeled": 0})
+
+    assert all(demo["output"].startswith("Because of") for chosen in sets(run) for demo in chosen)
+    assert sets(run)
 
 
 def test_the_controls_are_always_there() -> None:

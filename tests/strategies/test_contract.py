@@ -224,6 +224,47 @@ def test_the_smallest_budget_that_is_accepted_pays_for_a_measured_challenger(
     assert run.result["holdout"]["n"] == len(run.state["holdout"])
 
 
+@settings(max_examples=4, deadline=None)
+@given(seed=SEEDS, share=st.floats(0, 1), lost=st.floats(0, 1))
+def test_time_that_is_up_ends_a_search_with_what_it_has_and_its_holdout(
+    name: str, seed: int, share: float, lost: float
+) -> None:
+    """At any step, and however many of the calls that it waited for were not begun any more."""
+    world, problem = a_problem(name, seed)
+    whole = drive(world, problem, STRATEGIES[name])
+    phases = [step.state["phase"] for step in whole.steps]
+    searching = [i + 1 for i, phase in enumerate(phases) if phase == "search"]
+    late = searching[min(int(share * len(searching)), len(searching) - 1)]
+    steps = iter(range(1, 1_000))
+
+    def cut(results: list[Result]) -> list[Result]:
+        return results[int(lost * len(results)) :] if next(steps) == late else results
+
+    run = drive(world, problem, STRATEGIES[name], late=late, deliver=cut)
+
+    incumbent = whole.steps[late - 1].state["incumbent"]
+    assert run.state["out_of_time"] == late
+    assert run.state["finish_reason"] == "budget_time"
+    assert run.result["holdout"]["n"] == len(run.state["holdout"])
+    assert run.result["best_dev"] >= search_value(whole, incumbent)
+    after = [work for step in run.steps[late:] for work in step.work]
+    assert {work.case for work in after if isinstance(work, Evaluate)} == set(run.state["holdout"])
+    assert not [work for work in after if isinstance(work, Propose)]
+    resumed = drive(world, problem, STRATEGIES[name], resume=(run, late))
+    assert resumed.canonical == run.canonical
+
+
+@pytest.mark.parametrize("preflight", [False, True])
+def test_time_that_is_up_before_the_search_has_begun_claims_nothing(name: str, preflight: bool) -> None:
+    world, problem = a_problem(name, 0)
+    problem = replace(problem, spec={**problem.spec, **({"preflight": True} if preflight else {})})
+
+    run = drive(world, problem, STRATEGIES[name], late=1 + preflight)
+
+    assert (run.state["finish_reason"], run.result["verdict"]) == ("budget_time", "not_measured")
+    assert len(run.paid) == (1 + preflight) * len(run.state["dev"])
+
+
 @of_new_texts
 def test_a_budget_for_some_proposals_buys_some(name: str) -> None:
     free = run_search(name)
@@ -398,8 +439,11 @@ def test_no_answer_to_any_proposal_ends_as_proposer_failed(name: str) -> None:
 
 
 @of_new_texts
-def test_proposals_without_a_prompt_are_rejected_and_the_seed_stands(name: str) -> None:
-    run = run_search(name, World(rewrite=lambda work, text: "I cannot think of anything."))
+@pytest.mark.parametrize(
+    "answer", ["I cannot think of anything.", "", " \n", "<prompt></prompt>", "<prompt>\n \n</prompt>", "```\n```"]
+)
+def test_proposals_without_a_prompt_are_rejected_and_the_seed_stands(name: str, answer: str) -> None:
+    run = run_search(name, World(rewrite=lambda work, text: answer))
     reasons = [data["reason"] for kind, data in run.events if kind == "candidate.rejected"]
 
     assert bool(reasons) is proposes(name) or set(reasons) == {"duplicate"}
@@ -529,6 +573,13 @@ def test_a_candidate_without_genes_has_the_hash_of_its_texts(name: str) -> None:
         if "first_repeat" in item:
             whole = [whole, item["first_repeat"]]  # a twin of the seed is told from it by its number
         assert item["hash"] == hash_of(whole)
+
+
+def search_value(run: Run, candidate: str) -> float:
+    """What a candidate has on dev in the end of a run that it was the incumbent of."""
+    scores = run.state["scores"][candidate]
+    known = [scores[str(case)][0] for case in run.state["dev"] if str(case) in scores]
+    return sum(known) / len(known) - 1e-9
 
 
 # ---- scaffolding ---------------------------------------------------------------------------------

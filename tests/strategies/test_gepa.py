@@ -1,8 +1,12 @@
 """gepa: the library by replay; better than random at the same price, and what each of its knobs does."""
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -15,12 +19,14 @@ from tests.strategies.world import (
     Run,
     World,
     drive,
+    fraction,
     gains_and_loses_some,
     make_cases,
     make_spec,
     placeholder_problem,
     run_search,
 )
+from tests.support import MODEL, Api, make_triage, optimization_body, pointers
 from worker.strategies import STRATEGIES, gepa, search
 from worker.strategies.contract import Problem, Propose
 from worker.strategies.splits import split
@@ -57,7 +63,35 @@ class TwoParts(World):
         return super().problem(spec, components=parts, problem_with=placeholder_problem, **fields)
 
 
+WORDS = "alpha beta gamma delta epsilon zeta theta kappa".split()
+
+
+def each_word_helps_its_cases(text: str, case: int) -> float:
+    return 0.1 + 0.3 * (WORDS[case % 8] in text) + 0.05 * sum(word in text for word in WORDS)
+
+
+def adds_a_word_of_its_part(work: Propose, text: str) -> str:
+    own = WORDS[:4] if work.component == "0_system" else WORDS[4:]
+    return f"<prompt>\n{own[int(4 * fraction('word', work.key))]}\n{text}\n</prompt>"
+
+
+MERGING = TwoParts(score=each_word_helps_its_cases, rewrite=adds_a_word_of_its_part)
+MERGES: Mapping[str, Any] = {
+    "knobs_": {"max_rounds": 12, "near_dup": 1.0, "max_growth": 100, "use_merge": True},
+    "budget": {"max_task_calls": 20_000},
+    **PATIENT,
+}
+
+
+def merged(run: Run) -> list[dict[str, Any]]:
+    return [item for item in run.state["candidates"] if item["operator"] == "merge"]
+
+
 KNOBS = {
+    "use_merge": Effect(
+        see=lambda run: len(merged(run)), values=(False, True), seen=(0, 2), world=MERGING, given=MERGES
+    ),
+    "max_merges": Effect(see=lambda run: len(merged(run)), values=(1, 5), seen=(1, 2), world=MERGING, given=MERGES),
     "reflection_minibatch_size": Effect(
         see=lambda run: len(run.steps[1].work), values=(3, 6), seen=(3, 6), given={"knobs_": {"mutations_per_step": 1}}
     ),
@@ -269,3 +303,80 @@ def test_a_repaired_answer_is_the_child_that_the_library_asked_for() -> None:
     asked = {work.key for work in run.proposals}
     assert accepted(run) > 0
     assert {item["lineage"]["asked"] for item in run.state["candidates"][1:]} <= asked
+
+
+def test_a_merge_takes_each_text_from_one_of_its_two_parents() -> None:
+    run = run_search("gepa", MERGING, **MERGES)
+    by_hash = {item["hash"]: item for item in run.state["candidates"]}
+
+    assert merged(run)
+    for item in merged(run):
+        parents = [by_hash[one] for one in item["parents"]]
+        assert len(parents) == 2
+        for component, text in item["components"].items():
+            assert text in [parent["components"][component] for parent in parents]
+        assert item["components"] not in [parent["components"] for parent in parents]
+        assert all(item["round"] >= parent["round"] for parent in parents)
+
+
+def test_a_run_with_merges_is_the_same_after_a_crash_and_in_any_process() -> None:
+    """The library merges in the order of sets of names, which differs by process unless their hash does not."""
+    problem = MERGING.problem(make_spec("gepa", **MERGES))
+    whole = drive(MERGING, problem, STRATEGIES["gepa"])
+    for at in range(0, len(whole.steps) - 1, 5):
+        resumed = drive(MERGING, problem, STRATEGIES["gepa"], resume=(whole, at))
+        assert resumed.canonical == whole.canonical
+        assert list(resumed.paid) == list(whole.paid)
+
+    script = (
+        "from tests.strategies.test_gepa import *; print(*set(map(gepa._Name, WORDS)));"
+        "print(run_search('gepa', MERGING, **MERGES).canonical)"
+    )
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()
+        for hash_seed in ("1", "2", "3")
+    ]
+    assert {canonical for _, canonical in told} == {whole.canonical}
+    assert len({order for order, _ in told}) == 1
+
+
+def test_a_merge_that_may_be_no_candidate_costs_nothing_and_never_passes() -> None:
+    """Every text in two parts that were changed is refused, so a merge is."""
+
+    @dataclass(frozen=True)
+    class NoMerge(TwoParts):
+        def problem(self, spec: Mapping[str, Any], **fields: Any) -> Problem:
+            first = super().problem(spec)
+
+            def problem_with(components: Mapping[str, str]) -> str | None:
+                changed = sum(text != first.components[name] for name, text in components.items())
+                return "both were changed" if changed > 1 else None
+
+            return replace(first, problem_with=problem_with)
+
+    world = NoMerge(score=each_word_helps_its_cases, rewrite=adds_a_word_of_its_part)
+    run = run_search("gepa", world, **MERGES)
+
+    assert merged(run) == []
+    assert run.state["own"]["refused"]
+    assert "both were changed" in {data["reason"] for kind, data in run.events if kind == "candidate.rejected"}
+    assert {work.candidate for work in run.evaluations} <= set(run.texts)
+
+
+def test_a_prompt_of_one_text_cannot_be_merged(api: Api) -> None:
+    make_triage(api, cases=40)
+    body = optimization_body(strategy="gepa", knobs={"use_merge": True}, evaluation={}, budget={"max_task_calls": 900})
+
+    answer = api.post("/v1/optimizations", body)
+
+    assert (answer.status_code, pointers(answer)) == (422, ["/knobs/use_merge"])
+    messages = [{"role": "system", "content": "Sort tickets."}, {"role": "user", "content": "{{ ticket }}"}]
+    api.expect(200, "PUT", "/v1/prompts/triage", {"messages": messages, "model": MODEL, "set_active": True})
+    api.expect(202, "POST", "/v1/optimizations", body)

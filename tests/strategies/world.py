@@ -279,11 +279,12 @@ def drive(
     save: Callable[[dict[str, Any]], dict[str, Any]] = dict,
     used: float = 1.0,
     resume: tuple[Run, int] | None = None,
+    late: int | None = None,
 ) -> Run:
     """Start and step to the end. `save` is what becomes of a state between two steps, `deliver` of the results.
 
     Calls settle at the share `used` of their bound in tokens and money. `resume` begins at step n of an
-    earlier run, with nothing but what a database would hold of it.
+    earlier run, with nothing but what a database would hold of it. Time is up at step `late`.
     """
     if resume is None:
         run = Run([search.start(problem, strategy)], {}, [])
@@ -299,7 +300,7 @@ def drive(
         texts = {item["hash"]: item["components"] for item in last.state["candidates"]}
         results = deliver([world.answer(work, texts) for work in last.work])
         spent = spent_on(problem, texts, run.paid.values(), used=used)
-        run.steps.append(search.step(problem, strategy, save(last.state), results, spent))
+        run.steps.append(search.step(problem, strategy, save(last.state), results, spent, late=len(run.steps) == late))
     return run
 
 

@@ -9,12 +9,12 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import db, templating
+from shared import db
 from shared.domain.content import check_content, render_messages
 from shared.errors import PromptmillError
 from shared.models import Call, Execution
 from tests.support import Api, Drain, make_triage, optimization_body, tickets
-from worker.steps.genes import demonstrated, literal
+from worker.steps.genes import demonstrated
 
 FEW: dict[str, dict[str, Any]] = {
     "bootstrap": {"candidate_sets": 4, "max_bootstrapped": 3, "max_labeled": 4},
@@ -161,9 +161,11 @@ def test_a_teacher_answers_for_the_model_of_the_task(api: Api, drain: Drain) -> 
 # ---- how they stand in the content ---------------------------------------------------------------
 
 
-@given(st.lists(st.sampled_from([*"{}%#'\"\\- \nab", "{{", "}}", "{%", "#}"]), min_size=1).map("".join))
-def test_a_literal_renders_to_itself_whatever_it_holds(text: str) -> None:
-    assert templating.render(literal(text), {}) == text
+@given(st.lists(st.sampled_from([*"{}%#'\"\\- \r\nab", "{{", "}}", "{%", "#}"]), min_size=1).map("".join))
+def test_an_answer_is_shown_as_it_was_whatever_it_holds(output: str) -> None:
+    made = demonstrated({"template_source": "Q"}, [{"case": 1, "output": output}], {1: {}})
+
+    assert render_messages(made, {})[1]["content"] == output
 
 
 def test_a_shown_case_that_holds_template_syntax_is_shown_and_not_run() -> None:
@@ -185,3 +187,14 @@ def test_a_prompt_without_a_user_message_cannot_show_demonstrations() -> None:
 
     with pytest.raises(PromptmillError, match="no user message"):
         demonstrated(content, [{"case": 1, "output": json.dumps({})}], {1: {"ticket": "a"}})
+
+
+def test_a_candidate_that_shows_dev_cases_is_weighed_by_the_others(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=20)  # so few that dev is train too
+    done = optimize(api, drain, "bootstrap")
+
+    at = f"/v1/optimizations/{done['optimization_id']}"
+    candidates = api.expect(200, "GET", f"{at}/candidates?limit=100")["data"]
+    weighed = {point["ordinal"] for point in api.expect(200, "GET", f"{at}/pareto")["data"]}
+
+    assert weighed & {one["ordinal"] for one in candidates if one["demos"]}

@@ -1,6 +1,7 @@
 """The runner of one worker process, with real threads and a provider that answers when it is told to."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -279,6 +280,25 @@ def test_outcomes_that_end_close_are_committed_together_and_an_awaited_one_waits
 
     assert together == [first, second, awaited, third]
     assert runner._group_of(awaited) == [awaited]
+
+
+def test_an_outcome_that_waited_for_the_commit_before_it_waits_for_no_others(
+    admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "LINGER_SECONDS", 20.0)
+    monkeypatch.setattr(runner_module, "GAP_SECONDS", 20.0)
+    runner = Runner(STEPS, queues=(Queue.EXECUTIONS,), concurrency=8, sweep=lambda: None)
+    submit(admin, 3)
+    runner._pull()
+    leases_held = [running.lease for running in runner._running.values()]
+    began = time.monotonic()
+    first, second = (_Ended(lease, Canceled(started=False), at=began - 20.0) for lease in leases_held[:2])
+    runner._outcomes.put(second)
+
+    together = runner._group_of(first)
+
+    assert together == [first, second]
+    assert time.monotonic() - began < 10
 
 
 def test_a_message_that_comes_while_every_slot_is_taken_is_heard_when_one_is_free(admin: Caller) -> None:

@@ -1,14 +1,11 @@
 """How demonstrations and settings stand in a version's content. Pure; the same for a call and for what is stored."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared import templating
 from shared.domain.content import is_placeholder, message_templates
 from shared.errors import field_error
-
-_DELIMITER = re.compile(r"\{[{%#]")
 
 
 def demonstrated(
@@ -29,8 +26,8 @@ def demonstrated(
     pairs: list[Mapping[str, Any]] = []
     for demo in demos:
         asked = templating.render(question["content"], inputs[demo["case"]])
-        pairs.append({"role": "user", "content": literal(asked)})
-        pairs.append({"role": "assistant", "content": literal(demo["output"])})
+        pairs.append({"role": "user", "content": templating.literal(asked)})
+        pairs.append({"role": "assistant", "content": templating.literal(demo["output"])})
     kept = {name: value for name, value in content.items() if name not in ("template_source", "messages")}
     return {**kept, "messages": [*messages[: users[-1]], *pairs, *messages[users[-1] :]]}
 
@@ -40,8 +37,3 @@ def settings(model: Mapping[str, Any], genes: Mapping[str, Any]) -> dict[str, An
     own = {name: value for name, value in genes.items() if name != "model_name"}
     name = genes.get("model_name", model["model_name"])
     return {**model, "model_name": name, "params": {**model["params"], **own}}
-
-
-def literal(text: str) -> str:
-    """A template that renders to the text, whatever it holds."""
-    return _DELIMITER.sub(lambda found: "{{ '" + found.group() + "' }}", text)

@@ -23,10 +23,10 @@ from shared.domain.runs import Collected, Spend, Unit
 from shared.errors import PromptmillError
 from shared.models import LIVE_STATES, Candidate, JobKind, Optimization, State, TestCase, Version, new_id
 from shared.scoring import Ask, Delivered, Missing
-from worker.steps import Done, Failure, Verdict, judging
+from worker.steps import Done, Failure, Verdict, judging, timing
 from worker.steps import genes as genetics
 from worker.steps.evaluations import step_failure
-from worker.strategies import STRATEGIES, search
+from worker.strategies import STRATEGIES, cautions, search
 from worker.strategies.contract import Case, Evaluate, Genes, Problem, Propose, Result, Spent, Step, Work
 from worker.strategies.record import Record
 
@@ -47,6 +47,7 @@ class Loaded:
     state: Mapping[str, Any] | None
     collected: Sequence[Collected] = ()
     replies: Sequence[Collected] = ()  # of judges, about what was collected
+    late: bool = False  # time is up
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class _Advanced:
     scores: Sequence[Mapping[str, Any]]
     measured: Sequence[_Measured]  # of the candidates of the state, in their order
     budget: Mapping[str, Any]  # that it was decided by
+    cautions: Mapping[str, Any]  # of the result, when there is one
 
 
 def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
@@ -84,7 +86,9 @@ def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
         collected, replies = runs.collect(session, optimization.id, step_no), []
         if judging.is_about_answers(collected):
             collected, replies = runs.collect(session, optimization.id, step_no - 1), collected
-        loaded[lease.job_id] = replace(load_basis(session, optimization), collected=collected, replies=replies)
+        late = timing.is_late(session, optimization, collected)
+        basis = load_basis(session, optimization)
+        loaded[lease.job_id] = replace(basis, collected=collected, replies=replies, late=late)
     return loaded
 
 
@@ -112,7 +116,9 @@ def run(lease: Lease, loaded: Loaded) -> _Advanced | _Asking:
     problem, decided, scores = decide(loaded, caller)
     texts = {candidate["hash"]: candidate["components"] for candidate in decided.state["candidates"]}
     units = [caller.unit(work, texts) for work in decided.work]
-    return _Advanced(decided, units, scores, measured_in(Record(problem, decided.state)), loaded.budget)
+    record = Record(problem, decided.state)
+    told = cautions.told_of(record) if decided.finished else {}
+    return _Advanced(decided, units, scores, measured_in(record), loaded.budget, told)
 
 
 def questions_of(loaded: Loaded, caller: "_Calls | None" = None) -> Sequence[Unit]:
@@ -141,11 +147,12 @@ def decide(loaded: Loaded, caller: "_Calls | None" = None) -> tuple[Problem, Ste
         return problem, search.start(problem, strategy), scores
     spend = loaded.spend
     spent = Spent(spend.task_calls, spend.proposer_calls, spend.tokens, spend.nano)
-    return problem, search.step(problem, strategy, loaded.state, results, spent), scores
+    return problem, search.step(problem, strategy, loaded.state, results, spent, late=loaded.late), scores
 
 
 def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
     verdicts = {}
+    timing.lock(session, [item.job for item in done])
     for item in done:
         job, outcome = item.job, item.outcome
         optimization = session.get_one(Optimization, job.subject_id, with_for_update=True)
@@ -155,6 +162,7 @@ def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
             verdicts[job.id] = step_failure(job, outcome)
         elif isinstance(outcome, _Asking):
             optimization.step_no = job.step_no or 1
+            timing.lift_deadline(session, optimization)
             _fan_out(session, optimization, (job.step_no or 1) + 1, outcome.units)
             verdicts[job.id] = Verdict(State.SUCCEEDED)
         elif isinstance(outcome, _Advanced):
@@ -381,6 +389,7 @@ def _write(session: Session, optimization: Optimization, advanced: _Advanced, st
     }
     if advanced.step.finished:
         values |= _ending(session, optimization, state)
+        values["result"] = {**state["result"], **advanced.cautions}
         changes.append(
             Change(
                 optimization.workspace_id,
@@ -390,6 +399,7 @@ def _write(session: Session, optimization: Optimization, advanced: _Advanced, st
             )
         )
     else:
+        timing.set_deadline(session, optimization, state)
         _fan_out(session, optimization, step_no + 1, advanced.units)
     session.execute(sa.update(Optimization).where(Optimization.id == optimization.id).values(**values))
     events.record(session, changes)
@@ -434,7 +444,6 @@ def _ending(session: Session, optimization: Optimization, state: Mapping[str, An
         "error_type": state["finish_reason"] if failed else None,
         "error_message": "too many calls failed; see its executions" if failed else None,
         "finish_reason": state["finish_reason"],
-        "result": state["result"],
         "best_version_id": version_id,
         "completed_at": db_now(),
     }

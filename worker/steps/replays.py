@@ -30,6 +30,7 @@ class _Recorded:
     spends: Mapping[int, Spend]
     budgets: Mapping[int, Mapping[str, Any]]
     candidates: list[dict[str, Any]]
+    late: int | None  # the step of the search at which its time was up
 
 
 def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
@@ -57,6 +58,7 @@ def run(lease: Lease, recorded: _Recorded) -> dict[str, Any]:
             replies=replies,
             spend=recorded.spends[step_no],
             budget=recorded.budgets[step_no],
+            late=state is not None and recorded.late == state["step"] + 1,
         )
         if questions_of(loaded):
             continue  # the search heard of the answers at the next step, with the replies
@@ -121,6 +123,7 @@ def _load(session: Session, optimization: Optimization) -> _Recorded:
         {step_no: runs.logical_spend_of(session, optimization.id, step_no=step_no) for step_no in steps},
         {step_no: controls.budget_at(optimization, step_no) for step_no in steps},
         [dict(row) for row in rows.mappings()],
+        (optimization.search_state or {}).get("out_of_time"),
     )
 
 

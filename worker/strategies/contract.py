@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shared.hashing import hash_of
@@ -68,7 +69,7 @@ class Evaluate:
     repeat: int
     genes: Genes = field(default=NO_GENES, compare=False)  # the candidate's, which its hash covers
 
-    @property
+    @cached_property
     def key(self) -> str:
         return hash_of(["evaluate", self.candidate, self.case, self.repeat])
 
@@ -89,7 +90,7 @@ class Propose:
     attempt: int = 0  # of repairs, from 1
     origin: str = ""  # of a repair: the key of what was asked for at first
 
-    @property
+    @cached_property
     def key(self) -> str:
         return hash_of(["propose", self.operator, list(self.messages), self.round, self.slot])
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from worker.strategies.search import Search
 
 Demo = dict[str, Any]
+_REASON = "Reason step by step first, then give the answer that is asked for, last and in the form that is asked for."
 _WARM = 1.0  # temperature of a teacher that answers what it has got wrong once more
 
 
@@ -55,12 +56,14 @@ def _pupils(search: "Search") -> list[int]:
 def _teacher(search: "Search", params: Mapping[str, Any]) -> str | None:
     name = search.knobs["teacher"]
     params = {**({"model_name": name} if name else {}), **params}
-    if not params:
+    texts = dict(search.components(search.seed))
+    if search.knobs.get("include_reasoning"):
+        first = min(texts)
+        texts[first] = f"{_REASON}\n{texts[first]}"
+    elif not params:
         return search.seed
     genes = Genes(params=params)
-    return search.admit(
-        dict(search.components(search.seed)), parents=[search.seed], operator="teacher", lineage={}, genes=genes
-    )
+    return search.admit(texts, parents=[search.seed], operator="teacher", lineage={}, genes=genes)
 
 
 def answered(search: "Search") -> list[Demo]:

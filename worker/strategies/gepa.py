@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from worker.strategies.search import Search
 
 VERSION = importlib.metadata.version("gepa")
+_OVERLAP = 5  # cases of the front that two candidates to be merged must have in common; the library's own number
 
 
 class Missing(BaseException):
@@ -109,6 +110,15 @@ def _ask(search: "Search", missing: Missing) -> None:
             return
 
 
+class _Name(str):
+    """The name of a text, with the same hash in every process: merges follow the order of sets of them."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return int.from_bytes(hashlib.sha256(self.encode()).digest()[:7], "big")
+
+
 class _Replay:
     """One run of the library from its start, over the record of a search; its adapter and its reflection in one."""
 
@@ -119,6 +129,9 @@ class _Replay:
         self.iteration = 1  # which is going on; one more than the last when all are over
         self.accepted: dict[str, int] = {}  # by candidate, the iteration that let it through
         self.val = search.case_list()[: search.knobs["val_cases"]]
+        self._programs: dict[int, str] = {}  # by the library's index, who is in its pool
+        self._mates: list[str] = []  # whose merge it is looking at
+        self._merges = 0  # that have passed its gate
         self._by_texts = {_key(search.components(one)): one for one in search.candidates}
         self._by_proposal = {
             item["lineage"].get("asked", item["lineage"]["proposal"]): one
@@ -129,7 +142,7 @@ class _Replay:
     def run(self) -> None:
         search, knobs = self._search, self._search.knobs
         optimize(
-            seed_candidate=dict(sorted(search.components(search.seed).items())),
+            seed_candidate={_Name(name): text for name, text in sorted(search.components(search.seed).items())},
             trainset=list(search.state["train"]),
             valset=list(self.val),
             adapter=cast("Any", self),
@@ -145,7 +158,9 @@ class _Replay:
             callbacks=[cast("Any", self)],
             logger=self,
             seed=_seed(search.problem.spec["seed"]),
-            use_merge=False,
+            use_merge=knobs.get("use_merge", False),  # a run that began before there were merges has no such knob
+            max_merge_invocations=knobs.get("max_merges", 0),
+            merge_val_overlap_floor=min(_OVERLAP, len(self.val)),
             track_best_outputs=False,
         )
         self.iteration = knobs["max_rounds"] + 1
@@ -159,8 +174,15 @@ class _Replay:
         self.iteration = event["iteration"]
 
     def on_valset_evaluated(self, event: Mapping[str, Any]) -> None:
+        self._programs[event["candidate_idx"]] = self._named(event["candidate"])
         if event["iteration"]:
             self.accepted.setdefault(self._named(event["candidate"]), event["iteration"])
+
+    def on_merge_accepted(self, event: Mapping[str, Any]) -> None:
+        self._merges += 1
+
+    def on_evaluation_start(self, event: Mapping[str, Any]) -> None:
+        self._mates = [self._programs[index] for index in event["parent_ids"]]
 
     # ---- what the library asks: its adapter ----
 
@@ -171,7 +193,8 @@ class _Replay:
 
     def batch_evaluate(self, items: Sequence[tuple[dict[str, str], list[int]]]) -> "list[EvaluationBatch[int, str]]":
         pairs = [(self._named(texts), cases) for texts, cases in items]
-        missing = [(work.candidate, work.case) for one, cases in pairs for work in self._untried(one, cases)]
+        paid = [(one, cases) for one, cases in pairs if one in self._search.candidates]
+        missing = [(work.candidate, work.case) for one, cases in paid for work in self._untried(one, cases)]
         if missing:
             raise Missing(evaluations=list(dict.fromkeys(missing)))
         return [
@@ -184,6 +207,8 @@ class _Replay:
 
     def _scores(self, candidate: str, cases: Sequence[int]) -> list[float]:
         """The library knows no missing score: a failed call counts as the mean of the others; all failed, as 0."""
+        if candidate not in self._search.candidates:
+            return [-1.0] * len(cases)  # a merge that may be no candidate: below whatever its parents have
         found = {case: self._search.scores(candidate, [case]) for case in cases}
         known = [scores[0] for scores in found.values() if scores]
         share = 1 - len(known) / max(1, len(found))
@@ -203,14 +228,15 @@ class _Replay:
 
     def reflect_many(self, jobs: Sequence[Any]) -> list[tuple[ReflectionProposal, "_Replay"]]:
         wanted = [
-            [self._request(self._named(texts), component, dataset[component], slot) for component in components]
+            [self._request(self._named(texts), str(component), dataset[component], slot) for component in components]
             for slot, (texts, dataset, components) in enumerate(jobs)
         ]
         ended = set(self._search.own["proposals"])
         missing = [work for works in wanted for work in works if work.key not in ended]
         if missing:
             raise Missing(proposals=missing)
-        return [(ReflectionProposal(self._answers(works)), self) for works in wanted]
+        answers = [self._answers(works) for works in wanted]
+        return [(ReflectionProposal({_Name(name): text for name, text in one.items()}), self) for one in answers]
 
     def _answers(self, works: Sequence[Propose]) -> dict[str, str]:
         """The new texts that became candidates; the library makes no child where there are none."""
@@ -252,7 +278,22 @@ class _Replay:
         return Propose(operator, parent, component, messages, self.iteration, slot, evidence)
 
     def _named(self, texts: Mapping[str, str]) -> str:
+        """The candidate of these texts. Those that are new are a merge of two, which becomes one if it may."""
+        if _key(texts) not in self._by_texts:
+            self._by_texts[_key(texts)] = self._merged({str(name): text for name, text in texts.items()})
         return self._by_texts[_key(texts)]
+
+    def _merged(self, texts: dict[str, str]) -> str:
+        search = self._search
+        named = identity(texts, search.genes(search.seed))
+        # Several may be due by the time the first is made, and the library makes them all.
+        if self._merges < search.knobs["max_merges"] and named not in search.own["refused"]:
+            mates = [one for one in self._mates if one in search.candidates]
+            if search.admit(texts, parents=mates, operator="merge", lineage={}) is None:
+                search.own["refused"].append(named)
+            else:  # the rounds are closed after the replay, which may be an iteration ahead of them
+                search.candidates[named]["round"] = self.iteration
+        return named
 
 
 class _Gate:
@@ -277,7 +318,7 @@ class _Gate:
 
 
 def _key(texts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(texts.items()))
+    return tuple(sorted((str(name), text) for name, text in texts.items()))
 
 
 def _seed(seed: int) -> int:

@@ -47,11 +47,24 @@ def start(problem: Problem, strategy: Strategy) -> Step:
 
 
 def step(
-    problem: Problem, strategy: Strategy, state: Mapping[str, Any], results: Sequence[Result], spent: Spent
+    problem: Problem,
+    strategy: Strategy,
+    state: Mapping[str, Any],
+    results: Sequence[Result],
+    spent: Spent,
+    *,
+    late: bool = False,
 ) -> Step:
-    """Take the results of the open work and decide what comes next."""
+    """Take the results of the open work and decide what comes next. `late`: time is up, and the search ends here.
+
+    A search has no clock: who drives it says so, and the state keeps at which step, so that a replay says the same.
+    """
     search = Search(problem, json.loads(json.dumps(state)))
+    if late:
+        search.state["out_of_time"] = search.state["step"] + 1
     _take(search, results, spent)
+    if late:
+        _stop(search)
     if search.state["repairs"]:
         _repair(search)
     while not search.work and search.state["phase"] != "done":
@@ -246,9 +259,11 @@ def _take(search: Search, results: Sequence[Result], spent: Spent) -> None:
     waiting: list[dict[str, Any]] = search.state["open"]
     keys = {item["key"] for item in waiting}
     by_key = {result.key: result for result in results if result.key in keys}
-    missing = 0
+    missing, is_cut = 0, "out_of_time" in search.state and search.state["phase"] != "holdout"
     for item in waiting:
         result = by_key.get(item["key"], Result(item["key"]))
+        if is_cut and result.output is None:
+            continue  # it was not begun any more; that is no failed call
         if item["kind"] == "evaluate":
             missing += result.score is None
             _take_score(search, item, result)
@@ -262,7 +277,7 @@ def _take(search: Search, results: Sequence[Result], spent: Spent) -> None:
     enough = missing >= _FEW_FAILURES or search.state["phase"] in _MUST_STAND
     if evaluations and enough and missing / evaluations > outcome.GIVE_UP_MISSING:
         _give_up(search, "scoring_failed")
-    elif proposals and not answered:
+    elif proposals and not answered and not is_cut:
         _give_up(search, "proposer_failed")
 
 
@@ -293,7 +308,8 @@ def _keep_answer(search: Search, item: Mapping[str, Any], result: Result) -> Non
     threshold = search.knobs.get("metric_threshold")
     if threshold is None or result.score is None or result.output is None or item["case"] not in search.state["train"]:
         return
-    teaches = "seed" if search.knobs["teacher"] is None else "teacher"
+    own_teacher = search.knobs["teacher"] is not None or search.knobs.get("include_reasoning")
+    teaches = "teacher" if own_teacher else "seed"
     is_teacher = search.candidates[item["candidate"]]["operator"] in ("teacher", teaches)
     is_short = bool(result.output.strip()) and len(result.output) <= _LONGEST_DEMONSTRATION
     if is_teacher and is_short and result.score >= threshold:
@@ -365,6 +381,16 @@ def _give_up(search: Search, reason: str) -> None:
         search.conclude(reason)
 
 
+def _stop(search: Search) -> None:
+    """Time is up: what has a full dev score may be chosen, and the holdout says what it is worth."""
+    phase = search.state["phase"]
+    if phase in ("baseline", "preflight"):
+        _finish(search, "budget_time")
+    elif phase == "search":
+        search.state["policy"] = None
+        search.conclude("budget_time")
+
+
 def _advance(search: Search, strategy: Strategy) -> None:
     """Go on from where no work is open: ask for more, or enter the next phase."""
     phase = search.state["phase"]
@@ -420,7 +446,8 @@ def _begin(search: Search, strategy: Strategy) -> None:
 
 def _after_topup(search: Search) -> None:
     finalists = search.state["finalists"]
-    if any(not search.is_complete(one) for one in finalists) and not search.own.get("topped_up"):
+    is_left = "out_of_time" not in search.state and not search.own.get("topped_up")
+    if is_left and any(not search.is_complete(one) for one in finalists):
         search.own["topped_up"] = True
         if search.evaluate_affordable(finalists, search.dev):
             return

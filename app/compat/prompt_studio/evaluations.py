@@ -9,7 +9,7 @@ import marshmallow as ma
 from sqlalchemy.orm import Session
 
 from app import replay, waiting
-from app.api import Digits, runs
+from app.api import Digits
 from app.api.content import Length, TrueOrFalse
 from app.api.executions import PREFER, wait_seconds
 from app.auth import caller
@@ -25,7 +25,7 @@ from app.compat.prompt_studio import (
 from app.compat.prompt_studio.models import StudioModelConfig, chosen, params_of
 from app.compat.prompt_studio.targets import MOVED, scorers_for, test_case_ids_field
 from shared.db import reading
-from shared.domain import case_choices, evaluations, pages, projects, versions
+from shared.domain import case_choices, evaluations, pages, projects, providers, runs, versions
 from shared.domain.evaluations import EvaluationRequest, Target
 from shared.errors import Conflict, NotFound, PromptmillError, field_error
 from shared.models import Evaluation, Role, TestCase
@@ -156,7 +156,7 @@ def list_evaluations(query: dict[str, Any]) -> flask.Response:
     with reading() as session:
         wanted = evaluations.matching(session, caller(), project=project, version_id=query["prompt_id"])
         found = pages.at_offset(session, wanted, Evaluation, limit=limit, offset=offset)
-        rows = [_evaluation(session, item) for item in found.data]
+        rows = _evaluations(session, found.data)
     return paged(rows, page=offset // limit + 1, per_page=limit, total=found.total)
 
 
@@ -232,6 +232,16 @@ def _scorers(body: Mapping[str, Any], cases: Sequence[TestCase]) -> list[dict[st
 
 
 def _evaluation(session: Session, evaluation: Evaluation) -> Any:
-    spent = runs.spend(session, evaluation)
-    row = StudioEvaluationOut().dump(evaluation)
-    return {**row, "total_tokens": spent["tokens"], "total_cost": spent["cost_usd"]}
+    return _evaluations(session, [evaluation])[0]
+
+
+def _evaluations(session: Session, found: Sequence[Evaluation]) -> list[Any]:
+    spends = runs.spends_of(session, [evaluation.id for evaluation in found])
+    return [
+        {
+            **StudioEvaluationOut().dump(evaluation),
+            "total_tokens": spends[evaluation.id].tokens,
+            "total_cost": providers.usd(spends[evaluation.id].nano),
+        }
+        for evaluation in found
+    ]

@@ -116,6 +116,7 @@ def create_optimization(body: dict[str, Any]) -> flask.Response:
 
 
 @blp.post("/optimizations")
+@blp.fails(404)
 @blp.doc(parameters=[replay.PARAMETER])
 @blp.arguments(StudioSimpleOptimizationIn)
 @blp.response(201, StudioStartedOut)

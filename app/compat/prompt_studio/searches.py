@@ -1,14 +1,14 @@
 """Reading the optimizations of Prompt Studio: rows, jobs, histories, and the iterations that were really made."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flask
 import marshmallow as ma
 from sqlalchemy.orm import Session
 
-from app.api import Digits, Strict, WholeNumber, runs
+from app.api import Digits, Strict, WholeNumber
 from app.api.content import Length
 from app.auth import caller
 from app.compat.prompt_studio import (
@@ -23,8 +23,9 @@ from app.compat.prompt_studio import (
 from app.compat.prompt_studio.configs import rounds_of
 from shared import knobs
 from shared.db import reading
-from shared.domain import case_choices, jobs, optimizations, pages, providers
+from shared.domain import case_choices, jobs, optimizations, pages, providers, runs
 from shared.domain.optimizations import CandidateSpend
+from shared.domain.runs import Spend
 from shared.errors import Conflict
 from shared.models import Candidate, Job, Optimization, Role, State
 
@@ -149,7 +150,7 @@ def list_optimizations(query: dict[str, Any], project_id: uuid.UUID) -> flask.Re
         state = None if status is None else OURS[status]
         wanted = optimizations.matching(session, caller(), project=str(project_id), state=state)
         found = pages.numbered(session, wanted, Optimization, page=page, per_page=size)
-        rows = [rendered(session, item) for item in found.data]
+        rows = rendered_all(session, found.data)
     return paged(rows, page=page, per_page=size, total=found.total)
 
 
@@ -221,7 +222,15 @@ def status_of(optimization: Optimization) -> str:
 
 
 def rendered(session: Session, optimization: Optimization) -> Any:
-    spent = runs.spend(session, optimization)
+    return rendered_all(session, [optimization])[0]
+
+
+def rendered_all(session: Session, found: Sequence[Optimization]) -> list[Any]:
+    spends = runs.spends_of(session, [run.id for run in found])
+    return [_rendered(run, spends[run.id]) for run in found]
+
+
+def _rendered(optimization: Optimization, spent: Spend) -> Any:
     result = optimization.result or {}
     holdout = result.get("holdout")
     measured = holdout and {"n": holdout["n"], "ci_low": holdout["ci_low"], "ci_high": holdout["ci_high"]}
@@ -242,8 +251,8 @@ def rendered(session: Session, optimization: Optimization) -> Any:
         "max_iterations": rounds_of(optimization.strategy, optimization.spec["knobs"]),
         "bootstrap_samples": None,
         "status": status_of(optimization),
-        "total_tokens": spent["tokens"],
-        "total_cost": spent["cost_usd"],
+        "total_tokens": spent.tokens,
+        "total_cost": providers.usd(spent.nano),
     }
 
 
