@@ -207,6 +207,7 @@ def describe() -> list[dict[str, Any]]:
         {
             "name": name,
             "description": DESCRIPTIONS[name],
+            "is_default": name == DEFAULT,
             "aliases": [alias for alias, (meant, _) in STRATEGY_ALIASES.items() if meant == name],
             "knobs": [
                 {
