@@ -157,7 +157,7 @@ class Registry:
         if self.shared.is_usable:
             told, self._counts = self._counts, defaultdict(Counter)
             for workspace, counts in told.items():
-                self.shared.add(workspace, counts)
+                self.shared.add(workspace, dict(counts))  # a thread may count on in what it took before
 
     def counts(self, workspace_id: uuid.UUID) -> tuple[Counter[str], bool]:
         """Of all processes, or of this one since Redis went away; and whether Redis answers."""

@@ -420,24 +420,24 @@ def _begin_writing(connection: Connection, wait_seconds: float, in_turn: Lock) -
     """
     driver: Any = connection.connection.driver_connection
     until = time.monotonic() + wait_seconds
-    locked = sqlite3.OperationalError("database is locked")
-    if in_turn.acquire(timeout=wait_seconds):
-        driver.execute("PRAGMA busy_timeout=0")
-        try:
-            while time.monotonic() < until:
-                try:
-                    driver.execute("BEGIN IMMEDIATE")
-                except sqlite3.OperationalError as error:
-                    if not is_busy(error):
-                        raise
-                    locked = error
-                    time.sleep(_LOOK_SECONDS)
-                else:
-                    return
-        finally:
-            driver.execute(f"PRAGMA busy_timeout={int(LOCK_WAIT_SECONDS * 1000)}")
-            in_turn.release()
-    raise OperationalError("BEGIN IMMEDIATE", None, locked)
+    if not in_turn.acquire(timeout=wait_seconds):
+        raise OperationalError("BEGIN IMMEDIATE", None, sqlite3.OperationalError("database is locked"))
+    driver.execute("PRAGMA busy_timeout=0")
+    try:
+        while True:
+            try:
+                driver.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not is_busy(error):
+                    raise
+                if time.monotonic() >= until:
+                    raise OperationalError("BEGIN IMMEDIATE", None, error) from error
+                time.sleep(_LOOK_SECONDS)
+            else:
+                return
+    finally:
+        driver.execute(f"PRAGMA busy_timeout={int(LOCK_WAIT_SECONDS * 1000)}")
+        in_turn.release()
 
 
 def _host_now(plus_seconds: float) -> str:

@@ -51,7 +51,7 @@ SPLIT: Mapping[str, Knob] = {
 }
 
 EARLY_STOPPING: Mapping[str, Knob] = {
-    "patience": Knob("int", 3, 1, 1000, note="rounds without gain before the search ends"),
+    "patience": Knob("int", 5, 1, 1000, note="rounds without gain before the search ends"),
     "min_delta": Knob("float", 0.005, 0, 1, note="what counts as a gain"),
     "target_score": Knob("optional_float", None, 0, 1, open_low=True, note="stop when the best reaches it"),
 }

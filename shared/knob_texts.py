@@ -93,6 +93,19 @@ TEXTS: Mapping[str, Mapping[str, Knob]] = {
         "edit_level": LEVEL,
         **COMMON,
     },
+    "merge": {
+        "max_rounds": Knob("int", 40, 1, 10_000, note="rounds, of merges or of single rewrites"),
+        "proposals_per_step": Knob("int", 6, 2, 32, note="rewrites of the best prompt that are merged"),
+        "merges": Knob("int", 2, 1, 16, note="prompts that are merged in a round: of all rewrites, of random halves"),
+        "single_proposals": Knob("int", 4, 1, 32, note="rewrites of a round in small steps, each scored by itself"),
+        "evidence_cases": EVIDENCE,
+        "operators": Knob(
+            "weights", {"reflect": 1.0}, choices=OPERATORS, note="how often each operator makes a rewrite"
+        ),
+        "edit_level": replace(LEVEL, note="what a merge and an edit take as one unit"),
+        **COMMON,
+        "errors_in_context": replace(COMMON["errors_in_context"], default=12),
+    },
     "anneal": {
         "epochs": Knob("int", 40, 1, 10_000, note="temperatures"),
         "moves_per_temp": Knob("int", 1, 1, 100, note="moves at each temperature"),

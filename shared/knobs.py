@@ -29,12 +29,14 @@ __all__ = [  # of other modules, beside all that stands here
 
 SMALL = 30  # cases; below this, train and dev are the same and a result is only indicative
 
+DEFAULT = "merge"  # the strategy to take without a reason for another, by what docs/performance.md shows
 STRATEGIES: Mapping[str, Mapping[str, Knob]] = {**TEXTS, **GENES}
 DESCRIPTIONS: Mapping[str, str] = {
     "random": "Control: variations of the seed only, scored by the same policy. Beat it or be dropped.",
     "noop": "A/A: the seed against itself, measured again. What it gains is noise.",
     "iterative": "Hill climbing: the best of a few children made from failures replaces its parent, with restarts.",
     "beam_search": "Expands the best prompts from their failures, screens the children, keeps the best.",
+    "merge": "Joins the changes of several rewrites, each made from other failures; small steps when stuck.",
     "anneal": "Simulated annealing under noise: chains that also take worse prompts while they are hot.",
     "genetic": "A population: parents are drawn by fitness, recombined and changed; children compete for places.",
     "bootstrap": "Leaves the texts alone and shows answered train cases: a teacher's right answers and expected ones.",
@@ -205,6 +207,7 @@ def describe() -> list[dict[str, Any]]:
         {
             "name": name,
             "description": DESCRIPTIONS[name],
+            "is_default": name == DEFAULT,
             "aliases": [alias for alias, (meant, _) in STRATEGY_ALIASES.items() if meant == name],
             "knobs": [
                 {

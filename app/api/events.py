@@ -144,16 +144,16 @@ def _frames(
             found = event_feed.read(session, reader, after=position, limit=500, **options)
         for event in found:
             yield _frame(event)
+        if over and not found:
+            return
+        if time.monotonic() >= beat_at:
+            beat_at = time.monotonic() + BEAT_SECONDS
+            if not is_good(key):
+                return  # it was revoked meanwhile
+            yield ": still here\n\n"
         if found:
             position = _place(found[-1])
-        elif over:
-            return
         else:
-            if time.monotonic() >= beat_at:
-                beat_at = time.monotonic() + BEAT_SECONDS
-                if not is_good(key):
-                    return  # it was revoked meanwhile
-                yield ": still here\n\n"
             closed.wait(POLL_SECONDS)
 
 

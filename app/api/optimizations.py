@@ -41,7 +41,9 @@ class OptimizationIn(ma.Schema):
     version_number = WholeNumber(allow_none=True, validate=ma.validate.Range(1, 999_999_999))
     label = ma.fields.String(allow_none=True)
     dataset = ma.fields.String(required=True)
-    strategy = ma.fields.String(required=True, metadata={"description": ", ".join(catalogue.STRATEGIES)})
+    strategy = ma.fields.String(
+        load_default=catalogue.DEFAULT, metadata={"description": ", ".join(catalogue.STRATEGIES)}
+    )
     knobs = ma.fields.Dict(keys=ma.fields.String(), metadata={"description": "See /v1/optimizations/strategies"})
     evaluation = ma.fields.Dict(keys=ma.fields.String(), metadata={"description": ", ".join(catalogue.EVALUATION)})
     split = ma.fields.Dict(keys=ma.fields.String(), metadata={"description": ", ".join(catalogue.SPLIT)})
@@ -131,6 +133,7 @@ class KnobOut(ma.Schema):
 class StrategyOut(ma.Schema):
     name = ma.fields.String()
     description = ma.fields.String()
+    is_default = ma.fields.Boolean(metadata={"description": "Taken when none is named"})
     aliases = ma.fields.List(ma.fields.String(), metadata={"description": "Older names that are understood"})
     knobs = ma.fields.List(ma.fields.Nested(KnobOut))
 

@@ -66,6 +66,7 @@ def _patterns() -> Mapping[int, re.Pattern[str]]:
     }
 
 
+@lru_cache(maxsize=4096)
 def points_in(text: str) -> frozenset[int]:
     """The points that a text makes, in whatever sentence."""
     return frozenset(point for point, pattern in _patterns().items() if pattern.search(text))

@@ -82,7 +82,7 @@ def _rows(session: Session, ids: Sequence[uuid.UUID]) -> Iterator[Any]:
     for start in range(0, len(ids), _PAGE):
         page = ids[start : start + _PAGE]
         rows = {row.id: row for row in session.execute(sa.select(*columns).where(Execution.id.in_(page)))}
-        yield from (rows[one] for one in page)
+        yield from (rows[one] for one in page if one in rows)  # one may have been pruned since
 
 
 def _labels(session: Session, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:

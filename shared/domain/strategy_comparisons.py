@@ -135,11 +135,13 @@ def _adjusted(standings: Sequence[Standing]) -> list[Standing]:
 
 
 def status_of(standings: Sequence[Standing]) -> str:
-    """`running` until every run has ended; `canceled` when one was canceled."""
+    """`running` until every run has ended; `canceled` when one was canceled, `failed` when all failed."""
     states = {outcome.optimization.state for standing in standings for outcome in standing.outcomes}
     if states & {*LIVE_STATES}:
         return State.RUNNING
-    return State.CANCELED if State.CANCELED in states else State.SUCCEEDED
+    if State.CANCELED in states:
+        return State.CANCELED
+    return State.FAILED if states == {State.FAILED} else State.SUCCEEDED
 
 
 def cancel_comparison(session: Session, caller: Caller, comparison: OptimizationComparison) -> list[uuid.UUID]:

@@ -49,6 +49,12 @@ class WorkItem(Base):
         sa.UniqueConstraint("scope_id", "work_key"),
         sa.Index(None, "scope_id", "step_no", "ordinal"),
         sa.Index(None, "execution_id"),  # else each execution that is pruned is looked for in the whole table
+        sa.Index(  # and each test case that is deleted for good
+            "ix_work_items_test_case_id",
+            "test_case_id",
+            postgresql_where=sa.text("test_case_id IS NOT NULL"),
+            sqlite_where=sa.text("test_case_id IS NOT NULL"),
+        ),
         {"sqlite_autoincrement": True},
     )
 

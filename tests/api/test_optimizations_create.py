@@ -33,6 +33,16 @@ def test_an_optimization_ends_with_baseline_best_and_a_verdict_on_held_out_cases
     assert len(done["progress"]["curve"]) == 2
 
 
+def test_the_default_strategy_is_taken_when_none_is_named(api: Api) -> None:
+    make_triage(api)
+    body = {name: value for name, value in optimization_body().items() if name not in ("strategy", "knobs")}
+
+    started = api.expect(202, "POST", "/v1/optimizations", body)
+
+    (default,) = [each for each in api.expect(200, "GET", "/v1/optimizations/strategies")["data"] if each["is_default"]]
+    assert started["strategy"] == default["name"] == catalogue.DEFAULT
+
+
 def test_the_best_prompt_becomes_a_version_and_no_label_moves(api: Api, drain: Drain) -> None:
     make_triage(api, cases=60)
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.optimizers import formats, lexicon, outcomes, record, reducer, worlds, writer
+from benchmarks.optimizers import figures, formats, lexicon, ours, outcomes, record, reducer, runs, worlds, writer
 from benchmarks.optimizers.outcomes import Outcome
 from benchmarks.optimizers.worlds import World
+from shared.knobs import DEFAULT
 from worker.strategies.contract import Evaluate
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ def test_a_small_run_compares_in_process_and_over_http_and_under_kills() -> None
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=220)
     report = json.loads(done.stdout)
 
-    found = report["http"]["named"]["figures"]["beam_search"]
+    found = report["http"]["named"]["figures"][DEFAULT]
     assert 0 < found["calls"]["value"] <= 400
     assert {"random", "beam_search"} <= set(report["reducer"]["named"]["figures"])
     assert len(report["kills"]["kills"]) == 2
@@ -194,9 +195,39 @@ def test_ratios_are_paired_by_world_and_ranks_follow_the_calls() -> None:
         _outcome("other", n, 200 * (n + 1)) for n in range(4)
     ]
 
-    ratio = outcomes.ratios(made, "beam_search", seed=1)["other"]
+    ratio = figures.ratios(made, "beam_search", seed=1)["other"]
     assert (ratio["value"], ratio["low"], ratio["high"], ratio["worlds"]) == (0.5, 0.5, 0.5, 4)
-    assert outcomes.ranking(made) == ["beam_search", "other"]
+    assert figures.ranking(made) == ["beam_search", "other"]
+
+
+def test_a_run_that_a_file_has_is_not_made_again_unless_what_it_depends_on_has_changed(tmp_path: Path) -> None:
+    world, size = worlds.world(7, "additive", 0), {"seed": 0, "budget": 400, "level": "medium"}
+    known_by = runs.identity("other", world, **size, versions="1")
+    first = _outcome("other", 1, 100)
+    runs.Runs(tmp_path / "runs.jsonl").take(known_by, lambda: first)
+
+    again = runs.Runs(tmp_path / "runs.jsonl")
+    kept = again.take(known_by, lambda: _outcome("other", 1, 200))
+    made = again.take({**known_by, "versions": "2"}, lambda: _outcome("other", 1, 300))
+
+    assert (kept, made.calls, again.taken) == (first, 300, 1)
+    assert len((tmp_path / "runs.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_call_that_is_made_again_is_put_to_the_kill_that_it_was_under_way_at() -> None:
+    calls = [{"role": "task", "prompt": "p", "case": case} for case in (1, 2, 3, 2, 4, 3, 4)]
+    calls.insert(3, {"role": "proposer", "points": None})
+    kills = [{"at_call": 3, "slots_open": 2}, {"at_call": 5, "slots_open": 1}]
+
+    # 2 and 3 were under way at the first kill; 4 began after the second.
+    assert ours.repeats(calls, kills) == ([2, 0], 1)
+
+
+def test_a_digest_is_of_the_files_that_are_named() -> None:
+    found = runs.digest("worker/**/*.py")
+
+    assert found == runs.digest("worker/**/*.py")
+    assert found != runs.digest("worker/strategies/*.py")
 
 
 def told(world: World) -> dict[str, Any]:

@@ -478,9 +478,9 @@ def a_spec(strategy: str, **blocks: Mapping[str, Any]) -> dict[str, Any]:
         ),
         (
             "beam_search",
-            {"knobs_": {"stagnation_restart": 3}},
+            {"knobs_": {"stagnation_restart": 5}},
             "/knobs/stagnation_restart",
-            "below early_stopping.patience 3",
+            "below early_stopping.patience 5",
         ),
     ],
 )

@@ -60,7 +60,7 @@ SMALL = {
     for table in Base.metadata.sorted_tables
     for index in table.indexes
     if index.dialect_options["postgresql"]["where"] is not None
-} - {"ix_jobs_finished", "ix_executions_runs", "ix_calls_of_runs"}
+} - {"ix_jobs_finished", "ix_executions_runs", "ix_calls_of_runs", "ix_work_items_test_case_id"}
 
 
 @dataclass(frozen=True)

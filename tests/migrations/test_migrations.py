@@ -163,7 +163,7 @@ def fill() -> None:
     api = Api(client(), API_KEY)
     drain = Drain()
     make_triage(api, cases=40)
-    api.expect(202, "POST", "/v1/bulk/prompts", {"operation": "tag", "filter": {}, "add": ["tagged"]})
+    api.expect(202, "POST", "/v1/bulk/prompts", {"operation": "tag", "filter": {"mode": "full"}, "add": ["tagged"]})
     drain()
     api.expect(202, "POST", "/v1/optimizations", optimization_body(), headers={"Idempotency-Key": "once"})
     drain(most=5)

@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 
 import migrations
-from app import create_app
+from app.factory import create_app
 from shared import db
 from shared.domain import providers, tenants
 from shared.models import Role

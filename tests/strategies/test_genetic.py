@@ -136,9 +136,9 @@ KNOBS = {
         given={"knobs_": {**PARAPHRASES, "crossover_rate": 1.0, "mutation_rate": 0.0, "edit_level": "line"}},
     ),
     "uniform_prob": Effect(
-        see=lambda run: len([item for item in run.state["candidates"] if item["operator"] == "uniform"]),
+        see=lambda run: any(item["operator"] == "uniform" for item in run.state["candidates"]),
         values=(0.001, 0.5),
-        seen=(0, 1),
+        seen=(False, True),
         world=CHANGED,
         given={
             "knobs_": {

@@ -483,7 +483,7 @@ def _finish(search: Search, reason: str) -> None:
 def _as_step(search: Search) -> Step:
     unique = {work.key: work for work in search.work}
     search.state["open"] = [{"key": key, **_described(work)} for key, work in unique.items()]
-    return Step(search.state, search.work, search.events)
+    return Step(search.state, list(unique.values()), search.events)
 
 
 def _described(work: Work) -> dict[str, Any]:

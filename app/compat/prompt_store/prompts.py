@@ -165,7 +165,7 @@ def store_update(body: dict[str, Any], prompt_id: str) -> flask.Response:
     author = caller(Role.EDITOR)
     content = check_content(template_source=body["content"]) if "content" in body else None
     with transaction() as session:
-        prompt = _locked(session, author, prompt_id)
+        prompt = locked(session, author, prompt_id)
         described = {name: body[name] for name in DESCRIBED if name in body}
         prompt_rows.update_prompt(session, author, prompt, described)
         if content is not None:
@@ -186,7 +186,7 @@ def store_delete(query: dict[str, Any], prompt_id: str) -> flask.Response:
     """Delete a prompt; POST /v1/prompts/{id}/restore brings it back"""
     author = caller(Role.EDITOR)
     with transaction() as session:
-        prompt = _locked(session, author, prompt_id)
+        prompt = locked(session, author, prompt_id)
         prompt_rows.delete_prompt(session, author, prompt)
         return answer({"prompt_id": str(prompt.id), "deleted": True}, "Prompt deleted successfully")
 
@@ -229,8 +229,11 @@ def in_category(session: Session, category: str, name: str) -> Prompt:
     return prompt
 
 
-def _locked(session: Session, author: Caller, prompt_id: str) -> Prompt:
-    return prompt_rows.lock_prompt(session, author, find(session, author, prompt_id, writing=True).name, project=home())
+def locked(session: Session, author: Caller, prompt_id: str) -> Prompt:
+    prompt = prompt_rows.lock_by_id(session, author, find(session, author, prompt_id, writing=True).id)
+    if prompt.deleted_at is not None:  # since the statement before
+        raise NotFound(f"no prompt {prompt_id}")
+    return prompt
 
 
 def _row(card: Card) -> Any:

@@ -25,6 +25,7 @@ from app.compat.prompt_store import (
 from app.compat.prompt_store.prompts import (
     StorePromptOut,
     check_declared,
+    locked,
     rendered,
     tags_field,
     variables_field,
@@ -120,7 +121,7 @@ def store_put_content(body: dict[str, Any], query: dict[str, Any], prompt_id: st
     said = {"message": given.get("change_summary", ""), "created_by": given.get("updated_by")}
 
     def make(session: Session, _: Any) -> Any:
-        prompt = find(session, author, prompt_id, writing=True)
+        prompt = locked(session, author, prompt_id)
         made = prompts.upsert(session, author, prompt.name, content, project=home(), set_active=True, **said)
         return _current(session, author, made.prompt, made.label_request)
 
