@@ -1,5 +1,6 @@
 """gunicorn for the API: a few processes of many threads; half of the threads may wait for runs."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -28,6 +29,12 @@ graceful_timeout = 30
 keepalive = 30
 preload_app = True  # imported once; the engine and the Redis client are made after the fork, on first use
 loglevel = "warning"
+
+
+def when_ready(server):
+    """All that was imported is here for good: no process looks through it for garbage, or copies its pages by that."""
+    gc.collect()
+    gc.freeze()
 
 
 def child_exit(server, worker):

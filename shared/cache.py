@@ -37,15 +37,19 @@ class Entry:
 
 
 class LocalCache:
-    """The first layer: least recently used entries up to a size. Safe for threads."""
+    """The first layer: least recently used entries up to a size. Safe for threads.
+
+    What it holds are plain tuples of texts, and dicts of texts: Python's garbage collector looks at none of them. With
+    objects and sets in their place each full collection stopped the process for the longer, the more was remembered.
+    """
 
     def __init__(self, *, max_bytes: int, max_seconds: float) -> None:
         self.max_bytes = max_bytes
         self.max_seconds = max_seconds
         self.bytes = 0
         self.evictions = 0
-        self._entries: OrderedDict[str, tuple[Entry, float]] = OrderedDict()
-        self._keys_of: dict[str, set[str]] = defaultdict(set)
+        self._entries: OrderedDict[str, tuple[bytes, str, tuple[str, ...], str, float]] = OrderedDict()
+        self._keys_of: dict[str, dict[str, None]] = defaultdict(dict)
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -56,21 +60,22 @@ class LocalCache:
             found = self._entries.get(key)
             if found is None:
                 return None
-            entry, kept_until = found
+            body, etag, subjects, scope, kept_until = found
             if kept_until < time.monotonic():
                 self._remove(key)
                 return None
             self._entries.move_to_end(key)
-            return entry
+            return Entry(body, etag, subjects, scope)
 
     def put(self, key: str, entry: Entry) -> None:
         with self._lock:
             if key in self._entries:
                 self._remove(key)
-            self._entries[key] = entry, time.monotonic() + self.max_seconds
+            kept_until = time.monotonic() + self.max_seconds
+            self._entries[key] = entry.body, entry.etag, tuple(entry.subjects), entry.scope, kept_until
             self.bytes += len(entry.body) + _OVERHEAD_BYTES
             for subject in entry.subjects:
-                self._keys_of[subject].add(key)
+                self._keys_of[subject][key] = None
             while self.bytes > self.max_bytes and len(self._entries) > 1:
                 self._remove(next(iter(self._entries)))
                 self.evictions += 1
@@ -85,7 +90,7 @@ class LocalCache:
         """How many entries have this subject, and their bytes."""
         with self._lock:
             keys = self._keys_of.get(subject, ())
-            return len(keys), sum(len(self._entries[key][0].body) + _OVERHEAD_BYTES for key in keys)
+            return len(keys), sum(len(self._entries[key][0]) + _OVERHEAD_BYTES for key in keys)
 
     def forget(self, key: str) -> None:
         with self._lock:
@@ -95,14 +100,14 @@ class LocalCache:
     def holds(self, key: str, entry: Entry) -> bool:
         """Whether this very entry is still kept."""
         found = self._entries.get(key)
-        return found is not None and found[0] is entry
+        return found is not None and found[0] is entry.body
 
     def _remove(self, key: str) -> None:
-        entry, _ = self._entries.pop(key)
-        self.bytes -= len(entry.body) + _OVERHEAD_BYTES
-        for subject in entry.subjects:
+        body, _, subjects, _, _ = self._entries.pop(key)
+        self.bytes -= len(body) + _OVERHEAD_BYTES
+        for subject in subjects:
             keys = self._keys_of[subject]
-            keys.discard(key)
+            keys.pop(key, None)
             if not keys:
                 del self._keys_of[subject]
 

@@ -18,6 +18,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "iterative": {"max_rounds": 1000, "proposals_per_step": 4, "evidence_cases": 16, "restarts": 20},
     "beam_search": {"beam_width": 3, "expansions_per_beam": 3, "evidence_cases": 16, "max_rounds": 50},
     "anneal": {"epochs": 200, "evidence_cases": 16, "initial_temp": 0.05, "edit_weight": 0.2, "reheat_max": 50},
+    "merge": {"max_rounds": 200, "evidence_cases": 16},
     "genetic": {"population_size": 6, "generations": 40, "evidence_cases": 16, "mutation_rate": 0.8},
 }
 EVALUATION: Mapping[str, Mapping[str, Any]] = {name: {"min_cases": 16} for name in SETTINGS}
@@ -51,6 +52,8 @@ def found(strategy: str, kind: str) -> tuple[float, ...]:
         ("beam_search", "additive", 0.08),
         ("beam_search", "deceptive", 0.15),
         ("anneal", "deceptive", 0.12),
+        ("merge", "additive", 0.08),
+        ("merge", "deceptive", 0.15),
         ("genetic", "additive", 0.06),
         ("genetic", "deceptive", 0.2),
     ],
