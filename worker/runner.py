@@ -34,8 +34,8 @@ from worker.steps import Canceled, Done, Failure, Step, Verdict, storable
 
 CLAIM_AT_MOST = 200
 RECORD_AT_MOST = 200
-LINGER_SECONDS = 0.02  # how long an outcome may wait for others to be committed with it,
-GAP_SECONDS = 0.003  # as long as they follow this close: else nothing keeps the interpreter from committing them
+LINGER_SECONDS = 0.05  # how long an outcome may wait for others to be committed with it,
+GAP_SECONDS = 0.01  # as long as they follow this close
 HUNG_AFTER_SECONDS = 10.0  # past the provider's time-out, which bounds the silence between two bytes
 STUCK_SECONDS = 30.0  # a process whose puller has not looked for so long is no consumer, though its heart beats
 LOOK_EVERY_SECONDS = 0.1  # at all queues; between two looks a backlog is claimed from without one
