@@ -422,8 +422,8 @@ def _begin_writing(connection: Connection, wait_seconds: float, in_turn: Lock) -
     until = time.monotonic() + wait_seconds
     if not in_turn.acquire(timeout=wait_seconds):
         raise OperationalError("BEGIN IMMEDIATE", None, sqlite3.OperationalError("database is locked"))
-    driver.execute("PRAGMA busy_timeout=0")
     try:
+        driver.execute("PRAGMA busy_timeout=0")
         while True:
             try:
                 driver.execute("BEGIN IMMEDIATE")
@@ -436,8 +436,8 @@ def _begin_writing(connection: Connection, wait_seconds: float, in_turn: Lock) -
             else:
                 return
     finally:
+        in_turn.release()  # first: whatever is wrong with this connection, the others go on
         driver.execute(f"PRAGMA busy_timeout={int(LOCK_WAIT_SECONDS * 1000)}")
-        in_turn.release()
 
 
 def _host_now(plus_seconds: float) -> str:
