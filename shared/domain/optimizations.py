@@ -17,7 +17,7 @@ from shared.domain.pages import Page
 from shared.domain.tenants import Caller, get_visible
 from shared.errors import BudgetTooSmall, FieldError, field_error
 from shared.models import Candidate, Execution, JobKind, Optimization, Queue, WorkItem, new_id
-from shared.scoring import check_scorers
+from shared.scoring import check_scorers, objectives
 
 MIN_CASES = 10
 WITHOUT_STATE = defer(Optimization.search_state)  # of many rows: each may be megabytes, and nobody shows it
@@ -45,7 +45,7 @@ def check_request(request: OptimizationRequest) -> dict[str, Any]:
     strategy, _ = knobs.canonical(request.strategy, request.knobs)
     if all(value is None for value in (limits.max_task_calls, limits.max_tokens, limits.max_cost_usd)):
         raise field_error("/budget", "set at least one of max_task_calls, max_tokens, max_cost_usd")
-    spec = {
+    spec: dict[str, Any] = {
         "strategy": strategy,
         "knobs": knobs.resolve_strategy(request.strategy, request.knobs),
         "evaluation": knobs.resolve(knobs.EVALUATION, request.evaluation, "/evaluation"),
@@ -64,6 +64,8 @@ def check_request(request: OptimizationRequest) -> dict[str, Any]:
         **({"preflight": True} if request.preflight else {}),  # absent, a spec is what it was before there were any
     }
     knobs.check_together(spec, request.evaluation)
+    if spec["knobs"].get("frontier", "instance") != "instance" and len(objectives(spec["scorers"])) < 2:
+        raise field_error("/knobs/frontier", "needs two scorers or more, or one composite of several parts")
     return spec
 
 

@@ -380,7 +380,8 @@ def _results(loaded: Loaded) -> tuple[list[Result], list[dict[str, Any]]]:
             results.append(Result(item.key, output=item.text))
         else:
             measures = (round((item.facts.cost_usd or 0) * NANO), item.facts.latency_ms or 0)
-            results.append(Result(item.key, item.text, result.value, result.passed, result.feedback, *measures))
+            told = (item.text, result.value, result.passed, result.feedback, *measures)
+            results.append(Result(item.key, *told, parts=scoring.by_objective(result)))
     return results, [judging.row(item, by_item[item.item_id]) for item, _ in answered]
 
 

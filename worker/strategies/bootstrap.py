@@ -86,7 +86,7 @@ def _make_by_model(search: "Search") -> None:
         "size": {"type": "int", "low": 1, "high": most, "step": 1, "log": False},
         **{f"place{i}": {"type": "categorical", "choices": list(range(len(pool)))} for i in range(most)},
     }
-    cases = _rung(search)
+    cases = policy.first_rung(search)
     rows = [(point, search.value(one, cases) if one else None) for point, one in search.own["rows"]]
     count = min(_AT_ONCE, wanted - made)
     fresh = []
@@ -111,8 +111,3 @@ def _pool(search: "Search") -> list[Demo]:
     if search.knobs["max_bootstrapped"]:
         pool |= {demo["case"]: demo for demo in demos.answered(search)}
     return [pool[case] for case in search.state["train"] if case in pool]
-
-
-def _rung(search: "Search") -> list[int]:
-    cases = search.case_list()
-    return cases if search.evaluation["mode"] == "full" else cases[: search.evaluation["min_cases"]]

@@ -109,6 +109,7 @@ class Result:
     feedback: str = ""
     nano: int = 0  # what the answer cost and how long it took, as its execution says
     latency_ms: int = 0
+    parts: Mapping[str, float] = field(default_factory=dict)  # what the score is made of, by scorer
 
 
 @dataclass(frozen=True)

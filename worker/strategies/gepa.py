@@ -11,12 +11,14 @@ import hashlib
 import importlib.metadata
 import math
 from collections.abc import Mapping, Sequence
+from random import Random
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, cast
 
 from gepa.api import optimize
 from gepa.core.adapter import EvaluationBatch
 from gepa.proposer.reflective_mutation.reflection_lm import ReflectionProposal
+from gepa.strategies.candidate_selector import EpsilonGreedyCandidateSelector, TopKParetoCandidateSelector
 from gepa.strategies.proposal_sampling import PxNSampling
 
 from worker.strategies import operators
@@ -147,7 +149,8 @@ class _Replay:
             valset=list(self.val),
             adapter=cast("Any", self),
             reflection_strategy=self,
-            candidate_selection_strategy=knobs["candidate_selection"],
+            candidate_selection_strategy=cast("Any", _selection(knobs, search.problem.spec["seed"])),
+            frontier_type=knobs.get("frontier", "instance"),  # a run that began before there was a choice has none
             reflection_minibatch_size=knobs["reflection_minibatch_size"],
             skip_perfect_score=knobs["skip_perfect"],
             perfect_score=knobs["perfect_score"],
@@ -198,7 +201,12 @@ class _Replay:
         if missing:
             raise Missing(evaluations=list(dict.fromkeys(missing)))
         return [
-            EvaluationBatch(outputs=[""] * len(cases), scores=self._scores(one, cases), trajectories=list(cases))
+            EvaluationBatch(
+                outputs=[""] * len(cases),
+                scores=self._scores(one, cases),
+                trajectories=list(cases),
+                objective_scores=self._objectives(one, cases),
+            )
             for one, cases in pairs
         ]
 
@@ -206,15 +214,29 @@ class _Replay:
         return self._search.untried(candidate, list(dict.fromkeys(cases)))
 
     def _scores(self, candidate: str, cases: Sequence[int]) -> list[float]:
+        return self._completed(candidate, cases, self._search.by_case(candidate, cases))
+
+    def _objectives(self, candidate: str, cases: Sequence[int]) -> list[dict[str, float]] | None:
+        """By scorer, where the front is made of them; that of a train case is never asked for."""
+        search = self._search
+        if search.knobs.get("frontier", "instance") == "instance":
+            return None
+        names = dict.fromkeys(name for case in self.val for name in search.parts(search.seed, case))
+        known = {case: found for case in cases if (found := search.parts(candidate, case))}
+        by_name = {
+            name: self._completed(candidate, cases, {case: found[name] for case, found in known.items()})
+            for name in names
+        }
+        return [{name: values[place] for name, values in by_name.items()} for place in range(len(cases))]
+
+    def _completed(self, candidate: str, cases: Sequence[int], known: Mapping[int, float]) -> list[float]:
         """The library knows no missing score: a failed call counts as the mean of the others; all failed, as 0."""
         if candidate not in self._search.candidates:
             return [-1.0] * len(cases)  # a merge that may be no candidate: below whatever its parents have
-        found = {case: self._search.scores(candidate, [case]) for case in cases}
-        known = [scores[0] for scores in found.values() if scores]
-        share = 1 - len(known) / max(1, len(found))
+        share = 1 - len(known) / max(1, len(set(cases)))
         is_valid = bool(known) and share <= self._search.evaluation["missing_tolerance"]
-        middle = fmean(known) if is_valid else 0.0
-        return [found[case][0] if is_valid and found[case] else middle for case in cases]
+        middle = fmean(known.values()) if is_valid else 0.0
+        return [known.get(case, middle) if is_valid else 0.0 for case in cases]
 
     def make_reflective_dataset(
         self, candidate: dict[str, str], batch: "EvaluationBatch[int, str]", components: list[str]
@@ -315,6 +337,19 @@ class _Gate:
         if self._rule == "paired" and len(differences) > 1:
             return gain > self._z * stdev(differences) / math.sqrt(len(differences))
         return gain > 0
+
+
+def _selection(
+    knobs: Mapping[str, Any], seed: int
+) -> EpsilonGreedyCandidateSelector | TopKParetoCandidateSelector | str:
+    """What draws the parents; of a run that began before these knobs, by its name alone."""
+    rule = knobs["candidate_selection"]
+    chance = Random(_seed(seed))
+    if rule == "epsilon_greedy" and "epsilon" in knobs:
+        return EpsilonGreedyCandidateSelector(knobs["epsilon"], chance)
+    if rule == "top_k_pareto" and "top_k" in knobs:
+        return TopKParetoCandidateSelector(knobs["top_k"], chance)
+    return str(rule)
 
 
 def _key(texts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

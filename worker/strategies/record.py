@@ -182,6 +182,11 @@ class Record:
                 found[case] = sum(values) / len(values)
         return found
 
+    def parts(self, candidate: str, case: int) -> dict[str, float]:
+        """What each scorer has said of a dev case, the mean of its repeats; empty where no call has succeeded."""
+        told = self.state.get("parts", {}).get(candidate, {}).get(str(case), [])
+        return {name: sum(one[name] for one in told) / len(told) for name in sorted(told[0])} if told else {}
+
     def weights(self, candidate: str, cases: Sequence[int]) -> list[float]:
         """The weights of the cases that `scores` has a score for, in the same order."""
         return [self.cases[case].weight for case in self.by_case(candidate, cases)]
