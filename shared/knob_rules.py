@@ -54,6 +54,9 @@ def broken_together(spec: Mapping[str, Any]) -> _Errors:
     if strategy in ON_ONE_LIST and mode in ("racing", "ucb"):
         rule = f"{strategy} {ON_ONE_LIST[strategy]}: one list of cases for all; {mode} gives each another"
         errors.append(FieldError("/evaluation/mode", rule))
+    if strategy in ON_ONE_LIST and strategy != "anneal" and evaluation["case_order"] == "shuffled_per_round":
+        rule = f"{strategy} {ON_ONE_LIST[strategy]}: one list of cases for all rounds, and each would have another"
+        errors.append(FieldError("/evaluation/case_order", rule))
     if mode == "full" and knobs.get("pruner", "none") != "none":
         errors.append(FieldError("/knobs/pruner", "only none with evaluation.mode full: all is scored before"))
     if mode == "full" and knobs.get("val_cases") is not None:

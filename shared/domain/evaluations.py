@@ -117,9 +117,15 @@ def plan_target(
         except PromptmillError as error:
             raise field_error("/dataset", f"case {case.ordinal} does not fit the prompt: {error.detail}") from error
         if problem := problem_with_expected(scorers, case.expected):
-            raise field_error("/dataset", f"case {case.ordinal} {problem}")
+            raise field_error("/dataset", f"case {case.ordinal} {problem}{_how_to_label(case)}")
     model = {"provider": provider, "model_name": model_name, "params": params}
     return Target(prompt, version, dataset.id, revision, cases, model)
+
+
+def _how_to_label(case: TestCase) -> str:
+    if case.expected is not None or not case.generated:
+        return ""
+    return "; a model wrote its inputs: PATCH it, or collect answers that you trust with cases:from-executions"
 
 
 def check_limits(session: Session, limits: Limits | None, *models: Mapping[str, Any]) -> None:

@@ -9,10 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, defer
 
 from shared import knobs
-from shared.domain import budgets, evaluations, events, jobs, judges, pages, projects, providers, queues, runs
+from shared.domain import budgets, evaluations, events, jobs, judges, openings, pages, projects, providers, queues, runs
 from shared.domain.budgets import NANO, Limits
 from shared.domain.content import is_placeholder
 from shared.domain.evaluations import Target, TargetRequest
+from shared.domain.openings import Opening
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller, get_visible
 from shared.errors import BudgetTooSmall, FieldError, field_error
@@ -77,8 +78,12 @@ def create_optimization(
     target: Target,
     *,
     made_from: Mapping[str, Any] | None = None,
+    opening: Opening | None = None,
 ) -> Optimization:
-    """Insert the optimization with its budget and its first job. `made_from`: its columns that say from which."""
+    """Insert the optimization with its budget and its first job.
+
+    `made_from`: its columns that say from which. `opening`: that of this target, where it is known.
+    """
     if len(target.cases) < MIN_CASES:
         raise field_error("/dataset", f"an optimization needs at least {MIN_CASES} cases; this has {len(target.cases)}")
     if knobs.needs_train(spec["knobs"]) and "train" not in _parts(spec, target):
@@ -93,7 +98,9 @@ def create_optimization(
     proposer = _proposer(session, request, target, spec)
     others = [*_other_models(session, target, spec), *judges.models_of(spec["scorers"])]
     evaluations.check_limits(session, request.budget, target.model, proposer, *others)
-    full_spec = {**spec, "model": evaluations.capped(target.model, request.budget), "proposer": proposer}
+    model = evaluations.capped(target.model, request.budget)
+    openings.check_budget(spec["budget"], opening or openings.opening_of(session, spec, target, model))
+    full_spec = {**spec, "model": model, "proposer": proposer}
     optimization_id = new_id()
     budget_id = budgets.create(session, caller.workspace_id, optimization_id, request.budget)
     optimization = Optimization(

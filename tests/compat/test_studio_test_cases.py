@@ -54,6 +54,26 @@ def test_a_created_case_is_read_as_it_was_given_and_is_one_of_v1(api: Api, proje
     assert (ours["test_case_id"], ours["expected"]) == (made["id"], {"kind": "bug"})
 
 
+def test_revisions_that_had_a_case_that_is_gone_for_good_count_one_less(api: Api, project: str) -> None:
+    """They said how many they had held; what they hold is what can be read of them."""
+    ours = "/v1/datasets/test-cases"
+    first, second, third = (created(api, project, inputs={"n": n})["id"] for n in range(3))
+    api.expect(200, "PATCH", f"{ours}/cases/{first}?project=atlas", {"name": "one"})
+    api.expect(200, "DELETE", f"{ours}/cases/{second}?project=atlas")
+    api.expect(200, "POST", f"{ours}/cases/{second}/restore?project=atlas")
+
+    for case_id in (second, first, third):
+        data(api, 200, "DELETE", f"/delete/{case_id}?permanent=true")
+        rows = api.expect(200, "GET", f"{ours}/revisions?project=atlas")["data"]
+        counted = {row["revision"]: row["case_count"] for row in rows}
+        read = {
+            number: len(api.expect(200, "GET", f"{ours}/cases?project=atlas&revision={number}")["data"])
+            for number in counted
+        }
+        assert counted == read
+    assert set(counted.values()) == {0}
+
+
 def test_the_same_content_again_is_a_409_that_names_the_case(api: Api, project: str) -> None:
     made = created(api, project)
     before = everything()

@@ -466,6 +466,10 @@ def a_spec(strategy: str, **blocks: Mapping[str, Any]) -> dict[str, Any]:
             (strategy, {"evaluation": {"eta": 4}}, "/evaluation/eta", f"{strategy} drops nobody by it")
             for strategy in ("anneal", "mcts", "mipro", "hyperparameter", "gepa")
         ),
+        *(
+            (strategy, {"evaluation": {"case_order": "shuffled_per_round"}}, "/evaluation/case_order", "for all rounds")
+            for strategy in ("mcts", "mipro", "hyperparameter", "gepa")
+        ),
         (
             "bootstrap",
             {"evaluation": {"mode": "ucb", "ucb_rounds": 1}},
@@ -513,6 +517,8 @@ def test_blocks_that_contradict_each_other_are_refused(
         ("hyperparameter", {"knobs_": {"pruner": "halving"}, "evaluation": {"eta": 4}}),
         ("hyperparameter", {"evaluation": {"mode": "full"}}),
         ("gepa", {"evaluation": {"mode": "full"}}),
+        ("gepa", {"evaluation": {"case_order": "fixed"}}),
+        ("anneal", {"evaluation": {"case_order": "shuffled_per_round"}}),
         ("bootstrap", {"evaluation": {"mode": "racing", "alpha": 0.05}}),
     ],
 )

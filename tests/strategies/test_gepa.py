@@ -16,6 +16,7 @@ import pytest
 from shared import db
 from shared.knobs import resolve_split
 from shared.models import Optimization
+from shared.splits import split
 from tests.strategies.effects import RISING, Effect
 from tests.strategies.world import (
     SEED_TEXT,
@@ -32,7 +33,6 @@ from tests.strategies.world import (
 from tests.support import MODEL, Api, Drain, make_triage, optimization_body, pointers
 from worker.strategies import STRATEGIES, gepa, search
 from worker.strategies.contract import Problem, Propose
-from worker.strategies.splits import split
 
 PATIENT = {"early_stopping": {"patience": 1000}}
 TRAIN = split(make_cases(), resolve_split({})).train

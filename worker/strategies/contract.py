@@ -21,12 +21,6 @@ class Case:
     group: str | None = None
     weight: float = 1.0
 
-    @property
-    def stratum(self) -> str:
-        """What a split is balanced by: the expected value, or its first field."""
-        value = next(iter(self.expected.values()), "") if isinstance(self.expected, Mapping) else self.expected
-        return str(value)
-
 
 @dataclass(frozen=True)
 class Genes:

@@ -9,8 +9,8 @@ from typing import Any, cast
 from rapidfuzz import fuzz
 
 from shared import stats
+from shared.splits import balanced, draw, split
 from worker.strategies.contract import Evaluate, Genes, Problem, Spent
-from worker.strategies.splits import balanced, draw, split
 
 LEAK_CHARACTERS = 40  # a candidate may not hold so long a piece of a dev or holdout case
 _MOST_HIDDEN_CHARACTERS = 500_000
