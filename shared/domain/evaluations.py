@@ -346,3 +346,15 @@ def list_results(session: Session, evaluation: Evaluation, *, limit: int, cursor
         .where(WorkItem.scope_id == evaluation.id, WorkItem.kind == "evaluate")
     )
     return pages.ascending(session, query, WorkItem.id, limit=limit, cursor=cursor, scalars=False)
+
+
+def scores_by_case(session: Session, evaluation: Evaluation) -> list[float]:
+    """The mean over repeats of each case that has a score, in the order of the dataset."""
+    of_case = (
+        sa.select(sa.func.avg(WorkItem.score))
+        .join(TestCase, TestCase.id == WorkItem.test_case_id)
+        .where(WorkItem.scope_id == evaluation.id, WorkItem.kind == "evaluate", WorkItem.score.is_not(None))
+        .group_by(TestCase.ordinal)
+        .order_by(TestCase.ordinal)
+    )
+    return [float(mean) for mean in session.scalars(of_case)]

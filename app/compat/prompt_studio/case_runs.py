@@ -185,9 +185,10 @@ def generate_cases(body: dict[str, Any]) -> flask.Response:
 
 def _generated(session: Session, generation: Generation) -> Any:
     cases = test_cases.made_in(session, generation.dataset_id, generation.revision) if generation.revision else []
+    project_id = str(generation.project_id)
     return {
         "generation_id": str(generation.id),
         "status": STATUSES[generation.state],
-        "test_cases": [{**StudioCaseOut().dump(case), "project_id": str(generation.project_id)} for case in cases],
+        "test_cases": [{**case, "project_id": project_id} for case in StudioCaseOut().dump(cases, many=True)],
         "error_message": generation.error_message,
     }
