@@ -70,6 +70,21 @@ def check_request(request: OptimizationRequest) -> dict[str, Any]:
     return spec
 
 
+def check_target(request: OptimizationRequest, spec: Mapping[str, Any], target: Target) -> None:
+    """What can be known of the prompt and its cases to be too little for this search. Pure."""
+    if len(target.cases) < MIN_CASES:
+        raise field_error("/dataset", f"an optimization needs at least {MIN_CASES} cases; this has {len(target.cases)}")
+    if knobs.needs_train(spec["knobs"]) and "train" not in _parts(spec, target):
+        raise field_error("/split/train_fraction", f"must be above 0: {spec['strategy']} works from train cases")
+    if spec["knobs"].get("use_merge") and _texts_of(target.version.content) < 2:
+        raise field_error("/knobs/use_merge", "needs a prompt of two texts or more; this has one")
+    needed = knobs.minimum_task_calls(spec, len(target.cases))
+    limit = request.budget.max_task_calls
+    if limit is not None and limit < needed:
+        detail = f"the cheapest useful run needs {needed} task calls"
+        raise BudgetTooSmall(detail, errors=[FieldError("/budget/max_task_calls", detail)])
+
+
 def create_optimization(
     session: Session,
     caller: Caller,
@@ -84,17 +99,7 @@ def create_optimization(
 
     `made_from`: its columns that say from which. `opening`: that of this target, where it is known.
     """
-    if len(target.cases) < MIN_CASES:
-        raise field_error("/dataset", f"an optimization needs at least {MIN_CASES} cases; this has {len(target.cases)}")
-    if knobs.needs_train(spec["knobs"]) and "train" not in _parts(spec, target):
-        raise field_error("/split/train_fraction", f"must be above 0: {spec['strategy']} works from train cases")
-    if spec["knobs"].get("use_merge") and _texts_of(target.version.content) < 2:
-        raise field_error("/knobs/use_merge", "needs a prompt of two texts or more; this has one")
-    needed = knobs.minimum_task_calls(spec, len(target.cases))
-    limit = request.budget.max_task_calls
-    if limit is not None and limit < needed:
-        detail = f"the cheapest useful run needs {needed} task calls"
-        raise BudgetTooSmall(detail, errors=[FieldError("/budget/max_task_calls", detail)])
+    check_target(request, spec, target)
     proposer = _proposer(session, request, target, spec)
     others = [*_other_models(session, target, spec), *judges.models_of(spec["scorers"])]
     evaluations.check_limits(session, request.budget, target.model, proposer, *others)

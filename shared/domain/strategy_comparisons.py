@@ -92,6 +92,8 @@ def create_comparison(
     made_from = {"source_id": comparison.id, "relation": COMPARISON}
     arms: list[dict[str, Any]] = []
     request, spec = planned[0]
+    with _of_arm(0):
+        optimizations.check_target(request, spec, target)
     # Every case is rendered for it, and all runs have the same: once for all of them.
     opening = openings.opening_of(session, spec, target, evaluations.capped(target.model, request.budget))
     for i, (request, spec) in enumerate(planned):

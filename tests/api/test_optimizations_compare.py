@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from shared import db, stats
 from shared.models import Job, JobKind, Optimization, OptimizationComparison
 from tests.rows import count, event_data, everything
-from tests.support import Api, Drain, evaluation_body, make_triage
+from tests.support import Api, Drain, evaluation_body, make_triage, pointers
 from worker.runner import record
 from worker.steps import Failure
 from worker.tasks import STEPS
@@ -115,6 +115,19 @@ def test_a_run_that_was_not_measured_is_missing_and_no_zero(api: Api, drain: Dra
     assert (arm["runs"][0]["difference"], arm["measured"]) == (None, 2)
     assert arm["difference"] == pytest.approx(sum(known) / 2)
     assert (arm["ci_low"], arm["ci_high"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("cases", "pointer", "code"), [(3, "/dataset", "invalid_fields"), (40, "/budget/max_tokens", "budget_too_small")]
+)
+def test_cases_and_tokens_that_are_too_few_start_no_run(api: Api, cases: int, pointer: str, code: str) -> None:
+    make_triage(api, cases=cases)
+    before = everything()
+
+    answer = api.post("/v1/optimizations:compare", body(budget={"max_tokens": 100}))
+
+    assert (answer.status_code, pointers(answer), answer.get_json()["code"]) == (422, [pointer], code)
+    assert everything() == before
 
 
 def test_a_comparison_of_which_every_run_failed_has_failed(api: Api, drain: Drain) -> None:

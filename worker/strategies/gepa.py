@@ -9,20 +9,18 @@ library only, so the version is kept and checked.
 
 import hashlib
 import importlib.metadata
-import math
 from collections.abc import Mapping, Sequence
-from random import Random
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, cast
 
 from gepa.api import optimize
 from gepa.core.adapter import EvaluationBatch
 from gepa.proposer.reflective_mutation.reflection_lm import ReflectionProposal
-from gepa.strategies.candidate_selector import EpsilonGreedyCandidateSelector, TopKParetoCandidateSelector
 from gepa.strategies.proposal_sampling import PxNSampling
 
 from worker.strategies import operators
 from worker.strategies.contract import Evaluate, Propose, identity
+from worker.strategies.gepa_rules import Gate, seed_of, selection
 
 if TYPE_CHECKING:
     from worker.strategies.search import Search
@@ -149,18 +147,18 @@ class _Replay:
             valset=list(self.val),
             adapter=cast("Any", self),
             reflection_strategy=self,
-            candidate_selection_strategy=cast("Any", _selection(knobs, search.problem.spec["seed"])),
+            candidate_selection_strategy=cast("Any", selection(knobs, search.problem.spec["seed"])),
             frontier_type=knobs.get("frontier", "instance"),  # a run that began before there was a choice has none
             reflection_minibatch_size=knobs["reflection_minibatch_size"],
             skip_perfect_score=knobs["skip_perfect"],
             perfect_score=knobs["perfect_score"],
             module_selector=knobs["module_selector"],
             sampling_strategy=PxNSampling(knobs["parents_per_step"], knobs["mutations_per_step"]),
-            acceptance_criterion=_Gate(knobs["acceptance"], knobs["tolerance"], knobs["paired_z"]),
+            acceptance_criterion=Gate(knobs["acceptance"], knobs["tolerance"], knobs["paired_z"]),
             stop_callbacks=lambda state: state.i + 1 >= knobs["max_rounds"],
             callbacks=[cast("Any", self)],
             logger=self,
-            seed=_seed(search.problem.spec["seed"]),
+            seed=seed_of(search.problem.spec["seed"]),
             use_merge=knobs.get("use_merge", False),  # a run that began before there were merges has no such knob
             max_merge_invocations=knobs.get("max_merges", 0),
             merge_val_overlap_floor=min(_OVERLAP, len(self.val)),
@@ -318,43 +316,5 @@ class _Replay:
         return named
 
 
-class _Gate:
-    """Whether a child goes on to the whole front, by its scores and its parent's on the same minibatch."""
-
-    def __init__(self, rule: str, tolerance: float, z: float) -> None:
-        self._rule = rule
-        self._tolerance = tolerance
-        self._z = z
-
-    def should_accept(self, proposal: Any, state: Any) -> bool:
-        before, after = proposal.subsample_scores_before or [], proposal.subsample_scores_after or []
-        differences = [new - old for old, new in zip(before, after, strict=True)]
-        gain = fmean(differences)
-        if self._rule == "at_least":
-            return gain >= 0
-        if self._rule == "tolerance":
-            return gain >= -self._tolerance
-        if self._rule == "paired" and len(differences) > 1:
-            return gain > self._z * stdev(differences) / math.sqrt(len(differences))
-        return gain > 0
-
-
-def _selection(
-    knobs: Mapping[str, Any], seed: int
-) -> EpsilonGreedyCandidateSelector | TopKParetoCandidateSelector | str:
-    """What draws the parents; of a run that began before these knobs, by its name alone."""
-    rule = knobs["candidate_selection"]
-    chance = Random(_seed(seed))
-    if rule == "epsilon_greedy" and "epsilon" in knobs:
-        return EpsilonGreedyCandidateSelector(knobs["epsilon"], chance)
-    if rule == "top_k_pareto" and "top_k" in knobs:
-        return TopKParetoCandidateSelector(knobs["top_k"], chance)
-    return str(rule)
-
-
 def _key(texts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((str(name), text) for name, text in texts.items()))
-
-
-def _seed(seed: int) -> int:
-    return int.from_bytes(hashlib.sha256(repr(("gepa", seed)).encode()).digest()[:4], "big")

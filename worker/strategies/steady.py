@@ -6,6 +6,7 @@ child knows of all that were seated before it was born. What they wait for is as
 of it: nothing depends on which answer came first, and a slow call holds up one step and not a generation.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ class _Told:
     def order(self, one: str) -> float:
         """To sort by, the best first; who has no value is the last."""
         value = self.value(one)
-        return 1.0 if value is None else -value
+        return math.inf if value is None else -value
 
 
 def begin(search: "Search") -> None:
