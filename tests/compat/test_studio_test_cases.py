@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from shared import db
 from shared.models import Dataset, TestCase
 from tests.rows import count, everything
 from tests.support import MODEL, Api, Drain, make_prompt, pointers
@@ -340,6 +342,18 @@ def test_a_model_writes_cases_into_the_project(api: Api, project: str, prompt: s
     assert done["test_cases"]
     assert all(case["is_generated"] and case["inputs"]["text"] for case in done["test_cases"])
     assert listed(api, project)[5:] == [case["name"] for case in done["test_cases"]]
+
+
+def test_cases_that_there_is_no_room_for_are_refused_by_the_name_of_their_number(
+    api: Api, project: str, prompt: str
+) -> None:
+    with db.transaction() as session:
+        session.execute(sa.update(Dataset).values(case_count=99_998))
+    body = {"project_id": project, "prompt_id": prompt, "num_cases": 3}
+
+    answer = api.post(f"{PREFIX}/test-cases/generate", body)
+
+    assert (answer.status_code, pointers(answer)) == (422, ["/num_cases"])
 
 
 def test_without_a_prompt_no_case_is_written(api: Api, project: str) -> None:

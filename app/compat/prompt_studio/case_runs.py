@@ -168,7 +168,8 @@ def generate_cases(body: dict[str, Any]) -> flask.Response:
         try:
             target = generations.plan_generation(session, author, request, dataset.name, project=project)
         except PromptmillError as error:
-            raise relocated(error, {"/prompt_name": "/prompt_id", "/model": "/prompt_id"}) from error
+            places = {"/prompt_name": "/prompt_id", "/model": "/prompt_id", "/count": "/num_cases"}
+            raise relocated(error, places) from error
         return enveloped(_generated(session, generations.create_generation(session, author, request, target)))
 
     answer = replay.create(author, flask.g.body, 202, make)
