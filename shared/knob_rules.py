@@ -12,6 +12,7 @@ LARGEST_MOVE = 256  # children of all chains together
 LARGEST_STEP = 64  # children of one iteration of `gepa`
 # The strategies that compare what earlier rounds scored, and not only one pool with itself: on one list of cases.
 ON_ONE_LIST = {
+    "merge": "asks about probe_cases at a time and models all scores",
     "anneal": "compares all moves on the first min_cases",
     "mcts": "compares all prompts of its tree on the first min_cases",
     "mipro": "models the scores of minibatches (minibatch_size)",

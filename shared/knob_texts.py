@@ -94,17 +94,21 @@ TEXTS: Mapping[str, Mapping[str, Knob]] = {
         **COMMON,
     },
     "merge": {
-        "max_rounds": Knob("int", 40, 1, 10_000, note="rounds, of merges or of single rewrites"),
-        "proposals_per_step": Knob("int", 6, 2, 32, note="rewrites of the best prompt that are merged"),
-        "merges": Knob("int", 2, 1, 16, note="prompts that are merged in a round: of all rewrites, of random halves"),
-        "single_proposals": Knob("int", 4, 1, 32, note="rewrites of a round in small steps, each scored by itself"),
-        "evidence_cases": EVIDENCE,
+        "max_rounds": Knob("int", 40, 1, 10_000, note="rounds"),
+        "batches_per_round": Knob("int", 10, 1, 1000, note="batches, after which the best is scored on all of dev"),
+        "first_proposals": Knob("int", 12, 1, 256, note="rewrites of the seed whose sentences are the first pool"),
+        "proposals_per_step": Knob("int", 3, 1, 32, note="rewrites of the best prompt that are asked for with a batch"),
+        "merges": Knob("int", 4, 1, 64, note="prompts of a batch: the best by what is believed, the others by draws"),
+        "probe_cases": Knob("int", 8, 1, 256, note="cases that a prompt of a batch is asked about"),
+        "max_changes": Knob("int", 4, 1, 64, note="sentences by which a prompt of a batch differs from a known one"),
+        "evidence_cases": replace(EVIDENCE, note="train cases of the seed, and first those of what may lead next"),
         "operators": Knob(
             "weights", {"reflect": 1.0}, choices=OPERATORS, note="how often each operator makes a rewrite"
         ),
-        "edit_level": replace(LEVEL, note="what a merge and an edit take as one unit"),
+        "edit_level": replace(LEVEL, note="what is merged, and what an edit takes as one unit"),
         **COMMON,
         "errors_in_context": replace(COMMON["errors_in_context"], default=12),
+        "near_dup": replace(COMMON["near_dup"], default=0.998),
     },
     "anneal": {
         "epochs": Knob("int", 40, 1, 10_000, note="temperatures"),

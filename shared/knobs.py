@@ -36,7 +36,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "noop": "A/A: the seed against itself, measured again. What it gains is noise.",
     "iterative": "Hill climbing: the best of a few children made from failures replaces its parent, with restarts.",
     "beam_search": "Expands the best prompts from their failures, screens the children, keeps the best.",
-    "merge": "Joins the changes of several rewrites, each made from other failures; small steps when stuck.",
+    "merge": "Joins sentences of many rewrites; a model of what each is worth picks which.",
     "anneal": "Simulated annealing under noise: chains that also take worse prompts while they are hot.",
     "genetic": "A population: parents are drawn by fitness, recombined and changed; children compete for places.",
     "bootstrap": "Leaves the texts alone and shows answered train cases: a teacher's right answers and expected ones.",
@@ -177,7 +177,9 @@ def minimum_task_calls(spec: Mapping[str, Any], cases: int) -> int:
 
 
 def _rung(strategy: Mapping[str, Any], evaluation: Mapping[str, Any], dev: int) -> int:
-    """How many dev cases a candidate is scored on first."""
+    """How many cases a candidate is scored on first."""
+    if "probe_cases" in strategy:
+        return int(strategy["evidence_cases"])
     if knob_rules.screening_mode(strategy, evaluation) == "full" or strategy.get("pruner") == "none":
         return dev
     if "reflection_minibatch_size" in strategy:
@@ -193,7 +195,7 @@ def _fewest_candidates(strategy: Mapping[str, Any]) -> float:
     if "chains" in strategy:
         calibrated = strategy["acceptance"] in knob_rules.WITH_TEMPERATURE and strategy["initial_temp"] is None
         return strategy["chains"] * strategy["proposals_per_step"] + calibrated * strategy["calibration_moves"]
-    if "candidate_sets" in strategy:
+    if "candidate_sets" in strategy or "probe_cases" in strategy:
         return 1
     for name in ("expansions_per_beam", "proposals_per_step"):
         if name in strategy:

@@ -1,28 +1,65 @@
-"""merge: rewrites of one prompt become one prompt with all their changes, and small steps when that finds nothing."""
+"""merge: the sentences of many rewrites form a pool, and what each is worth decides which of them a prompt holds."""
 
-import pytest
+from typing import Any
 
-from tests.strategies.effects import Effect, adds_a_helpful_word, changes_a_tenth, two_sentences_in_a_line
-from tests.strategies.world import HELPFUL, SEED_TEXT, Run, World, run_search, words
-from worker.strategies import edits
-from worker.strategies.contract import Propose
+from tests.strategies.effects import (
+    RISING,
+    Effect,
+    adds_a_helpful_word,
+    longer_is_better,
+    two_sentences_in_a_line,
+)
+from tests.strategies.world import (
+    GAIN,
+    HARMFUL,
+    HELPFUL,
+    SEED_TEXT,
+    Run,
+    World,
+    drive,
+    make_cases,
+    make_spec,
+    run_search,
+    words,
+)
+from worker.strategies import STRATEGIES
+from worker.strategies.contract import Evaluate, Propose
 
 LONG = {"patience": 1000}
 PARAPHRASES = {"operators": {"paraphrase": 1}}
+RICH = {"max_task_calls": 3_000}
 
 
-def proposals_by_round(run: Run) -> list[int]:
-    rounds = [work.round for work in run.proposals]
-    return [rounds.count(number) for number in sorted(set(rounds))]
-
-
-def merged(run: Run, number: int) -> list[str]:
-    return [
-        item["components"]["template"]
-        for item in run.state["candidates"]
-        if item["operator"] == "merge" and item["round"] == number
+def batches(run: Run) -> list[dict[str, list[int]]]:
+    """The cases that each prompt of a batch was asked about, batch after batch."""
+    merges = {item["hash"] for item in run.state["candidates"] if item["operator"] == "merge"}
+    asked = [
+        {one: cases for one, cases in run.cases_of(i).items() if one in merges or len(run.cases_of(i)) > 1}
+        for i in range(3, len(run.steps))
+        if run.steps[i].state["phase"] == "search"
     ]
+    return [one for one in asked if one]
 
+
+def proposals_by_step(run: Run) -> list[int]:
+    found = [sum(isinstance(work, Propose) and not work.repair_of for work in step.work) for step in run.steps]
+    return [count for count in found if count]
+
+
+def everything(work: Propose, text: str) -> str:
+    """Each rewrite adds one sentence of the bank, good ones and bad ones in turns."""
+    bank = [*HELPFUL.values(), *HARMFUL.values()]
+    return f"<prompt>\n{bank[work.slot % len(bank)]}\n{text}\n</prompt>"
+
+
+def held_at_most(run: Run) -> int:
+    """By how many sentences the first batch differs from the seed at most."""
+    seed = set(SEED_TEXT.split("\n"))
+    return max(len(set(run.texts[one].split("\n")) ^ seed) for one in batches(run)[0])
+
+
+BANK = World(cases=make_cases(100), rewrite=everything)
+WIDE: dict[str, Any] = {"first_proposals": 11, "max_growth": 50, "merges": 6}
 
 KNOBS = {
     "max_rounds": Effect(
@@ -32,25 +69,47 @@ KNOBS = {
         world=World(flat=0.5),
         given={"early_stopping": LONG},
     ),
-    "proposals_per_step": Effect(
-        see=lambda run: proposals_by_round(run)[0],
+    "batches_per_round": Effect(
+        see=lambda run: run.state["own"]["batch"] / len(run.state["curve"]),
+        values=(1, 3),
+        seen=(1, 3),
+        world=BANK,
+        given={"early_stopping": LONG, "budget": RICH, "knobs_": {**WIDE, "max_rounds": 2}},
+    ),
+    "first_proposals": Effect(
+        see=lambda run: proposals_by_step(run)[0],
         values=(2, 5),
         seen=(2, 5),
         given={"knobs_": PARAPHRASES},
     ),
-    "merges": Effect(
-        see=lambda run: len(merged(run, 1)),
-        values=(1, 3),
-        seen=(1, 3),
-        world=World(rewrite=adds_a_helpful_word),
-        given={"knobs_": {"proposals_per_step": 5, "near_dup": 1.0, "max_growth": 50}},
+    "proposals_per_step": Effect(
+        see=lambda run: set(proposals_by_step(run)[1:]),
+        values=(1, 4),
+        seen=({1}, {4}),
+        world=BANK,
+        given={"knobs_": WIDE, "budget": RICH, "early_stopping": LONG},
     ),
-    "single_proposals": Effect(
-        see=lambda run: proposals_by_round(run)[:2],
+    "merges": Effect(
+        see=lambda run: max(map(len, batches(run))),
         values=(1, 5),
-        seen=([3, 1], [3, 5]),
-        world=World(flat=0.5, rewrite=changes_a_tenth),
-        given={"knobs_": PARAPHRASES, "early_stopping": LONG},
+        seen=(1, 5),
+        world=BANK,
+        given={"knobs_": WIDE, "budget": RICH},
+    ),
+    "probe_cases": Effect(
+        see=lambda run: min(map(len, batches(run)[0].values())),
+        values=(2, 5),
+        seen=(2, 5),
+        world=BANK,
+        given={"knobs_": WIDE, "budget": RICH},
+    ),
+    "max_changes": Effect(see=held_at_most, values=(1, 4), seen=(1, 4), world=BANK, given={"knobs_": WIDE}),
+    "length_penalty": Effect(
+        see=lambda run: len(words(run.best_text) & set(HELPFUL)) > 4,
+        values=(0.0, 2.0),
+        seen=(True, False),
+        world=RISING,
+        given={"budget": RICH, "knobs_": {"max_growth": 50}},
     ),
     "evidence_cases": Effect(see=lambda run: len(run.steps[1].work), values=(3, 7), seen=(3, 7)),
     "operators": Effect(
@@ -67,73 +126,83 @@ KNOBS = {
 }
 
 
-def test_the_first_merge_of_a_round_has_what_every_rewrite_added() -> None:
-    run = run_search("merge", World(rewrite=adds_a_helpful_word), knobs_={"proposals_per_step": 4, "merges": 1})
+def test_rewrites_are_not_scored_unless_a_batch_wants_just_their_sentences() -> None:
+    run = run_search("merge", BANK, knobs_=WIDE, budget=RICH)
 
-    added = [set(HELPFUL) & words(text) for text in run.texts.values()]
-    (first,) = merged(run, 1)
-    assert set(HELPFUL) & words(first) == set().union(*(found for found in added if len(found) == 1))
-    assert len(set(HELPFUL) & words(first)) == 4
-
-
-def test_rewrites_that_were_merged_are_not_scored() -> None:
-    run = run_search("merge", World(rewrite=adds_a_helpful_word), knobs_={"proposals_per_step": 4})
-
-    rewrites = [item for item in run.state["candidates"] if item["round"] == 1 and item["operator"] == "reflect"]
-    assert len(rewrites) == 4
-    assert all(item["hash"] not in run.state["scores"] for item in rewrites)
-    assert {item["decision"] for item in rewrites} == {"pruned"}
+    rewrites = {item["hash"]: item for item in run.state["candidates"] if item["operator"] == "reflect"}
+    scored = set(run.state["scores"]) & set(rewrites)
+    assert len(rewrites) > 10
+    assert len(scored) < len(rewrites) / 2
+    assert {item["decision"] for one, item in rewrites.items() if one not in scored} == {"pruned"}
 
 
-def test_a_round_that_finds_nothing_is_followed_by_small_steps_and_these_by_merges() -> None:
-    run = run_search("merge", World(flat=0.5, rewrite=changes_a_tenth), knobs_=PARAPHRASES, early_stopping=LONG)
-
-    assert [point["merging"] for point in run.state["curve"]] == [True, False, True, False][: run.state["round"]]
-    assert merged(run, 1)
-    assert not merged(run, 2)
-
-
-def test_patience_counts_small_steps_only() -> None:
+def test_good_sentences_are_kept_and_bad_ones_left_out() -> None:
+    """Eight of eleven sentences are worth 0.07 each, the others cost as much; four calls in ten are answered right."""
     run = run_search(
-        "merge", World(flat=0.5, rewrite=changes_a_tenth), knobs_=PARAPHRASES, early_stopping={"patience": 1}
+        "merge",
+        BANK,
+        knobs_={**WIDE, "max_rounds": 10, "batches_per_round": 5, "probe_cases": 8, "evidence_cases": 16},
+        evaluation={"min_cases": 16},
+        early_stopping=LONG,
+        budget={"max_task_calls": 2_000},
     )
 
-    assert [point["merging"] for point in run.state["curve"]] == [True, False]
+    found = words(run.best_text)
+    assert len(found & set(HELPFUL)) - len(found & set(HARMFUL)) >= 5
+    assert BANK.true_score(run.best_text) >= 0.3 + 5 * GAIN
+
+
+def test_prompts_of_a_batch_are_asked_about_the_same_cases() -> None:
+    run = run_search("merge", BANK, knobs_={**WIDE, "merges": 4}, budget=RICH)
+
+    (_, *drawn) = batches(run)[0].values()
+    assert len(drawn) >= 2
+    assert len({tuple(cases) for cases in drawn}) == 1
+
+
+def test_what_may_lead_next_is_asked_about_train_cases_first() -> None:
+    run = run_search("merge", BANK, knobs_=WIDE, budget=RICH)
+
+    first = next(iter(batches(run)[0].values()))
+    assert len(first) == 6
+    assert set(first) <= set(run.state["train"])
+
+
+def test_the_best_is_rewritten_again_and_not_only_the_seed() -> None:
+    run = run_search("merge", World(score=longer_is_better, rewrite=adds_a_helpful_word), budget=RICH)
+
+    assert run.proposals[0].parent == run.state["candidates"][0]["hash"]
+    assert len({work.parent for work in run.proposals}) > 1
+
+
+def test_no_prompt_outgrows_the_limit() -> None:
+    run = run_search("merge", BANK, knobs_={**WIDE, "max_growth": 2}, budget=RICH)
+
+    merges = [item["components"]["template"] for item in run.state["candidates"] if item["operator"] == "merge"]
+    assert merges
+    assert max(map(len, merges)) <= 2 * len(SEED_TEXT)
+
+
+def test_a_round_without_gain_is_counted_by_patience() -> None:
+    run = run_search("merge", World(flat=0.5, rewrite=everything), early_stopping={"patience": 2}, budget=RICH)
+
     assert run.state["finish_reason"] == "converged"
+    assert len(run.state["curve"]) == 2
 
 
-def test_a_single_rewrite_is_scored_by_itself() -> None:
-    def one_idea(work: Propose, text: str) -> str:
-        return f"<prompt>\n{HELPFUL['lowercase']}\n{SEED_TEXT}\n</prompt>"
+def test_a_prompt_that_nothing_may_be_left_out_of_is_rewritten_all_the_same() -> None:
+    """All of it stands in one line with its placeholder: the pool is empty until a rewrite adds something."""
+    world = World(score=longer_is_better, rewrite=adds_a_helpful_word)
+    texts = {"template": "Sort it: {{ ticket }}"}
+    spec = make_spec("merge", knobs_={"max_growth": 50}, budget=RICH)
+    run = drive(world, world.problem(spec, components=texts), STRATEGIES["merge"])
 
-    run = run_search("merge", World(rewrite=one_idea, score=lambda text, case: 0.8 if "lowercase" in text else 0.2))
-
-    assert not merged(run, 1)
-    assert "lowercase" in words(run.best_text)
-
-
-@pytest.mark.parametrize(
-    ("others", "wanted"),
-    [
-        (["Sort it.\nBe brief.\n{{ x }}\nEnd.\nCheck units."], "Sort it.\nBe brief.\n{{ x }}\nEnd.\nCheck units."),
-        (["Sort it.\nCheck units.\n{{ x }}\nEnd."], "Sort it.\nCheck units.\nBe brief.\n{{ x }}\nEnd."),
-        (["Sort it.\n{{ x }}\nEnd."], "Sort it.\nBe brief.\n{{ x }}\nEnd."),
-        (["Sort it.\n{{ x }}\nEnd.", "Sort it.\n{{ x }}"], "Sort it.\n{{ x }}\nEnd."),
-        (["Sort it.\nBe brief.\nNow {{ x }}!\nEnd."], "Sort it.\nBe brief.\n{{ x }}\nEnd."),
-        (["Sort it.\nBe very brief.\n{{ x }}\nEnd."], "Sort it.\nBe brief.\n{{ x }}\nEnd."),
-    ],
-    ids=["at the end", "between", "one forgets", "two leave out", "a fixed line", "nearly the same"],
-)
-def test_a_merge_keeps_what_one_forgets_and_adds_what_any_adds(others: list[str], wanted: str) -> None:
-    assert edits.merged("Sort it.\nBe brief.\n{{ x }}\nEnd.", others, level="sentence") == wanted
+    assert words(run.best_text) & set(HELPFUL)
 
 
-@pytest.mark.parametrize("text", ["", "One. Two.\n\n", "{{ x }}", "- a\n- b\n\n{{ x }}\n"])
-def test_a_merge_of_nothing_new_is_the_text(text: str) -> None:
-    assert edits.merged(text, [text, text], level="sentence") == text
+def test_every_call_counts_for_the_model_also_those_on_train_cases() -> None:
+    run = run_search("merge", BANK, knobs_=WIDE, budget=RICH)
 
-
-def test_a_sentence_that_is_left_out_leaves_its_line_ended() -> None:
-    others = ["Sort it.\n{{ x }}", "Sort it.\n{{ x }}"]
-
-    assert edits.merged("Sort it. Be brief.\n{{ x }}", others, level="sentence") == "Sort it.\n{{ x }}"
+    asked = {work.case for work in run.emitted if isinstance(work, Evaluate)}
+    assert asked & set(run.state["train"])
+    assert asked & set(run.state["dev"])

@@ -43,7 +43,15 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "random": {"proposals": 9},
     "beam_search": {"beam_width": 2, "expansions_per_beam": 3, "max_rounds": 3, "evidence_cases": 6},
     "iterative": {"max_rounds": 4, "proposals_per_step": 3, "evidence_cases": 6, "max_stall": 2},
-    "merge": {"max_rounds": 4, "proposals_per_step": 3, "single_proposals": 2, "evidence_cases": 6},
+    "merge": {
+        "max_rounds": 3,
+        "batches_per_round": 2,
+        "first_proposals": 4,
+        "proposals_per_step": 2,
+        "merges": 3,
+        "probe_cases": 4,
+        "evidence_cases": 6,
+    },
     "anneal": {
         "epochs": 4,
         "chains": 2,

@@ -1,14 +1,9 @@
 """Edits that cost nothing: a text is taken as units, and units are moved about. No placeholder is ever touched."""
 
-import math
 import random
 import re
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
-
-from rapidfuzz import fuzz
 
 from worker.strategies.placeholders import TAG
 
@@ -22,7 +17,6 @@ PHRASES = (
     "Keep the answer short.",
     "Pay attention to rare and ambiguous cases.",
 )
-_ALIKE = 85  # of 100: so alike, by their words in any order, are two units that say the same
 _FENCE = re.compile(r"^```.*?(?:^```|\Z)", re.DOTALL | re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.!?])([ \t]+)(?=[\"'(\[]?[A-Z0-9])")
 _ABBREVIATION = re.compile(
@@ -137,42 +131,6 @@ def mix(operator: str, text: str, other: str, chance: random.Random, *, level: s
         middle = theirs[there[0] : there[1] if len(cuts) > 1 else None]
         mixed = [*mine[: here[0]], *middle, *(mine[here[1] :] if len(cuts) > 1 else [])]
     return _refilled(first, list(dict.fromkeys(mixed)), level)
-
-
-def merged(text: str, others: Sequence[str], *, level: str) -> str:
-    """The text with what any of the others adds to it. They were made from it: a merge against the common ancestor.
-
-    What several add in nearly the same words is added once, on a line of its own. A free unit goes where a third of
-    the others, and at least two, are without it: one rewrite often loses a sentence by accident.
-    """
-    units = cut(text, level)
-    parts = [part.strip() for part in units.parts]
-    lost: Counter[int] = Counter()
-    added: dict[int, list[str]] = {}
-    for other in others:
-        theirs = cut(other, level)
-        matcher = SequenceMatcher(None, parts, [part.strip() for part in theirs.parts], autojunk=False)
-        for _, start, end, first, last in (code for code in matcher.get_opcodes() if code[0] != "equal"):
-            lost.update(range(start, end))
-            added.setdefault(start, []).extend(theirs.parts[i].strip() for i in range(first, last) if i in theirs.free)
-    gone = {place for place in units.free if lost[place] >= max(2, math.ceil(len(others) / 3))}
-    said = [parts[place] for place in units.free if place not in gone]
-    made = ""
-    for place in range(len(parts) + 1):
-        for new in added.get(place, ()):
-            if all(fuzz.token_set_ratio(new, old) < _ALIKE for old in said):
-                said.append(new)
-                made = f"{_ended(made)}{new}\n"
-        if place < len(parts) and place not in gone:
-            made += units.parts[place] + units.gaps[place]
-        elif place in gone and "\n" in units.gaps[place]:
-            made = _ended(made)
-    return made if text.endswith("\n") else made.removesuffix("\n")
-
-
-def _ended(text: str) -> str:
-    """The text with its last line ended."""
-    return text if not text or text.endswith("\n") else text.rstrip(" \t") + "\n"
 
 
 def _refilled(units: Units, wanted: Sequence[str], level: str) -> str:
