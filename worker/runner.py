@@ -15,7 +15,7 @@ import time
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from shared import metrics
 from shared.config import settings
-from shared.db import reading, transaction
+from shared.db import after_commit, reading, transaction
 from shared.domain import jobs, leases
 from shared.domain.leases import Lease
 from shared.errors import DatabaseBusy
@@ -329,9 +329,7 @@ class Runner:
             first = self._outcomes.get()
             if first is None:
                 return
-            group = self._group_of(first)
-            self._record([(ended.lease, ended.outcome) for ended in group])
-            self._forget([ended.lease for ended in group if ended.frees_slot])
+            self._record(self._group_of(first))
 
     def _group_of(self, first: _Ended) -> list[_Ended]:
         """With the outcomes that end close to the first, while there are others to come: committed with it they
@@ -342,7 +340,7 @@ class Runner:
         until = first.at + LINGER_SECONDS
         while len(group) < RECORD_AT_MOST:
             awaited = group[-1].lease.queue == Queue.INTERACTIVE
-            if awaited or not (len(group) < self._in_flight() or self._claiming):
+            if awaited or not (2 * len(group) < self._in_flight() or self._claiming):
                 until = 0.0  # what has ended already comes along, and no more
             try:
                 ended = self._outcomes.get(timeout=max(0.0, min(GAP_SECONDS, until - time.monotonic())))
@@ -354,31 +352,33 @@ class Runner:
             group.append(ended)
         return group
 
-    def _record(self, group: Sequence[tuple[Lease, Any]]) -> None:
+    def _record(self, group: Sequence[_Ended]) -> None:
         """Commit the group; one by one when it fails together, so that a bad answer fails alone.
 
         While the database is away, or refuses for a reason that is not the answer's, the outcomes are kept:
         they are paid. Once it is back they are written, unless somebody has claimed the job meanwhile.
         """
+        free = partial(self._forget, [ended.lease for ended in group if ended.frees_slot])
         while True:
             try:
-                record(self._steps, group)
+                record(self._steps, [(ended.lease, ended.outcome) for ended in group], committed=free)
                 return
             except Exception as error:
                 if _is_outage(error):
                     log.warning("outcome_not_recorded_yet", jobs=len(group), error=_first_line(error))
                     if self._stopped.wait(0.5):
-                        return
+                        return free()
                     continue
                 if len(group) > 1:
-                    for item in group:
-                        self._record([item])
+                    for ended in group:
+                        self._record([ended])
                     return
-                lease, outcome = group[0]
-                log.exception("outcome_not_recorded", job_id=lease.job_id)
-                if isinstance(outcome, Failure) and outcome.code == "unstorable_outcome":
-                    return  # the sweep will see to it
-                group = [(lease, Failure("unstorable_outcome", _first_line(error), False, possibly_paid=True))]
+                (ended,) = group
+                log.exception("outcome_not_recorded", job_id=ended.lease.job_id)
+                if isinstance(ended.outcome, Failure) and ended.outcome.code == "unstorable_outcome":
+                    return free()  # the sweep will see to it
+                failure = Failure("unstorable_outcome", _first_line(error), False, possibly_paid=True)
+                group = [replace(ended, outcome=failure)]
 
     def _forget(self, leases: Sequence[Lease]) -> None:
         """Free the slots of these, all at once: so that the next claim fills them all."""
@@ -474,14 +474,20 @@ class Runner:
                 log.exception("sweep_failed")
 
 
-def record(steps: Mapping[JobKind, Step], group: Sequence[tuple[Lease, Any]]) -> None:
-    """Write the outcomes whose fence is still the newest, in one transaction; drop the others."""
+def record(
+    steps: Mapping[JobKind, Step], group: Sequence[tuple[Lease, Any]], *, committed: Callable[[], None] = lambda: None
+) -> None:
+    """Write the outcomes whose fence is still the newest, in one transaction; drop the others.
+
+    `committed` is called as soon as that is durable, before messages leave and lines are logged.
+    """
     # By job: the newest lease, for this process may have lost the job and claimed it again; and of one lease
     # the answer that came rather than the cancel that came with it.
     newest: dict[int, tuple[Lease, Any]] = {}
     for lease, outcome in sorted(group, key=lambda item: (item[0].fence, not isinstance(item[1], Canceled))):
         newest[lease.job_id] = (lease, outcome)
     with transaction() as session:
+        after_commit(session, committed)
         held = leases.hold(session, [lease for lease, _ in newest.values()])
         if len(held) < len(newest):
             log.warning("stale_outcomes_dropped", job_ids=sorted(set(newest) - set(held)))
