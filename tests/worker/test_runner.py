@@ -129,9 +129,9 @@ def test_outcomes_that_end_together_are_committed_together(
     sizes: list[int] = []
     original = runner_module.record
 
-    def record(steps: Any, group: Any) -> None:
+    def record(steps: Any, group: Any, **options: Any) -> None:
         sizes.append(len(group))
-        original(steps, group)
+        original(steps, group, **options)
 
     monkeypatch.setattr(runner_module, "record", record)
     submit(admin, 16)
@@ -546,11 +546,11 @@ def test_an_answer_survives_a_database_that_is_away_or_refuses_for_a_moment(
     original = runner_module.record
     refused: list[int] = []
 
-    def away_twice(steps: object, group: object) -> None:
+    def away_twice(*args: Any, **options: Any) -> None:
         if len(refused) < 2:
             refused.append(1)
             raise error("COMMIT", {}, Exception("server closed the connection"))
-        original(steps, group)  # type: ignore[arg-type]
+        original(*args, **options)
 
     monkeypatch.setattr(runner_module, "record", away_twice)
     model.gate.set()
