@@ -290,16 +290,26 @@ class Runner:
             return len(self._running)
 
     def _start(
-        self, claimed: Sequence[Lease], claimed_at: float, *, alone: bool = False, after: Sequence[Lease] = ()
+        self,
+        claimed: Sequence[Lease],
+        claimed_at: float,
+        *,
+        alone: bool = False,
+        loaded: Mapping[int, Any] | None = None,
+        after: Sequence[Lease] = (),
     ) -> None:
-        """Give these a slot each; those of `after` are free in the same moment, so that nobody else fills them."""
+        """Give these a slot each; those of `after` are free in the same moment, so that nobody else fills them.
+        What they need is read by a slot, unless it was when they were claimed."""
         with self._lock:
             ended = [running for lease in after if (running := self._running.pop(_key(lease), None)) is not None]
             for lease in claimed:
                 self._running[_key(lease)] = _Running(lease, claimed_at, alone)
         by_kind = defaultdict(list)
         for lease in claimed:
-            by_kind[lease.kind].append(lease)
+            if loaded is None:
+                by_kind[lease.kind].append(lease)
+            else:
+                self._work.put(partial(self._run, lease, loaded))
         for kind, group in by_kind.items():
             self._work.put(partial(self._load, kind, group))
         now = time.monotonic()
@@ -423,15 +433,19 @@ class Runner:
         puller is claiming. As soon as that is durable the slots are free, all at once."""
         ending = _slots_of(group)
         claimed: list[Lease] = []
+        loaded: dict[int, Any] | None = None
         began = time.monotonic()
         awaited = any(ended.lease.queue == Queue.INTERACTIVE for ended in group)
         claiming = claiming and not awaited and self._claiming.acquire(blocking=False)
 
         def claim(session: Session) -> None:
+            nonlocal loaded
             claimed.extend(self._claim_beside(session, ending) if claiming else ())
+            if all(lease.kind == JobKind.EXECUTION for lease in claimed):  # what a step needs may be much
+                loaded = dict(self._steps[JobKind.EXECUTION].load(session, claimed)) if claimed else {}
 
         def committed() -> None:
-            self._start(claimed, began, after=ending)
+            self._start(claimed, began, loaded=loaded, after=ending)
             if any(self._free_slots().values()):
                 self._wakeup.set()
 
