@@ -37,7 +37,7 @@ from worker.steps import Canceled, Done, Failure, Step, Verdict, storable
 CLAIM_AT_MOST = 200
 RECORD_AT_MOST = 200
 LINGER_SECONDS = 0.05  # how long an outcome may wait for others to be committed with it,
-GAP_SECONDS = 0.01  # as long as they follow this close
+GAP_SECONDS = 0.02  # as long as they follow this close
 HUNG_AFTER_SECONDS = 10.0  # past the provider's time-out, which bounds the silence between two bytes
 STUCK_SECONDS = 30.0  # a process whose puller has not looked for so long is no consumer, though its heart beats
 LOOK_EVERY_SECONDS = 0.1  # at all queues; between two looks a backlog is claimed from without one
@@ -234,9 +234,12 @@ class Runner:
         room = 0 if first is None else min(self._free_slots(ending)[first], CLAIM_AT_MOST)
         if first is None or room <= 0:
             return []
-        return leases.claim_at_once(
+        claimed = leases.claim_at_once(
             session, self.owner, queue=first, limit=room, lease_seconds=settings().job_lease_seconds
         )
+        if len(claimed) < room:
+            self._backlog -= {first}
+        return claimed
 
     def _must_look(self) -> bool:
         """Whether it is time to look at all queues. Then somebody does, and not again so soon."""
@@ -380,14 +383,16 @@ class Runner:
 
     def _group_of(self, first: _Ended) -> list[_Ended]:
         """With the outcomes that end close to the first, until they are half of what is in flight: committed together
-        they cost a fraction, and the other half is under way meanwhile. Where somebody waits for one of them, or the
-        first has waited for the commit before it, only those that have ended already come along.
+        they cost a fraction, and the other half is under way meanwhile. Where nothing waits for a slot, until they are
+        all. Where somebody waits for one of them, or the first has waited for the commit before it, only those that
+        have ended already come along.
         """
         group = [first]
         until = first.at + LINGER_SECONDS
         while len(group) < RECORD_AT_MOST:
             awaited = group[-1].lease.queue == Queue.INTERACTIVE
-            if awaited or not (2 * len(group) < self._in_flight() or self._claiming.locked()):
+            enough = self._in_flight() / 2 if self._backlog else self._in_flight()
+            if awaited or not (len(group) < enough or self._claiming.locked()):
                 until = 0.0  # what has ended already comes along, and no more
             try:
                 ended = self._outcomes.get(timeout=max(0.0, min(GAP_SECONDS, until - time.monotonic())))
