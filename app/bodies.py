@@ -105,7 +105,7 @@ def parsed_body(request: flask.Request, *, also: Collection[str] = ()) -> Any:
         raise unsupported("the body must be sent as Content-Type: application/json")
     raw = raw_body(request)
     try:
-        value = loads(raw.decode("utf-8")) if raw.strip() else {}
+        value = loads(raw.decode("utf-8")) if raw else {}
     except UnicodeDecodeError as error:
         detail = f"invalid UTF-8 at byte {error.start}"
         raise BadRequest(detail, errors=[FieldError("", detail)]) from error

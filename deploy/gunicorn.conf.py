@@ -21,7 +21,7 @@ if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
 from prometheus_client import multiprocess  # noqa: E402 - it reads the variable when it is imported
 
 bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
-worker_class = "gthread"
+worker_class = "app.even_worker.EvenWorker"
 workers = settings().web_processes
 threads = settings().web_threads
 timeout = 60
@@ -38,6 +38,7 @@ def when_ready(server):
 
 
 def child_exit(server, worker):
+    worker.leave()
     multiprocess.mark_process_dead(worker.pid)
 
 

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
@@ -82,12 +83,9 @@ class Api:
     stack: Stack
 
     def call(self, method: str, path: str, body: Any = None, *, raw: bytes | None = None, kind: str = "") -> Any:
-        request = urllib.request.Request(
-            self.stack.up["url"] + path,
-            data=raw if raw is not None else None if body is None else json.dumps(body).encode(),
-            method=method,
-            headers={"X-API-Key": self.stack.up["api_key"], "Content-Type": kind or "application/json"},
-        )
+        data = raw if raw is not None else None if body is None else json.dumps(body).encode()
+        request = self._request(path, data=data, method=method)
+        request.add_header("Content-Type", kind or "application/json")
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.load(answer)
@@ -99,6 +97,15 @@ class Api:
                 f"{method} {path}: {problem['title']}: {problem['detail']}",
                 pointers=[refused["pointer"] for refused in problem.get("errors", [])],
             ) from error
+
+    def save(self, path: str, file: Path) -> None:
+        with urllib.request.urlopen(self._request(path), timeout=60) as answer:
+            file.write_bytes(answer.read())
+
+    def _request(self, path: str, **options: Any) -> urllib.request.Request:
+        return urllib.request.Request(
+            self.stack.up["url"] + path, headers={"X-API-Key": self.stack.up["api_key"]}, **options
+        )
 
     def follow(self, path: str) -> Iterator[Any]:
         """The resource again and again until it has ended."""
@@ -320,6 +327,8 @@ def _report(api: Api, console: Console, stack: Stack, evaluation: Any, state: An
     best = _content(api, state["best_version_number"])
     diff = difflib.unified_diff(PROMPT.splitlines(), best.splitlines(), "baseline", "best", lineterm="", n=2)
     console.print(Syntax("\n".join(diff), "diff", theme="ansi_dark", background_color="default", word_wrap=True))
+    plot = stack.options.home / "demo-progress.svg"
+    api.save(f"/v1/optimizations/{state['optimization_id']}/progress.svg", plot)
     has_price = summary["cost_usd"] is not None
     scored, searched = evaluation["spent"], state["spent"]
     console.print(
@@ -328,6 +337,7 @@ def _report(api: Api, console: Console, stack: Stack, evaluation: Any, state: An
         f"{_exact(searched['cost_usd'], has_price)}; finished because: {state['finish_reason']}\n"
         f"together: {summary['provider_calls']} calls, {_exact(summary['cost_usd'], has_price)}\n"
         f"best prompt: ticket-triage v{state['best_version_number']} (no label was moved)\n"
+        f"how the search went, as a plot: {plot}\n"
         f"this run (`make up`, then GET): {stack.up['url']}/v1/optimizations/{state['optimization_id']}",
         soft_wrap=True,
     )

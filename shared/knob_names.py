@@ -54,7 +54,11 @@ KNOB_ALIASES: Mapping[str, Mapping[str, str]] = {
         "num_trials": "trials",
         "minibatch_full_eval_steps": "full_eval_every",
     },
-    "gepa": {"candidate_selection_strategy": "candidate_selection", "skip_perfect_score": "skip_perfect"},
+    "gepa": {
+        "candidate_selection_strategy": "candidate_selection",
+        "skip_perfect_score": "skip_perfect",
+        "frontier_type": "frontier",
+    },
 }
 VALUE_ALIASES: Mapping[tuple[str, str], Any] = {
     ("schedule", "exponential"): "geometric",

@@ -54,6 +54,9 @@ def broken_together(spec: Mapping[str, Any]) -> _Errors:
     if strategy in ON_ONE_LIST and mode in ("racing", "ucb"):
         rule = f"{strategy} {ON_ONE_LIST[strategy]}: one list of cases for all; {mode} gives each another"
         errors.append(FieldError("/evaluation/mode", rule))
+    if strategy in ON_ONE_LIST and strategy != "anneal" and evaluation["case_order"] == "shuffled_per_round":
+        rule = f"{strategy} {ON_ONE_LIST[strategy]}: one list of cases for all rounds, and each would have another"
+        errors.append(FieldError("/evaluation/case_order", rule))
     if mode == "full" and knobs.get("pruner", "none") != "none":
         errors.append(FieldError("/knobs/pruner", "only none with evaluation.mode full: all is scored before"))
     if mode == "full" and knobs.get("val_cases") is not None:
@@ -152,6 +155,8 @@ def _genetic(knobs: Mapping[str, Any], given: Collection[str]) -> _Errors:
         errors.append(FieldError("/knobs/elitism", f"must be below population_size {size}"))
     if knobs["selection"] == "tournament" and knobs["tournament_size"] > size and "tournament_size" in given:
         errors.append(FieldError("/knobs/tournament_size", f"must be at most population_size {size}"))
+    if (knobs["async_window"] or 1) > size:
+        errors.append(FieldError("/knobs/async_window", f"must be at most population_size {size}"))
     if knobs["crossover_operator"] == "de" and size < 4:
         errors.append(FieldError("/knobs/crossover_operator", "de needs a population_size of at least 4"))
     if knobs["crossover_rate"] + knobs["mutation_rate"] <= 0:
@@ -210,9 +215,14 @@ def _hyperparameter(knobs: Mapping[str, Any], given: Collection[str]) -> _Errors
 
 
 def _gepa(knobs: Mapping[str, Any], given: Collection[str]) -> _Errors:
+    errors = []
     if knobs["parents_per_step"] * knobs["mutations_per_step"] > LARGEST_STEP:
-        return [FieldError("/knobs/mutations_per_step", f"an iteration makes at most {LARGEST_STEP} children")]
-    return []
+        errors.append(FieldError("/knobs/mutations_per_step", f"an iteration makes at most {LARGEST_STEP} children"))
+    looks_at_the_front = knobs["use_merge"] or knobs["candidate_selection"] in ("pareto", "top_k_pareto")
+    if "frontier" in given and not looks_at_the_front:
+        rule = "needs candidate_selection pareto or top_k_pareto, or use_merge: nobody else looks at the front"
+        errors.append(FieldError("/knobs/frontier", rule))
+    return errors
 
 
 _RULES: Mapping[str, Callable[[Mapping[str, Any], Collection[str]], _Errors]] = {

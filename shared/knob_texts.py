@@ -292,7 +292,15 @@ TEXTS: Mapping[str, Mapping[str, Knob]] = {
             "enum",
             "plus",
             choices=("generational", "plus", "steady_state"),
-            note="children replace all, or compete with all, or a few at a time with the worst",
+            note="children replace all, or compete with all, or each has the place of the worst once it is scored",
+        ),
+        "async_window": Knob(
+            "optional_int",
+            None,
+            1,
+            512,
+            note="children on their way at once; half of population_size when null",
+            only={"replacement": ("steady_state",)},
         ),
         "min_distance": Knob("float", 0.03, 0, 1, note="a child nearer than this to a member is no candidate"),
         "diversity_threshold": Knob(
@@ -321,6 +329,18 @@ TEXTS: Mapping[str, Mapping[str, Knob]] = {
             "pareto",
             choices=("pareto", "current_best", "epsilon_greedy", "top_k_pareto"),
             note="who becomes a parent",
+        ),
+        "epsilon": Knob(
+            "float", 0.1, 0, 1, note="chance of any parent at all", only={"candidate_selection": ("epsilon_greedy",)}
+        ),
+        "top_k": Knob(
+            "int", 5, 1, 1000, note="of the front, the best by mean", only={"candidate_selection": ("top_k_pareto",)}
+        ),
+        "frontier": Knob(
+            "enum",
+            "instance",
+            choices=("instance", "objective", "hybrid", "cartesian"),
+            note="who is on the front: the best on a case, by a scorer, on either, on a case by a scorer",
         ),
         "acceptance": Knob(
             "enum",

@@ -265,4 +265,5 @@ def _evaluation(session: Session, evaluation: Evaluation) -> Any:
 
 def _evaluations(session: Session, found: Sequence[Evaluation]) -> list[Any]:
     told = runs.told(session, found)
-    return [{**EvaluationOut().dump(evaluation), **told[evaluation.id]} for evaluation in found]
+    rendered = EvaluationOut().dump(found, many=True)
+    return [{**own, **told[evaluation.id]} for own, evaluation in zip(rendered, found, strict=True)]

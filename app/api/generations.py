@@ -151,4 +151,5 @@ def render(session: Session, generation: Generation) -> Any:
 
 def render_all(session: Session, found: Sequence[Generation]) -> list[Any]:
     told = runs.told(session, found)
-    return [{**GenerationOut().dump(generation), **told[generation.id]} for generation in found]
+    rendered = GenerationOut().dump(found, many=True)
+    return [{**own, **told[generation.id]} for own, generation in zip(rendered, found, strict=True)]

@@ -240,7 +240,8 @@ def _prompt(session: Session, prompt: Prompt) -> Any:
 
 def _placed(session: Session, prompt: Prompt, found: Sequence[Version]) -> list[Any]:
     current, before = labels.placed_versions(session, prompt)
-    return [{**PlacedVersionOut().dump(one), "status": _status(one.number, current, before)} for one in found]
+    rendered = PlacedVersionOut().dump(found, many=True)
+    return [{**own, "status": _status(one.number, current, before)} for own, one in zip(rendered, found, strict=True)]
 
 
 def _status(number: int, current: int | None, before: Collection[int]) -> str:

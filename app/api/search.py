@@ -132,14 +132,15 @@ def _answer(asked: dict[str, Any]) -> flask.Response:
 
 
 def _page(found: Found) -> dict[str, Any]:
+    summaries = PromptSummary().dump([hit.prompt for hit in found.hits], many=True)
     hits = [
         {
-            **PromptSummary().dump(hit.prompt),
+            **summary,
             "version_number": hit.version_number,
             "matched_in": hit.matched_in,
             "highlights": {field: [vars(part) for part in parts] for field, parts in hit.highlights.items()},
         }
-        for hit in found.hits
+        for summary, hit in zip(summaries, found.hits, strict=True)
     ]
     counts = found.counts
     return {

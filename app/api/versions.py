@@ -233,10 +233,13 @@ def get_lineage(query: dict[str, Any], name: str) -> flask.Response:
     with reading() as session:
         prompt = prompts.get_prompt(session, caller(), name, project=query.pop("project"))
         forks, next_cursor = versions.forks_of(session, caller(), prompt, **query)
+        rendered = ForkedOut().dump([fork for fork, _ in forks], many=True)
         return flask.jsonify(
             {
                 "ancestors": OriginOut().dump(versions.ancestors_of(session, caller(), prompt), many=True),
-                "forks": [{**ForkedOut().dump(fork), "from_version_number": number} for fork, number in forks],
+                "forks": [
+                    {**own, "from_version_number": number} for own, (_, number) in zip(rendered, forks, strict=True)
+                ],
                 "next_cursor": next_cursor,
             }
         )

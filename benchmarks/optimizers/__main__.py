@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import places
-from benchmarks.optimizers import bench, figures, reducer, targets, worlds, writer
+from benchmarks.optimizers import bench, figures, plot, reducer, targets, worlds, writer
 from benchmarks.optimizers.bench import DEV, PEERS, PEERS_PYTHON, TRAIN
 from benchmarks.optimizers.outcomes import Outcome
 from benchmarks.optimizers.runs import Runs
@@ -81,6 +81,11 @@ def _options() -> argparse.Namespace:
     add("--strategies", nargs="*", help=f"of ours; `all`: each that there is (over HTTP {DEFAULT}, else all)")
     add("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="libraries; none for ours alone")
     add("--runs", type=Path, help="a file that keeps finished runs over HTTP; what it has is not run again")
+    add(
+        "--plot",
+        type=Path,
+        help="an SVG file: share of runs with 80 %% of the gain, against calls, in the named worlds",
+    )
     add("--kills", type=int, default=10, help="of workers, at random (%(default)s)")
     add("--latency-ms", type=float, default=60, help="of an answer while workers are killed (%(default)s)")
     add("--keep", action="store_true", help="with every run in the document")
@@ -107,6 +112,8 @@ def _two_sets(
         if world_seed < 0:
             continue
         found = compare(worlds.many(world_seed, options.families, size))
+        if which == "named" and options.plot:
+            plot.save(found, options.plot, budget=options.budget)
         made[which] = {
             "ranking": figures.ranking(found),
             "figures": figures.figures(found, seed=world_seed),

@@ -104,6 +104,7 @@ def destroy_dataset(session: Session, caller: Caller, dataset_id: uuid.UUID) -> 
     """Delete a dataset with its cases for good, deleted before or not; `Conflict` while anything was run on it."""
     caller.require(Role.ADMIN)
     dataset = _lock_any(session, caller, dataset_id)
+    projects.get_project(session, caller, str(dataset.project_id), writing=True)
     counts = {
         entity.__tablename__: session.scalar(
             sa.select(sa.func.count()).select_from(entity).where(entity.dataset_id == dataset.id)

@@ -117,9 +117,15 @@ def plan_target(
         except PromptmillError as error:
             raise field_error("/dataset", f"case {case.ordinal} does not fit the prompt: {error.detail}") from error
         if problem := problem_with_expected(scorers, case.expected):
-            raise field_error("/dataset", f"case {case.ordinal} {problem}")
+            raise field_error("/dataset", f"case {case.ordinal} {problem}{_how_to_label(case)}")
     model = {"provider": provider, "model_name": model_name, "params": params}
     return Target(prompt, version, dataset.id, revision, cases, model)
+
+
+def _how_to_label(case: TestCase) -> str:
+    if case.expected is not None or not case.generated:
+        return ""
+    return "; a model wrote its inputs: PATCH it, or collect answers that you trust with cases:from-executions"
 
 
 def check_limits(session: Session, limits: Limits | None, *models: Mapping[str, Any]) -> None:
@@ -340,3 +346,15 @@ def list_results(session: Session, evaluation: Evaluation, *, limit: int, cursor
         .where(WorkItem.scope_id == evaluation.id, WorkItem.kind == "evaluate")
     )
     return pages.ascending(session, query, WorkItem.id, limit=limit, cursor=cursor, scalars=False)
+
+
+def scores_by_case(session: Session, evaluation: Evaluation) -> list[float]:
+    """The mean over repeats of each case that has a score, in the order of the dataset."""
+    of_case = (
+        sa.select(sa.func.avg(WorkItem.score))
+        .join(TestCase, TestCase.id == WorkItem.test_case_id)
+        .where(WorkItem.scope_id == evaluation.id, WorkItem.kind == "evaluate", WorkItem.score.is_not(None))
+        .group_by(TestCase.ordinal)
+        .order_by(TestCase.ordinal)
+    )
+    return [float(mean) for mean in session.scalars(of_case)]

@@ -25,8 +25,8 @@ SEARCHED = 5_000  # of the newest executions of the workspace
 MOST_CELLS = 5_000  # that are looked at one by one; of more, as many, evenly spread
 MOST_JUDGED = 200  # likewise, for what judges are asked
 _READ = (
-    "project_id state provider model_name purpose prompt_tokens response_tokens estimate_tokens estimate_nano cost_nano"
-    " latency_ms"
+    "id created_at project_id state provider model_name purpose prompt_tokens response_tokens estimate_tokens"
+    " estimate_nano cost_nano latency_ms"
 ).split()
 STANDIN = "x" * 400  # for an answer that is not there yet, where nothing is expected
 
@@ -180,6 +180,7 @@ def _recent(session: Session, caller: Caller, target: Target, lot: _Lot) -> _Rec
             one.prompt_tokens.is_not(None),
             one.response_tokens.is_not(None),
         )
+        .order_by(one.created_at.desc(), one.id.desc())
         .limit(RECENT)
     ).all()
     return _Recent(

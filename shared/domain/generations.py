@@ -51,6 +51,10 @@ def plan_generation(
 ) -> Target:
     """Resolve the dataset, the version and the model. Reads only."""
     dataset = datasets.get_dataset(session, caller, dataset_name, project=project, writing=True)
+    if dataset.case_count + request.count > datasets.MAX_CASES:
+        raise field_error(
+            "/count", f"{dataset.name} has {dataset.case_count:,} cases, and holds at most {datasets.MAX_CASES:,}"
+        )
     run = RunRequest(prompt_name=request.prompt_name, project=str(dataset.project_id))
     prompt, version = executions.resolve(session, caller, run)
     if not version.variables:

@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 from shared.domain import providers
 from shared.domain.providers import Quote
 from shared.errors import field_error
-from shared.scoring import JUDGE_MAX_NEW_TOKENS, Ask, asking_models
+from shared.models import TestCase
+from shared.scoring import JUDGE_MAX_NEW_TOKENS, Ask, Delivered, asking_models, asks
 
 Quotes = Mapping[tuple[str, str], Quote]
 
@@ -38,6 +39,16 @@ def params_of(quote: Quote, ask: Ask) -> dict[str, Any]:
     """Of a judge as cool and as short as its model lets us ask for; an embedding has none."""
     wanted = {"temperature": 0.0, "max_new_tokens": JUDGE_MAX_NEW_TOKENS} if ask.purpose == "judge" else {}
     return {name: value for name, value in wanted.items() if name in quote.accepted_params}
+
+
+def longest_answer(params: Mapping[str, Any]) -> int:
+    """The characters of the longest answer under these settings, as far as that can be told."""
+    return 4 * int(params.get("max_new_tokens", providers.DEFAULT_OUTPUT_TOKENS))
+
+
+def asked_about(scorers: Sequence[Mapping[str, Any]], case: TestCase, longest: int) -> Sequence[Ask]:
+    """What would be asked about an answer to the case that has so many characters."""
+    return asks(scorers, Delivered("x" * longest, case.expected, inputs=case.inputs))
 
 
 def bound_of(quotes: Quotes, ask: Ask) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
@@ -128,25 +129,28 @@ def pareto(session: Session, optimization: Optimization) -> tuple[list[Point], i
     measured = [
         one for one in everybody if one.mean is not None and one.hash in usage and _is_complete(state, one, dev)
     ]
-    axes = {one.ordinal: (float(one.mean or 0.0), *usage[one.hash]) for one in measured}
+    axes = [(float(one.mean or 0.0), *usage[one.hash]) for one in measured]
     points = []
-    for one in measured:
-        mine = axes[one.ordinal]
-        better = [ordinal for ordinal, theirs in axes.items() if _dominates(theirs, mine)]
-        score, cost, tokens = mine
-        shown = better[:SHOWN_DOMINATORS]
+    for one, (score, cost, tokens), better in zip(measured, axes, dominators(axes), strict=True):
+        shown = [measured[place].ordinal for place in better]
         points.append(Point(one.ordinal, one.hash, one.decision, score, cost, tokens, shown))
     return points, len(everybody) - len(measured)
 
 
-_Axes = tuple[float, float | None, float]
+def dominators(axes: Sequence[tuple[float, float | None, float]]) -> list[list[int]]:
+    """By their places, the first few that dominate each, by (score, USD or None, tokens).
 
-
-def _dominates(one: _Axes, other: _Axes) -> bool:
-    pairs = [(one[0], other[0]), (-one[2], -other[2])]
-    if one[1] is not None and other[1] is not None:
-        pairs.append((-one[1], -other[1]))
-    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+    Each is held against all others: where a cost is not known dominance is not transitive, so no order of the points
+    finds it sooner, and who dominates is shown. In numpy 10,000 points take a second.
+    """
+    scores, costs, tokens = (np.array([one[i] for one in axes], dtype=float) for i in range(3))  # None is NaN
+    found = []
+    for score, cost, count in zip(scores, costs, tokens, strict=True):
+        # What is compared with NaN is neither worse nor better.
+        no_worse = (scores >= score) & (tokens <= count) & ~(costs > cost)
+        is_better = (scores > score) | (tokens < count) | (costs < cost)
+        found.append([int(place) for place in np.flatnonzero(no_worse & is_better)[:SHOWN_DOMINATORS]])
+    return found
 
 
 def _is_complete(state: Mapping[str, Any], candidate: Candidate, dev: Sequence[int]) -> bool:

@@ -9,15 +9,16 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, defer
 
 from shared import knobs
-from shared.domain import budgets, evaluations, events, jobs, judges, pages, projects, providers, queues, runs
+from shared.domain import budgets, evaluations, events, jobs, judges, openings, pages, projects, providers, queues, runs
 from shared.domain.budgets import NANO, Limits
 from shared.domain.content import is_placeholder
 from shared.domain.evaluations import Target, TargetRequest
+from shared.domain.openings import Opening
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller, get_visible
 from shared.errors import BudgetTooSmall, FieldError, field_error
 from shared.models import Candidate, Execution, JobKind, Optimization, Queue, WorkItem, new_id
-from shared.scoring import check_scorers
+from shared.scoring import check_scorers, objectives
 
 MIN_CASES = 10
 WITHOUT_STATE = defer(Optimization.search_state)  # of many rows: each may be megabytes, and nobody shows it
@@ -45,7 +46,7 @@ def check_request(request: OptimizationRequest) -> dict[str, Any]:
     strategy, _ = knobs.canonical(request.strategy, request.knobs)
     if all(value is None for value in (limits.max_task_calls, limits.max_tokens, limits.max_cost_usd)):
         raise field_error("/budget", "set at least one of max_task_calls, max_tokens, max_cost_usd")
-    spec = {
+    spec: dict[str, Any] = {
         "strategy": strategy,
         "knobs": knobs.resolve_strategy(request.strategy, request.knobs),
         "evaluation": knobs.resolve(knobs.EVALUATION, request.evaluation, "/evaluation"),
@@ -64,19 +65,13 @@ def check_request(request: OptimizationRequest) -> dict[str, Any]:
         **({"preflight": True} if request.preflight else {}),  # absent, a spec is what it was before there were any
     }
     knobs.check_together(spec, request.evaluation)
+    if spec["knobs"].get("frontier", "instance") != "instance" and len(objectives(spec["scorers"])) < 2:
+        raise field_error("/knobs/frontier", "needs two scorers or more, or one composite of several parts")
     return spec
 
 
-def create_optimization(
-    session: Session,
-    caller: Caller,
-    request: OptimizationRequest,
-    spec: Mapping[str, Any],
-    target: Target,
-    *,
-    made_from: Mapping[str, Any] | None = None,
-) -> Optimization:
-    """Insert the optimization with its budget and its first job. `made_from`: its columns that say from which."""
+def check_target(request: OptimizationRequest, spec: Mapping[str, Any], target: Target) -> None:
+    """What can be known of the prompt and its cases to be too little for this search. Pure."""
     if len(target.cases) < MIN_CASES:
         raise field_error("/dataset", f"an optimization needs at least {MIN_CASES} cases; this has {len(target.cases)}")
     if knobs.needs_train(spec["knobs"]) and "train" not in _parts(spec, target):
@@ -88,10 +83,29 @@ def create_optimization(
     if limit is not None and limit < needed:
         detail = f"the cheapest useful run needs {needed} task calls"
         raise BudgetTooSmall(detail, errors=[FieldError("/budget/max_task_calls", detail)])
+
+
+def create_optimization(
+    session: Session,
+    caller: Caller,
+    request: OptimizationRequest,
+    spec: Mapping[str, Any],
+    target: Target,
+    *,
+    made_from: Mapping[str, Any] | None = None,
+    opening: Opening | None = None,
+) -> Optimization:
+    """Insert the optimization with its budget and its first job.
+
+    `made_from`: its columns that say from which. `opening`: that of this target, where it is known.
+    """
+    check_target(request, spec, target)
     proposer = _proposer(session, request, target, spec)
     others = [*_other_models(session, target, spec), *judges.models_of(spec["scorers"])]
     evaluations.check_limits(session, request.budget, target.model, proposer, *others)
-    full_spec = {**spec, "model": evaluations.capped(target.model, request.budget), "proposer": proposer}
+    model = evaluations.capped(target.model, request.budget)
+    openings.check_budget(spec["budget"], opening or openings.opening_of(session, spec, target, model))
+    full_spec = {**spec, "model": model, "proposer": proposer}
     optimization_id = new_id()
     budget_id = budgets.create(session, caller.workspace_id, optimization_id, request.budget)
     optimization = Optimization(

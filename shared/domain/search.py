@@ -19,7 +19,7 @@ from shared.domain import pages, projects
 from shared.domain.search_index import FIELDS, LETTERS, MISSPELT, documents, fts, mark, spellings, texts_of
 from shared.domain.tenants import Caller
 from shared.domain.words import Part, Query, Term, highlight, holds, parse, words_of
-from shared.models import Prompt, SearchDocument, Version
+from shared.models import Prompt, Version
 
 FACETS = ("category", "tag", "mode", "lifecycle", "owner_team")
 COUNTED = 2_000  # so many matches are counted, those that changed last; more only cost time
@@ -232,16 +232,13 @@ def _did_you_mean(session: Session, caller: Caller, query: Query, scope: _Match)
 
 
 def _hits(session: Session, caller: Caller, page: Sequence[tuple[str | None, Any]], query: Query) -> list[Hit]:
-    prompts = (
-        sa.select(Prompt, SearchDocument.version_id)
-        .join(SearchDocument, SearchDocument.prompt_id == Prompt.id)
-        .where(Prompt.workspace_id == caller.workspace_id, Prompt.id.in_([row.prompt_id for _, row in page]))
-    )
+    # By id alone: given the workspace too, SQLite goes through all of its prompts.
+    prompts = sa.select(Prompt).where(Prompt.id.in_([row.prompt_id for _, row in page]))
     versions = sa.select(Version.id, Version.number, Version.content).where(
         Version.id.in_([row.version_id for _, row in page if row.version_id is not None])
     )
-    found = {prompt.id: prompt for prompt, _ in session.execute(prompts)} if page else {}
-    contents = {row.id: row for row in session.execute(versions)} if page else {}
+    found = {prompt.id: prompt for prompt in session.scalars(prompts) if prompt.workspace_id == caller.workspace_id}
+    contents = {row.id: row for row in session.execute(versions)}
     hits = []
     for matched_in, row in page:
         if row.prompt_id in found:  # PostgreSQL: it may have been deleted between the two statements

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared import stats
-from shared.domain import events, optimizations, pages, projects, runs
+from shared.domain import evaluations, events, openings, optimizations, pages, projects, runs
 from shared.domain.evaluations import Target
 from shared.domain.events import Change
 from shared.domain.optimizations import OptimizationRequest
@@ -91,10 +91,17 @@ def create_comparison(
     )
     made_from = {"source_id": comparison.id, "relation": COMPARISON}
     arms: list[dict[str, Any]] = []
+    request, spec = planned[0]
+    with _of_arm(0):
+        optimizations.check_target(request, spec, target)
+    # Every case is rendered for it, and all runs have the same: once for all of them.
+    opening = openings.opening_of(session, spec, target, evaluations.capped(target.model, request.budget))
     for i, (request, spec) in enumerate(planned):
         arm, turn = divmod(i, len(seeds))
         with _of_arm(arm):
-            run = optimizations.create_optimization(session, caller, request, spec, target, made_from=made_from)
+            run = optimizations.create_optimization(
+                session, caller, request, spec, target, made_from=made_from, opening=opening
+            )
         if turn == 0:
             arms.append({"strategy": run.strategy, "knobs": run.spec["knobs"], "runs": []})
         arms[-1]["runs"].append(str(run.id))

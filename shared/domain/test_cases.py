@@ -15,7 +15,7 @@ from shared.domain.pages import Page
 from shared.domain.tenants import Caller
 from shared.errors import Conflict, NotFound, field_error
 from shared.hashing import dump_json
-from shared.models import Batch, Dataset, Evaluation, Optimization, Role, TestCase, new_id
+from shared.models import Batch, Dataset, DatasetRevision, Evaluation, Optimization, Role, TestCase, new_id
 
 PAGE = 500  # cases read, or inserted, at a time
 
@@ -215,7 +215,8 @@ def replace_cases(session: Session, caller: Caller, dataset: Dataset, cases: Seq
 def destroy_case(session: Session, caller: Caller, dataset: Dataset, case_id: uuid.UUID) -> None:
     """Take a case out of a locked dataset with all that it ever was; `Conflict` when anything was run on it.
 
-    Older revisions, which nobody has run, no longer have it.
+    Older revisions, which nobody has run, no longer have it, and count one case less. What each of them added and
+    removed stays as it was done.
     """
     caller.require(Role.ADMIN)
     every = (TestCase.dataset_id == dataset.id, TestCase.case_id == case_id)
@@ -227,6 +228,14 @@ def destroy_case(session: Session, caller: Caller, dataset: Dataset, case_id: uu
     if any(row.removed_in is None for row in rows):
         said = {"case_id": str(case_id), "permanent": True}
         datasets.add_revision(session, dataset, "removed", removed=1, author=caller.user_name, data=said)
+    for row in rows:
+        end = dataset.revision if row.removed_in is None else row.removed_in
+        had = (DatasetRevision.number >= row.added_in, DatasetRevision.number < end)
+        session.execute(
+            sa.update(DatasetRevision)
+            .where(DatasetRevision.dataset_id == dataset.id, *had)
+            .values(case_count=DatasetRevision.case_count - 1)
+        )
     session.execute(sa.delete(TestCase).where(*every))
 
 

@@ -19,8 +19,8 @@ from shared.scoring.scores import Delivered, Facts, Missing, Score, Told, graded
 
 __all__ = [
     "EMBEDDED_ROLE", "JUDGE_MAX_NEW_TOKENS", "SCORERS", "Ask", "Delivered", "Facts", "Missing", "Score", "Told",
-    "asking_models", "asks", "check_scorers", "describe", "facts_needed", "hash_of_scorers", "needs_expected",
-    "openapi", "problem_with_expected", "score", "score_delivered",
+    "asking_models", "asks", "by_objective", "check_scorers", "describe", "facts_needed", "hash_of_scorers",
+    "needs_expected", "objectives", "openapi", "problem_with_expected", "score", "score_delivered",
 ]  # fmt: skip
 
 MAX_SCORERS = 20  # with the parts of composites
@@ -140,6 +140,25 @@ def score_delivered(scorers: Sequence[Mapping[str, Any]], answer: Delivered) -> 
     `Missing` when one of them has no score: a mean of the others would be another measure.
     """
     return _combined([(_one(item, answer), item) for item in scorers], "weighted")
+
+
+def objectives(scorers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names of what an answer is scored by: its scorers, or the parts of the only one where that is a composite."""
+    while len(scorers) == 1 and scorers[0]["type"] == "composite":
+        scorers = scorers[0]["parts"]
+    return [_objective(place, item) for place, item in enumerate(scorers)]
+
+
+def by_objective(result: Score) -> dict[str, float]:
+    """What each of the `objectives` has scored."""
+    parts = result.details.get("parts", ())
+    while len(parts) == 1 and parts[0]["type"] == "composite":
+        parts = parts[0]["parts"]
+    return {_objective(place, part): part["score"] for place, part in enumerate(parts)}
+
+
+def _objective(place: int, item: Mapping[str, Any]) -> str:
+    return f"{place}_{item['type']}"
 
 
 def _one(item: Mapping[str, Any], answer: Delivered) -> Scored:

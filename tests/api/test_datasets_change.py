@@ -164,6 +164,20 @@ def test_each_revision_says_what_made_it(api: Api) -> None:
     assert {row["created_by"] for row in listed} == {"admin"}
 
 
+def test_a_dataset_of_an_archived_project_is_not_deleted_for_good_by_its_id(api: Api) -> None:
+    api.expect(201, "POST", "/v1/projects", {"name": "atlas"})
+    dataset = api.expect(201, "POST", "/v1/datasets", {"name": "tickets", "project": "atlas"})
+    path = f"/v1/datasets/{dataset['dataset_id']}?permanent=true"
+    api.expect(200, "POST", "/v1/projects/atlas/archive")
+
+    refused = api.request("DELETE", path)
+
+    assert refused.status_code == 409
+    assert "/v1/projects/atlas/unarchive" in refused.get_json()["detail"]
+    api.expect(200, "POST", "/v1/projects/atlas/unarchive")
+    api.expect(200, "DELETE", path)
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

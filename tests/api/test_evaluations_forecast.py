@@ -131,3 +131,24 @@ def test_what_could_not_be_started_is_not_forecast(api: Api, change: dict[str, A
     make_triage(api, cases=10)
 
     api.expect(status, "POST", "/v1/evaluations", {**evaluation_body(dry_run=True), **change})
+
+
+def test_the_calls_to_go_by_are_the_newest_whatever_a_plan_would_find_first(api: Api, drain: Drain) -> None:
+    """A LIMIT without an ORDER BY takes any rows."""
+    make_triage(api, cases=10)
+    evaluate(api, drain)
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        seen.append(" ".join(statement.split()))
+
+    sa.event.listen(db.engine(), "before_cursor_execute", note)
+    try:
+        found = forecast(api, fresh=True)
+    finally:
+        sa.event.remove(db.engine(), "before_cursor_execute", note)
+
+    assert found["measured_calls"] == 10
+    [asked] = [statement for statement in seen if "estimate_nano" in statement and "AS anon_1" in statement]
+    outer = asked.rpartition("AS anon_1")[2]
+    assert "ORDER BY anon_1.created_at DESC, anon_1.id DESC LIMIT" in outer

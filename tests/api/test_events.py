@@ -6,14 +6,17 @@ from itertools import islice
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+import app.api.events
+import app.auth
 from app import waiting
 from shared import db
 from shared.config import settings
 from shared.domain import events
 from shared.domain.events import Change
 from shared.domain.tenants import Caller
-from shared.models import new_id
+from shared.models import ApiKey, new_id
 from tests.domain.test_plans import caught, is_postgres
 from tests.support import (
     MODEL,
@@ -163,6 +166,31 @@ def test_an_open_stream_shows_what_happens_next(api: Api) -> None:
 
     assert [kind for kind, _ in reader.next(3)] == ["prompt.created", "prompt.version_created", "prompt.label_moved"]
     reader.close()
+
+
+def test_a_stream_of_a_key_that_was_revoked_ends_though_there_is_always_more(
+    api: Api, as_user: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is never idle is asked for the key all the same."""
+    monkeypatch.setattr(app.api.events, "BEAT_SECONDS", 0.0)
+    monkeypatch.setattr(app.auth, "KNOWN_SECONDS", 0.0)
+    other = as_user(name="to be revoked")
+    reader = Reader(other, "?after=now")
+    next(iter(reader.answer.response))  # it has begun
+    make_prompt(api, "first")
+    assert len(reader.next(3)) == 3
+
+    with db.transaction() as session:
+        session.execute(sa.update(ApiKey).where(ApiKey.name == "to be revoked").values(revoked_at=db.db_now()))
+    seen = 0
+    for number in range(20):
+        make_prompt(api, f"later-{number}")
+        if not (found := reader.next(3)):
+            break
+        seen += len(found)
+
+    assert seen <= 3  # what was read before the key was asked for
+    assert reader.rest() == []
 
 
 def test_who_has_read_all_of_a_run_that_has_ended_is_told_not_to_come_back(api: Api, drain: Drain) -> None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from shared import db
 from shared.domain import leases
-from shared.models import Event, Execution, Generation
+from shared.models import Dataset, Event, Execution, Generation
 from tests.rows import count, event_data
 from tests.support import LEASE_SECONDS, MODEL, Api, Drain, make_prompt, pointers
 
@@ -164,6 +164,58 @@ def test_a_dataset_that_is_deleted_meanwhile_takes_no_case(api: Api, drain: Drai
     assert restored["case_count"] == 0
     answer = api.request("DELETE", "/v1/datasets/tickets?permanent=true")
     assert (answer.status_code, answer.get_json()["detail"][:13]) == (409, "1 generations")
+
+
+def fill(cases: int) -> None:
+    """Make the dataset say that it has so many."""
+    with db.transaction() as session:
+        session.execute(sa.update(Dataset).values(case_count=cases))
+
+
+def test_cases_that_the_dataset_has_no_room_for_are_refused_before_anything_is_paid(api: Api) -> None:
+    fill(99_995)
+
+    answer = api.post(GENERATE, {"prompt_name": "triage", "count": 6})
+
+    assert (answer.status_code, pointers(answer)) == (422, ["/count"])
+    assert "99,995 cases, and holds at most 100,000" in answer.get_json()["detail"]
+    assert (count(Generation), count(Execution)) == (0, 0)
+    assert api.post(GENERATE, {"prompt_name": "triage", "count": 5}).status_code == 202
+
+
+def test_a_dataset_that_others_fill_meanwhile_takes_no_case_and_says_so(api: Api, drain: Drain) -> None:
+    """It ended as unstorable_outcome, as if the worker were at fault."""
+    started = api.expect(202, "POST", GENERATE, {"prompt_name": "triage", "count": 6})
+    fill(99_999)
+    drain()
+
+    done = api.expect(200, "GET", f"/v1/generations/{started['generation_id']}")
+
+    assert (done["status"], done["error_type"]) == ("failed", "dataset_full")
+    assert "at most 100,000 cases" in done["error_message"]
+    assert "not_added" in {result["status"] for result in done["results"]}
+    assert (cases(api), done["revision"]) == ([], None)
+
+
+def test_generated_cases_get_what_is_right_from_a_model_that_is_trusted(api: Api, drain: Drain) -> None:
+    """The way that the refusal and the how-to name."""
+    generated(api, drain)
+    body = {"prompt_name": "triage", "dataset": "tickets", "scorers": [{"type": "exact_match"}]}
+    refused = api.post("/v1/evaluations", body)
+    assert (refused.status_code, pointers(refused)) == (422, ["/dataset"])
+    assert "cases:from-executions" in refused.get_json()["detail"]
+
+    trusted = {"provider": "simulated", "model_name": "simulated-large"}
+    api.expect(202, "POST", "/v1/executions:batch", {"prompt_name": "triage", "dataset": "tickets", "model": trusted})
+    drain()
+    api.expect(201, "POST", "/v1/datasets", {"name": "labelled"})
+    collected = {"filter": {"model_name": "simulated-large"}, "expected": "response"}
+    api.expect(201, "POST", "/v1/datasets/labelled/cases:from-executions", collected)
+    started = api.expect(202, "POST", "/v1/evaluations", {**body, "dataset": "labelled"})
+    drain()
+
+    done = api.expect(200, "GET", f"/v1/evaluations/{started['evaluation_id']}")
+    assert (done["status"], done["aggregate"]["missing"]) == ("succeeded", 0)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,12 @@ import pytest
 import sqlalchemy as sa
 
 from shared import db, stats
-from shared.models import Job, Optimization, OptimizationComparison
+from shared.models import Job, JobKind, Optimization, OptimizationComparison
 from tests.rows import count, event_data, everything
-from tests.support import Api, Drain, evaluation_body, make_triage
+from tests.support import Api, Drain, evaluation_body, make_triage, pointers
+from worker.runner import record
+from worker.steps import Failure
+from worker.tasks import STEPS
 
 FEW = {"strategy": "random", "knobs": {"proposals": 2}}
 MORE = {"strategy": "random", "knobs": {"proposals": 4}}
@@ -112,6 +115,49 @@ def test_a_run_that_was_not_measured_is_missing_and_no_zero(api: Api, drain: Dra
     assert (arm["runs"][0]["difference"], arm["measured"]) == (None, 2)
     assert arm["difference"] == pytest.approx(sum(known) / 2)
     assert (arm["ci_low"], arm["ci_high"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("cases", "pointer", "code"), [(3, "/dataset", "invalid_fields"), (40, "/budget/max_tokens", "budget_too_small")]
+)
+def test_cases_and_tokens_that_are_too_few_start_no_run(api: Api, cases: int, pointer: str, code: str) -> None:
+    make_triage(api, cases=cases)
+    before = everything()
+
+    answer = api.post("/v1/optimizations:compare", body(budget={"max_tokens": 100}))
+
+    assert (answer.status_code, pointers(answer), answer.get_json()["code"]) == (422, [pointer], code)
+    assert everything() == before
+
+
+def test_a_comparison_of_which_every_run_failed_has_failed(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=40)
+    path = start(api)
+
+    while claimed := drain.claim():
+        calls = [lease for lease in claimed if lease.kind == JobKind.EXECUTION]
+        record(STEPS, [(lease, Failure("bad_request", "", retryable=False)) for lease in calls])
+        record(STEPS, drain.outcomes([lease for lease in claimed if lease not in calls]))
+
+    found = api.expect(200, "GET", path)
+    assert found["status"] == "failed"
+    for arm in found["strategies"]:
+        assert {run["status"] for run in arm["runs"]} == {"failed"}
+        assert (arm["measured"], arm["difference"], arm["against_first"]) == (0, None, None)
+
+
+def test_a_comparison_of_which_one_run_failed_has_succeeded_without_it(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=40)
+    path = start(api)
+    drain()
+    with db.transaction() as session:
+        found = session.scalars(sa.select(OptimizationComparison)).one()
+        session.execute(sa.update(Optimization).where(Optimization.id.in_(_ids(found)[:1])).values(state="failed"))
+
+    shown = api.expect(200, "GET", path)
+
+    assert shown["status"] == "succeeded"
+    assert [arm["measured"] for arm in shown["strategies"]] == [2, 3]
 
 
 def test_cancel_ends_all_runs_and_keeps_what_was_paid_for(api: Api, drain: Drain) -> None:

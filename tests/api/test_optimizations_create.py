@@ -1,5 +1,7 @@
 """/v1/optimizations: from POST to the verdict on SQLite and PostgreSQL, and what is refused."""
 
+import re
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ import sqlalchemy as sa
 from shared import db
 from shared import knobs as catalogue
 from shared.models import Call, Event, Execution, Job, Optimization
-from tests.support import Api, Drain, make_triage, optimization_body, pointers, tickets
+from tests.support import MODEL, Api, Drain, make_triage, optimization_body, pointers, tickets
 
 
 def optimize(api: Api, drain: Drain, **fields: Any) -> Any:
@@ -218,6 +220,46 @@ def test_a_budget_that_is_too_small_is_refused_with_the_number_needed(api: Api) 
     assert answer.get_json()["code"] == "budget_too_small"
     assert pointers(answer) == ["/budget/max_task_calls"]
     assert "needs 78 task calls" in answer.get_json()["detail"]  # 24 dev + 6 evidence + 2 x 6 + 2 x 18 holdout
+
+
+JUDGED = {"type": "llm_judge", "model": MODEL, "criteria": [{"name": "kind", "description": "It is kind."}]}
+
+
+@pytest.mark.parametrize("limit", ["max_tokens", "max_cost_usd"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"evaluation": {"min_cases": 4, "max_cases": 9, "repeats": 2}},
+        {"scorers": [{"type": "json_fields"}, JUDGED]},
+    ],
+    ids=["plain", "fewer cases, twice", "judged"],
+)
+def test_tokens_and_money_that_do_not_cover_the_baseline_are_refused_with_the_number_needed(
+    api: Api, drain: Drain, limit: str, fields: dict[str, Any]
+) -> None:
+    """One that was accepted ended at once, with nothing bought and nothing measured."""
+    make_triage(api, cases=60)
+    body = optimization_body(**fields)
+    small = 10 if limit == "max_tokens" else 1e-6
+
+    answer = api.post("/v1/optimizations", {**body, "budget": {limit: small}})
+
+    assert (answer.status_code, answer.get_json()["code"]) == (422, "budget_too_small")
+    assert pointers(answer) == [f"/budget/{limit}"]
+    found = re.search(r"up to ([0-9.]+) (?:tokens|USD)", answer.get_json()["detail"])
+    assert found
+    needed = Decimal(found[1])
+    step = 1 if limit == "max_tokens" else Decimal("0.000000001")
+    less = api.post("/v1/optimizations", {**body, "budget": {limit: as_number(needed - step)}})
+    assert (less.status_code, pointers(less)) == (422, [f"/budget/{limit}"])
+    done = optimize(api, drain, **fields, budget={limit: as_number(needed)})
+    assert done["result"]["baseline_dev"] is not None
+    assert done["result"]["verdict"] != "not_measured"
+
+
+def as_number(value: Decimal) -> int | float:
+    return int(value) if value == int(value) else float(value)
 
 
 def test_chat_prompts_are_optimized_message_by_message(api: Api, drain: Drain) -> None:

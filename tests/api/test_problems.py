@@ -67,6 +67,7 @@ def test_a_method_that_a_route_does_not_have_is_a_405_that_says_which_it_has(
         (b"{'name': 1}", "invalid JSON"),
         (b'{"name": 1,}', "invalid JSON"),
         (b"hello", "invalid JSON"),
+        (b"\n", "invalid JSON"),
         (b'{"a": 1} {"b": 2}', "invalid JSON"),
         (b'\xef\xbb\xbf{"a": 1}', "invalid JSON"),
         (b'{"description": "\xff"}', "invalid UTF-8 at byte 17"),

@@ -18,7 +18,7 @@ IMPURE = set(
 STRATEGIES_MAY_IMPORT = {
     *(sys.stdlib_module_names - IMPURE),
     *"gepa numpy optuna rapidfuzz worker.strategies".split(),
-    *"shared.errors shared.hashing shared.knob_rules shared.knobs shared.spaces shared.stats".split(),
+    *"shared.errors shared.hashing shared.knob_rules shared.knobs shared.spaces shared.splits shared.stats".split(),
 }
 
 
@@ -39,7 +39,11 @@ def test_every_package_of_the_service_is_under_the_contracts() -> None:
     assert covered == {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "worker/strategies").rglob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [*sorted((ROOT / "worker/strategies").rglob("*.py")), ROOT / "shared/splits.py"],  # a part of every search
+    ids=lambda path: path.stem,
+)
 def test_a_strategy_imports_only_what_a_pure_search_needs(path: Path) -> None:
     forbidden = {name for name in imported_modules(path) if not is_allowed(name)}
 

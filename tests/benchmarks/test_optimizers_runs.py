@@ -20,8 +20,9 @@ ROOT = Path(__file__).parents[2]
 BUDGET = {"max_task_calls": 360, "max_proposer_calls": 40}
 
 
-def test_a_small_run_compares_in_process_and_over_http_and_under_kills() -> None:
-    command = [sys.executable, "-m", "benchmarks.optimizers", "--smoke"]
+def test_a_small_run_compares_in_process_and_over_http_and_under_kills(tmp_path: Path) -> None:
+    plotted = tmp_path / "calls.svg"
+    command = [sys.executable, "-m", "benchmarks.optimizers", "--smoke", "--plot", str(plotted)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=220)
     report = json.loads(done.stdout)
 
@@ -30,6 +31,7 @@ def test_a_small_run_compares_in_process_and_over_http_and_under_kills() -> None
     assert {"random", "beam_search"} <= set(report["reducer"]["named"]["figures"])
     assert len(report["kills"]["kills"]) == 2
     assert report["kills"]["within"]
+    assert f"{DEFAULT} (1 runs)" in plotted.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("family", worlds.FAMILIES)

@@ -1,10 +1,13 @@
 """/api/v1/prompts: what Prompt Store's clients create, read, list, change and delete."""
 
+import uuid
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from flask.testing import FlaskClient
 
+from shared import db
 from shared.models import Prompt, Version
 from tests.compat.store import STORE, at, data, make, refusal
 from tests.rows import count, event_data, everything
@@ -236,3 +239,28 @@ def test_each_prompt_of_a_list_has_figures_of_its_own(api: Api) -> None:
     counts = {item["name"]: item["usage_count"] for item in data(api, "GET", "/prompts")["items"]}
 
     assert counts == {"one": 1, "two": 2}
+
+
+def test_a_prompt_that_is_deleted_while_it_is_being_changed_by_its_id_is_a_404(api: Api) -> None:
+    """Between the look at it and its lock; on SQLite nobody else can write then."""
+    made = make(api)
+    deleted: list[int] = []
+
+    def delete_now(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if "FOR UPDATE" in statement and "FROM prompts" in statement and not deleted:
+            deleted.append(0)
+            with db.transaction() as session:
+                values = {"deleted_at": db.db_now(), "deleted_by": "somebody else"}
+                session.execute(sa.update(Prompt).where(Prompt.id == uuid.UUID(made["id"])).values(**values))
+
+    sa.event.listen(db.engine(), "before_cursor_execute", delete_now)
+    try:
+        answer = api.put(STORE + at(made), {"description": "changed"})
+    finally:
+        sa.event.remove(db.engine(), "before_cursor_execute", delete_now)
+
+    is_postgres = db.engine().dialect.name == "postgresql"
+    assert bool(deleted) == is_postgres
+    assert answer.status_code == (404 if is_postgres else 200), answer.get_data(as_text=True)
+    with db.reading() as session:
+        assert session.scalars(sa.select(Prompt.description)).one() == ("" if is_postgres else "changed")

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from shared import db
 from shared.models import Dataset, TestCase
 from tests.rows import count, everything
 from tests.support import MODEL, Api, Drain, make_prompt, pointers
@@ -52,6 +54,26 @@ def test_a_created_case_is_read_as_it_was_given_and_is_one_of_v1(api: Api, proje
     assert data(api, 200, "GET", f"/get/{made['id']}") == made
     [ours] = api.expect(200, "GET", "/v1/datasets/test-cases/cases?project=atlas")["data"]
     assert (ours["test_case_id"], ours["expected"]) == (made["id"], {"kind": "bug"})
+
+
+def test_revisions_that_had_a_case_that_is_gone_for_good_count_one_less(api: Api, project: str) -> None:
+    """They said how many they had held; what they hold is what can be read of them."""
+    ours = "/v1/datasets/test-cases"
+    first, second, third = (created(api, project, inputs={"n": n})["id"] for n in range(3))
+    api.expect(200, "PATCH", f"{ours}/cases/{first}?project=atlas", {"name": "one"})
+    api.expect(200, "DELETE", f"{ours}/cases/{second}?project=atlas")
+    api.expect(200, "POST", f"{ours}/cases/{second}/restore?project=atlas")
+
+    for case_id in (second, first, third):
+        data(api, 200, "DELETE", f"/delete/{case_id}?permanent=true")
+        rows = api.expect(200, "GET", f"{ours}/revisions?project=atlas")["data"]
+        counted = {row["revision"]: row["case_count"] for row in rows}
+        read = {
+            number: len(api.expect(200, "GET", f"{ours}/cases?project=atlas&revision={number}")["data"])
+            for number in counted
+        }
+        assert counted == read
+    assert set(counted.values()) == {0}
 
 
 def test_the_same_content_again_is_a_409_that_names_the_case(api: Api, project: str) -> None:
@@ -320,6 +342,18 @@ def test_a_model_writes_cases_into_the_project(api: Api, project: str, prompt: s
     assert done["test_cases"]
     assert all(case["is_generated"] and case["inputs"]["text"] for case in done["test_cases"])
     assert listed(api, project)[5:] == [case["name"] for case in done["test_cases"]]
+
+
+def test_cases_that_there_is_no_room_for_are_refused_by_the_name_of_their_number(
+    api: Api, project: str, prompt: str
+) -> None:
+    with db.transaction() as session:
+        session.execute(sa.update(Dataset).values(case_count=99_998))
+    body = {"project_id": project, "prompt_id": prompt, "num_cases": 3}
+
+    answer = api.post(f"{PREFIX}/test-cases/generate", body)
+
+    assert (answer.status_code, pointers(answer)) == (422, ["/num_cases"])
 
 
 def test_without_a_prompt_no_case_is_written(api: Api, project: str) -> None:

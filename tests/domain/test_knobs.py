@@ -291,9 +291,14 @@ CONTRADICTIONS: list[tuple[str, dict[str, Any], str, str]] = [
         "offspring",
         "only with replacement generational or plus",
     ),
+    ("genetic", {"async_window": 3}, "async_window", "only with replacement steady_state"),
+    ("genetic", {"replacement": "steady_state", "async_window": 9}, "async_window", "at most population_size 8"),
     ("genetic", {"restart_keep": 8}, "restart_keep", "below population_size 8"),
     ("genetic", {"init": "provided"}, "initial_prompts", "at least one text"),
     ("gepa", {"tolerance": 0.1}, "tolerance", "only with acceptance tolerance"),
+    ("gepa", {"frontier": "hybrid", "candidate_selection": "current_best"}, "frontier", "pareto or top_k_pareto"),
+    ("gepa", {"epsilon": 0.2}, "epsilon", "only with candidate_selection epsilon_greedy"),
+    ("gepa", {"top_k": 3}, "top_k", "only with candidate_selection top_k_pareto"),
     ("gepa", {"paired_z": 2.0}, "paired_z", "only with acceptance paired"),
     ("gepa", {"perfect_score": 0.9, "skip_perfect": False}, "perfect_score", "only with skip_perfect true"),
     ("hyperparameter", {"pruner_p": 0.2}, "pruner_p", "only with pruner paired"),
@@ -325,7 +330,10 @@ def test_knobs_that_contradict_each_other_are_refused_by_name_and_rule(
         ("anneal", {"schedule": "adaptive", "target_acceptance": 0.5, "window": 5}),
         ("anneal", {"acceptance": "threshold", "threshold": 0.1}),
         ("anneal", {"neighbourhood": "edit", "operators": {"delete": 1}}),
+        ("gepa", {"frontier": "hybrid", "candidate_selection": "top_k_pareto"}),
+        ("gepa", {"frontier": "hybrid", "candidate_selection": "current_best", "use_merge": True}),
         ("genetic", {"immigrants": 0.0, "population_size": 2}),
+        ("genetic", {"replacement": "steady_state", "async_window": 8}),
         ("genetic", {"selection": "roulette", "roulette_scaling": "softmax", "softmax_temp": 0.2}),
         ("genetic", {"init": "provided", "initial_prompts": ["Sort {{ ticket }}."]}),
         ("genetic", {"population_size": 2}),
@@ -458,6 +466,10 @@ def a_spec(strategy: str, **blocks: Mapping[str, Any]) -> dict[str, Any]:
             (strategy, {"evaluation": {"eta": 4}}, "/evaluation/eta", f"{strategy} drops nobody by it")
             for strategy in ("anneal", "mcts", "mipro", "hyperparameter", "gepa")
         ),
+        *(
+            (strategy, {"evaluation": {"case_order": "shuffled_per_round"}}, "/evaluation/case_order", "for all rounds")
+            for strategy in ("mcts", "mipro", "hyperparameter", "gepa")
+        ),
         (
             "bootstrap",
             {"evaluation": {"mode": "ucb", "ucb_rounds": 1}},
@@ -505,6 +517,8 @@ def test_blocks_that_contradict_each_other_are_refused(
         ("hyperparameter", {"knobs_": {"pruner": "halving"}, "evaluation": {"eta": 4}}),
         ("hyperparameter", {"evaluation": {"mode": "full"}}),
         ("gepa", {"evaluation": {"mode": "full"}}),
+        ("gepa", {"evaluation": {"case_order": "fixed"}}),
+        ("anneal", {"evaluation": {"case_order": "shuffled_per_round"}}),
         ("bootstrap", {"evaluation": {"mode": "racing", "alpha": 0.05}}),
     ],
 )

@@ -13,9 +13,11 @@ from shared.scoring import (
     Score,
     Told,
     asks,
+    by_objective,
     check_scorers,
     hash_of_scorers,
     needs_expected,
+    objectives,
     problem_with_expected,
     score,
     score_delivered,
@@ -698,3 +700,32 @@ def test_scorers_that_were_stored_before_there_were_hashes_are_the_same_scorers(
     assert hash_of_scorers(old) == hash_of_scorers(check_scorers([{"type": "exact_match"}]))
     assert hash_of_scorers(old) != hash_of_scorers(check_scorers([{"type": "exact_match", "weight": 2}]))
     assert hash_of_scorers([{"type": "of another version"}]) != hash_of_scorers(old)
+
+
+TWO_PARTS = [{"type": "contains", "weight": 3}, {"type": "length", "max": 20}]
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ([{"type": "length", "max": 20}], ["0_length"]),
+        (TWO_PARTS, ["0_contains", "1_length"]),
+        ([{"type": "composite", "parts": TWO_PARTS}], ["0_contains", "1_length"]),
+        ([{"type": "composite", "parts": [{"type": "composite", "parts": TWO_PARTS}]}], ["0_contains", "1_length"]),
+        (
+            [{"type": "composite", "parts": TWO_PARTS}, {"type": "length", "max": 3}, {"type": "length", "max": 20}],
+            ["0_composite", "1_length", "2_length"],
+        ),
+    ],
+)
+def test_a_score_is_told_by_the_scorers_or_by_the_parts_of_the_only_composite(
+    given: list[dict[str, Any]], names: list[str]
+) -> None:
+    scorers = check_scorers(given)
+    found = score(scorers, "an x", "y")
+
+    assert isinstance(found, Score)
+    assert objectives(scorers) == names == list(by_objective(found))
+    assert all(0 <= value <= 1 for value in by_objective(found).values())
+    if names[-2:] == ["0_contains", "1_length"]:
+        assert by_objective(found) == {"0_contains": 0.0, "1_length": 1.0}

@@ -59,11 +59,11 @@ def crowded(admin: Caller) -> Iterator[Caller]:
             connection.execute(sa.text("ANALYZE prompts, search_documents"))
 
 
-def plans(sent: list[Sent]) -> list[str]:
-    """How the database would answer each statement that reads the index."""
+def plans(sent: list[Sent], table: str = "search_documents") -> list[str]:
+    """How the database would answer each statement that reads the table; the index, if none is named."""
     found = []
     for one in sent:
-        if "search_documents" not in one.statement or " prompts" in one.statement:
+        if f" {table}" not in one.statement:
             continue
         with db.engine().connect() as connection:
             prefix = "EXPLAIN (FORMAT JSON) " if is_postgres() else "EXPLAIN QUERY PLAN "
@@ -113,6 +113,15 @@ def reads_a_page(plan: str) -> bool:
         and "SEARCH search_documents USING INTEGER PRIMARY KEY (rowid=?)" in plan
         and "TEMP B-TREE FOR ORDER BY" not in plan
     )
+
+
+def test_the_prompts_that_are_listed_are_read_by_their_ids(crowded: Caller) -> None:
+    with caught() as sent, db.reading() as session:
+        found = search.search(session, crowded, "common")
+    by_id = "pk_prompts" if is_postgres() else "SEARCH prompts USING INDEX sqlite_autoindex_prompts_1 (id=?)"
+
+    assert len(found.hits) == 50
+    assert [by_id in plan for plan in plans(sent, "prompts")] == [True]
 
 
 def test_a_rare_word_is_looked_up_and_a_common_one_is_met_among_the_newest(crowded: Caller) -> None:

@@ -185,17 +185,16 @@ def is_alive(pid: int) -> bool:
 
 @contextlib.contextmanager
 def api_alone(home: Path, **settings: str) -> Iterator[Stack]:
-    """An API process on SQLite and nothing else: what is submitted waits."""
+    """The API on SQLite, one process of it unless told otherwise, and nothing else: what is submitted waits."""
     port, key = free_port(), "pm_the_key_of_this_test"
     variables = environment(
         home,
         PROMPTMILL_DATABASE_URL=f"sqlite:///{home}/promptmill.db",
         PROMPTMILL_REDIS_URL="redis://127.0.0.1:1/0",
         PROMPTMILL_API_KEY=key,
-        PROMPTMILL_WEB_PROCESSES="1",
         PYTHONPATH=str(ROOT),
         PORT=str(port),
-        **settings,
+        **{"PROMPTMILL_WEB_PROCESSES": "1", **settings},
     )
     subprocess.run([sys.executable, "-m", "app.admin", "release"], cwd=ROOT, env=variables, check=True, timeout=60)
     process = subprocess.Popen(

@@ -81,6 +81,12 @@ def test_the_demo_says_who_answered_what_changed_and_where_the_run_is(demo: Demo
     assert "95 % interval" in demo.output
 
 
+def test_the_demo_leaves_a_plot_of_its_search(demo: Demo) -> None:
+    (plot,) = re.findall(r"^how the search went, as a plot: (.*\.svg)$", demo.output, re.MULTILINE)
+
+    assert "best so far" in Path(plot).read_text(encoding="utf-8")
+
+
 def test_the_printed_parts_of_the_bill_add_up_to_the_last_line(demo: Demo) -> None:
     calls = re.findall(r"(\d+) (?:task |proposer )?calls", bill := demo.output.split("baseline on all cases: ")[1])
     usd = [Decimal(amount) for amount in re.findall(r"([\d.]+) USD", bill)]

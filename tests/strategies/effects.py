@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.knobs import resolve_split
+from shared.splits import split
 from tests.strategies.world import HELPFUL, SEED_TEXT, Run, World, fraction, make_cases, run_search, words
 from worker.strategies.contract import Propose
-from worker.strategies.splits import split
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from itertools import count
 import pytest
 
 from shared.knobs import resolve_split
+from shared.splits import split
 from tests.strategies.effects import (
     Effect,
     adaptive_effect,
@@ -32,7 +33,6 @@ from tests.strategies.world import (
 from worker.strategies import STRATEGIES, search
 from worker.strategies.contract import Propose, Result
 from worker.strategies.record import Record
-from worker.strategies.splits import split
 
 PARAPHRASES = {"operators": {"paraphrase": 1}}
 FAMILY = "This family of prompts says nearly the same, with a number at its end, which is"
@@ -183,6 +183,28 @@ KNOBS = {
         given={"knobs_": {"operators": {"insert_phrase": 1}}},
     ),
 }
+
+
+def test_a_prune_threshold_filters_the_front_too() -> None:
+    """It was accepted with pruning pareto, and did nothing."""
+
+    def by_case(text: str, case: int) -> float:
+        """Odd is the best on every fourth case, and bad on the whole."""
+        if "odd" in text:
+            return 0.9 if case % 4 == 0 else 0.0
+        return 0.5 if text == SEED_TEXT else 0.6
+
+    def odd_or_even(work: Propose, text: str) -> str:
+        return f"<prompt>\nBe {'odd' if work.slot == 0 else 'even'} about it, {work.key[:20]}.\n{SEED_TEXT}\n</prompt>"
+
+    def is_odd_kept(threshold: float) -> bool:
+        knobs = {**ONE_ROUND, "pruning": "pareto", "prune_threshold": threshold, "near_dup": 1.0}
+        world = World(score=by_case, rewrite=odd_or_even)
+        run = run_search("beam_search", world, knobs_=knobs, evaluation={"mode": "full"})
+        return any("odd" in text for text in beam(run))
+
+    assert is_odd_kept(0.0)
+    assert not is_odd_kept(0.2)
 
 
 def test_no_call_is_asked_for_twice_where_there_is_nothing_to_criticize() -> None:

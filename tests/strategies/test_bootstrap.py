@@ -9,12 +9,12 @@ import pytest
 from rapidfuzz import fuzz
 
 from shared.knobs import resolve_split
+from shared.splits import split
 from tests.strategies.effects import Effect
 from tests.strategies.world import SEED_TEXT, Run, World, make_cases, make_spec, run_search
 from tests.strategies.worlds_genes import demonstrations_decide, true_demonstrated, with_genes
 from worker.strategies import demos, search
 from worker.strategies.contract import Genes
-from worker.strategies.splits import split
 
 TRAIN = split(make_cases(), resolve_split({})).train
 GOOD_TEACHER = World(score=lambda text, case: 1.0 if case in TRAIN else 0.5)
@@ -145,15 +145,28 @@ def test_the_answers_of_the_seed_are_no_reasoning_where_train_is_dev() -> None:
     assert sets(run)
 
 
-def test_the_controls_are_always_there() -> None:
+@pytest.mark.parametrize("selection", ["random", "optuna"])
+def test_the_controls_are_always_there(selection: str) -> None:
     """The bare prompt is the baseline; labelled cases alone, and the teacher's answers as they come, are sets."""
-    run = run_search("bootstrap", GOOD_TEACHER)
+    run = run_search("bootstrap", GOOD_TEACHER, knobs_={"selection": selection})
     controls = [item for item in run.state["candidates"] if item["lineage"].get("control")]
 
     assert [item["operator"] for item in controls] == ["labeled", "bootstrap"]
     assert [demo["case"] for demo in controls[0]["demos"]] == TRAIN[:3]
     assert answered(controls[0]["demos"]) == 0
     assert answered(controls[1]["demos"]) == len(controls[1]["demos"]) == 2
+
+
+@pytest.mark.parametrize("selection", ["random", "diverse", "optuna"])
+@pytest.mark.parametrize(("taught", "most"), [(1, 4), (3, 1), (2, 0)])
+def test_no_set_holds_more_of_a_kind_than_it_may(selection: str, taught: int, most: int) -> None:
+    """Sets that a model of the scores picked held answers of the teacher up to `max_labeled`."""
+    knobs = {"selection": selection, "max_bootstrapped": taught, "max_labeled": most, "candidate_sets": 12}
+    run = run_search("bootstrap", GOOD_TEACHER, knobs_=knobs, budget={"max_task_calls": 5_000})
+
+    assert len(sets(run)) > 3
+    assert max(map(answered, sets(run))) <= taught
+    assert max(map(len, sets(run))) <= max(taught, most)
 
 
 def test_diverse_sets_hold_cases_that_are_less_alike() -> None:

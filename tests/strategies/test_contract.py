@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from shared import knobs
 from shared.hashing import hash_of
 from tests.strategies.world import (
+    SEARCHES,
     SEED_TEXT,
     Run,
     World,
@@ -27,7 +28,7 @@ from tests.strategies.world import (
     run_search,
     spent_on,
 )
-from worker.strategies import STRATEGIES, search
+from worker.strategies import search
 from worker.strategies.contract import Evaluate, Problem, Propose, Result, Spent, Work
 
 WITHOUT_PROPOSALS = {"noop"}  # strategies that have no other text to try
@@ -35,7 +36,7 @@ WITHOUT_PROPOSALS = {"noop"}  # strategies that have no other text to try
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     left_out = WITHOUT_PROPOSALS if getattr(metafunc.function, "of_new_texts", False) else set()
-    metafunc.parametrize("name", sorted(set(STRATEGIES) - left_out))
+    metafunc.parametrize("name", sorted(set(SEARCHES) - left_out))
 
 
 def of_new_texts(test: Any) -> Any:
@@ -66,8 +67,8 @@ ENDINGS = {
 def test_every_state_is_json_and_survives_the_round_trip(name: str, seed: int) -> None:
     world, problem = a_problem(name, seed)
 
-    kept = drive(world, problem, STRATEGIES[name])
-    saved = drive(world, problem, STRATEGIES[name], save=lambda state: json.loads(json.dumps(state, allow_nan=False)))
+    kept = drive(world, problem, SEARCHES[name])
+    saved = drive(world, problem, SEARCHES[name], save=lambda state: json.loads(json.dumps(state, allow_nan=False)))
 
     assert all(json.loads(json.dumps(step.state)) == step.state for step in kept.steps)
     assert saved.canonical == kept.canonical
@@ -80,8 +81,8 @@ def test_the_order_of_the_keys_of_a_saved_object_changes_nothing(name: str, seed
     """The results of the open work were once taken in the order of the keys of an object of the state."""
     world, problem = a_problem(name, seed)
 
-    kept = drive(world, problem, STRATEGIES[name])
-    reordered = drive(world, problem, STRATEGIES[name], save=lambda state: shuffled_keys(state, Random(shuffle)))
+    kept = drive(world, problem, SEARCHES[name])
+    reordered = drive(world, problem, SEARCHES[name], save=lambda state: shuffled_keys(state, Random(shuffle)))
 
     assert reordered.canonical == kept.canonical
     assert [work.key for work in reordered.emitted] == [work.key for work in kept.emitted]
@@ -99,8 +100,8 @@ def test_order_repetition_and_strangers_among_the_results_change_nothing(name: s
         late.extend(replace(result, score=None, output=None) for result in results)  # come again a step too late
         return mixed
 
-    orderly = drive(world, problem, STRATEGIES[name])
-    disorderly = drive(world, problem, STRATEGIES[name], deliver=disturbed)
+    orderly = drive(world, problem, SEARCHES[name])
+    disorderly = drive(world, problem, SEARCHES[name], deliver=disturbed)
 
     assert disorderly.canonical == orderly.canonical
     assert [work.key for work in disorderly.emitted] == [work.key for work in orderly.emitted]
@@ -110,10 +111,10 @@ def test_order_repetition_and_strangers_among_the_results_change_nothing(name: s
 @given(seed=SEEDS)
 def test_a_crash_after_any_step_repeats_no_call_and_ends_the_same(name: str, seed: int) -> None:
     world, problem = a_problem(name, seed)
-    whole = drive(world, problem, STRATEGIES[name])
+    whole = drive(world, problem, SEARCHES[name])
 
     for at in range(len(whole.steps) - 1):
-        resumed = drive(world, problem, STRATEGIES[name], resume=(whole, at))
+        resumed = drive(world, problem, SEARCHES[name], resume=(whole, at))
 
         assert resumed.canonical == whole.canonical
         assert list(resumed.paid) == list(whole.paid)
@@ -130,7 +131,7 @@ def test_step_leaves_the_state_that_it_was_given_alone(name: str, seed: int) -> 
         given_states.append((state, json.dumps(state)))
         return state
 
-    drive(world, problem, STRATEGIES[name], save=kept)
+    drive(world, problem, SEARCHES[name], save=kept)
 
     assert all(json.dumps(state) == before for state, before in given_states)
 
@@ -175,11 +176,11 @@ def test_nothing_is_emitted_that_could_pass_a_limit(
     name: str, seed: int, shares: dict[str, float], used: float
 ) -> None:
     world, problem = a_problem(name, seed, budget={})
-    free = drive(world, problem, STRATEGIES[name], used=used)
+    free = drive(world, problem, SEARCHES[name], used=used)
     budget = {limit: int(share * spent(problem, free, free.emitted)[limit]) for limit, share in shares.items()}
 
     world, problem = a_problem(name, seed, budget=budget)
-    run = drive(world, problem, STRATEGIES[name], used=used)
+    run = drive(world, problem, SEARCHES[name], used=used)
 
     before: list[Work] = []
     for step in run.steps:
@@ -192,11 +193,11 @@ def test_nothing_is_emitted_that_could_pass_a_limit(
 @given(seed=st.integers(0, 20), limit=st.sampled_from(sorted(LIMITS)), share=st.floats(0.02, 1.5))
 def test_the_finish_reason_names_the_limit_that_bound(name: str, seed: int, limit: str, share: float) -> None:
     world, problem = a_problem(name, seed, budget={})
-    free = drive(world, problem, STRATEGIES[name])
+    free = drive(world, problem, SEARCHES[name])
     needed = spent(problem, free, free.emitted)[limit]
 
     world, problem = a_problem(name, seed, budget={limit: int(share * needed)})
-    run = drive(world, problem, STRATEGIES[name])
+    run = drive(world, problem, SEARCHES[name])
 
     if run.state["finish_reason"] != LIMITS[limit][1]:
         # The search itself was not cut: what it tried and found is what it would have without a limit.
@@ -218,7 +219,7 @@ def test_the_smallest_budget_that_is_accepted_pays_for_a_measured_challenger(
     spec = make_spec(name, evaluation=evaluation)
     spec["budget"] = {"max_task_calls": knobs.minimum_task_calls(spec, cases)}
 
-    run = drive(world, world.problem(spec), STRATEGIES[name])
+    run = drive(world, world.problem(spec), SEARCHES[name])
 
     assert {work.candidate for work in run.evaluations} > {run.state["candidates"][0]["hash"]}
     assert run.result["holdout"]["n"] == len(run.state["holdout"])
@@ -231,7 +232,7 @@ def test_time_that_is_up_ends_a_search_with_what_it_has_and_its_holdout(
 ) -> None:
     """At any step, and however many of the calls that it waited for were not begun any more."""
     world, problem = a_problem(name, seed)
-    whole = drive(world, problem, STRATEGIES[name])
+    whole = drive(world, problem, SEARCHES[name])
     phases = [step.state["phase"] for step in whole.steps]
     searching = [i + 1 for i, phase in enumerate(phases) if phase == "search"]
     late = searching[min(int(share * len(searching)), len(searching) - 1)]
@@ -240,7 +241,7 @@ def test_time_that_is_up_ends_a_search_with_what_it_has_and_its_holdout(
     def cut(results: list[Result]) -> list[Result]:
         return results[int(lost * len(results)) :] if next(steps) == late else results
 
-    run = drive(world, problem, STRATEGIES[name], late=late, deliver=cut)
+    run = drive(world, problem, SEARCHES[name], late=late, deliver=cut)
 
     incumbent = whole.steps[late - 1].state["incumbent"]
     assert run.state["out_of_time"] == late
@@ -250,7 +251,7 @@ def test_time_that_is_up_ends_a_search_with_what_it_has_and_its_holdout(
     after = [work for step in run.steps[late:] for work in step.work]
     assert {work.case for work in after if isinstance(work, Evaluate)} == set(run.state["holdout"])
     assert not [work for work in after if isinstance(work, Propose)]
-    resumed = drive(world, problem, STRATEGIES[name], resume=(run, late))
+    resumed = drive(world, problem, SEARCHES[name], resume=(run, late))
     assert resumed.canonical == run.canonical
 
 
@@ -259,7 +260,7 @@ def test_time_that_is_up_before_the_search_has_begun_claims_nothing(name: str, p
     world, problem = a_problem(name, 0)
     problem = replace(problem, spec={**problem.spec, **({"preflight": True} if preflight else {})})
 
-    run = drive(world, problem, STRATEGIES[name], late=1 + preflight)
+    run = drive(world, problem, SEARCHES[name], late=1 + preflight)
 
     assert (run.state["finish_reason"], run.result["verdict"]) == ("budget_time", "not_measured")
     assert len(run.paid) == (1 + preflight) * len(run.state["dev"])
@@ -292,11 +293,11 @@ def test_the_holdout_is_affordable_whenever_the_baseline_was(
     fields = {"price": price_of_rendering} if by_length else {}
     world, problem = a_problem(name, seed, budget={}, **fields)
     world = replace(world, rewrite=shorter_but_dearer) if by_length else world
-    free = drive(world, problem, STRATEGIES[name])
+    free = drive(world, problem, SEARCHES[name])
     budget = {limit: int(share * spent(problem, free, free.emitted)[limit]) for limit, share in shares.items()}
 
     problem = replace(problem, spec={**problem.spec, "budget": budget})
-    run = drive(world, problem, STRATEGIES[name])
+    run = drive(world, problem, SEARCHES[name])
 
     if run.steps[0].work:
         assert run.result["holdout"]["n"] == len(run.state["holdout"])
@@ -339,7 +340,7 @@ def test_a_perfect_baseline_has_no_headroom_and_costs_only_itself(name: str) -> 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_tenth_of_calls_failing_is_survived_and_not_scored_as_wrong(name: str, seed: int) -> None:
     world, problem = a_problem(name, seed, evaluation={"missing_tolerance": 1.0})
-    run = drive(replace(world, missing=0.1, flat=0.5), problem, STRATEGIES[name])
+    run = drive(replace(world, missing=0.1, flat=0.5), problem, SEARCHES[name])
 
     assert run.state["finish_reason"] in ENDINGS - {"scoring_failed", "proposer_failed"}
     assert (run.result["baseline_dev"], run.result["best_dev"]) == (0.5, 0.5)
@@ -366,12 +367,12 @@ def test_a_candidate_whose_calls_fail_too_often_never_becomes_the_best(name: str
 @pytest.mark.parametrize(("share", "gives_up"), [(0.5, False), (0.6, True)])
 def test_more_than_half_of_the_calls_failing_ends_as_scoring_failed(name: str, share: float, gives_up: bool) -> None:
     # A minibatch may hold more of the failing cases than dev does: where there are any, it is all of dev here.
-    whole = {"minibatch_size": 1000} if "minibatch_size" in knobs.STRATEGIES[name] else {}
+    whole = {"minibatch_size": 1000} if "minibatch_size" in knobs.STRATEGIES[name.partition(":")[0]] else {}
     problem = a_problem(name, 0, knobs_=whole)[1]
-    dev = search.start(problem, STRATEGIES[name]).state["dev"]
+    dev = search.start(problem, SEARCHES[name]).state["dev"]
     failing = dev[: math.ceil(share * len(dev))]
 
-    run = drive(World(score=lambda text, case: None if case in failing else 0.5), problem, STRATEGIES[name])
+    run = drive(World(score=lambda text, case: None if case in failing else 0.5), problem, SEARCHES[name])
 
     assert (run.state["finish_reason"] == "scoring_failed") is gives_up
     assert (run.result["verdict"] == "not_measured") is gives_up
@@ -382,9 +383,9 @@ def test_more_than_half_of_the_calls_failing_ends_as_scoring_failed(name: str, s
 def test_a_failed_call_of_a_small_step_does_not_end_the_search(name: str) -> None:
     """Where one case is left to score, one failure is all of a step."""
     problem = a_problem(name, 0, evaluation={"max_cases": 5, "min_cases": 4, "case_order": "fixed"})[1]
-    dev = search.start(problem, STRATEGIES[name]).state["dev"][:5]
+    dev = search.start(problem, SEARCHES[name]).state["dev"][:5]
     world = World(score=lambda text, case: None if case == max(dev) else 0.2 if text == SEED_TEXT else 0.5)
-    run = drive(world, problem, STRATEGIES[name])
+    run = drive(world, problem, SEARCHES[name])
 
     assert run.state["finish_reason"] in ENDINGS - {"scoring_failed"}
     assert run.result["best_dev"] == 0.5
@@ -401,7 +402,7 @@ def test_the_holdout_weighs_the_cases_as_the_ranking_on_dev_does(name: str) -> N
         rewrite=lambda work, text: f"<prompt>\n{work.key[:30]} is new.\n{SEED_TEXT}\n</prompt>",
     )
 
-    run = drive(world, world.problem(make_spec(name)), STRATEGIES[name])
+    run = drive(world, world.problem(make_spec(name)), SEARCHES[name])
 
     heavy = sum(case % 4 == 0 for case in run.state["holdout"])
     light = len(run.state["holdout"]) - heavy
@@ -412,7 +413,7 @@ def test_the_holdout_weighs_the_cases_as_the_ranking_on_dev_does(name: str) -> N
 
 def test_a_holdout_that_mostly_failed_measures_nothing(name: str) -> None:
     problem = a_problem(name, 0)[1]
-    holdout = set(search.start(problem, STRATEGIES[name]).state["holdout"])
+    holdout = set(search.start(problem, SEARCHES[name]).state["holdout"])
     answered = sorted(holdout)[:3]
 
     def better_where_it_answers(text: str, case: int) -> float | None:
@@ -420,7 +421,7 @@ def test_a_holdout_that_mostly_failed_measures_nothing(name: str) -> None:
             return None
         return 0.2 if text == SEED_TEXT else 0.9
 
-    run = drive(World(score=better_where_it_answers), problem, STRATEGIES[name])
+    run = drive(World(score=better_where_it_answers), problem, SEARCHES[name])
 
     assert run.state["finish_reason"] == "scoring_failed"
     assert run.result["verdict"] == "not_measured"
@@ -454,12 +455,12 @@ def test_proposals_without_a_prompt_are_rejected_and_the_seed_stands(name: str, 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf, -0.01, 1.01])
 def test_a_score_that_is_no_share_is_refused(name: str, score: float) -> None:
     problem = a_problem(name, 0)[1]
-    first = search.start(problem, STRATEGIES[name])
+    first = search.start(problem, SEARCHES[name])
     results = [Result(work.key, "answer", 0.5) for work in first.work[1:]]
     results.append(Result(first.work[0].key, "answer", score))
 
     with pytest.raises(ValueError, match=r"must be in \[0, 1\]"):
-        search.step(problem, STRATEGIES[name], first.state, results, Spent())
+        search.step(problem, SEARCHES[name], first.state, results, Spent())
 
 
 # ---- careful with what is held out ---------------------------------------------------------------
@@ -470,7 +471,7 @@ def test_a_score_that_is_no_share_is_refused(name: str, score: float) -> None:
 @given(seed=SEEDS)
 def test_the_proposer_sees_train_cases_only(name: str, seed: int) -> None:
     world, problem = a_problem(name, seed)
-    run = drive(world, problem, STRATEGIES[name])
+    run = drive(world, problem, SEARCHES[name])
     train = set(run.state["train"])
     hidden = [case for case in world.cases if case.ordinal not in train]
     shown = "\n".join(message["content"] for work in run.proposals for message in work.messages)
@@ -488,11 +489,11 @@ def test_a_proposal_that_copies_forty_characters_of_a_hidden_case_is_rejected(
     name: str, part: str, length: int, admitted: bool
 ) -> None:
     world, problem = a_problem(name, 3)
-    hidden = search.start(problem, STRATEGIES[name]).state[part][0]
+    hidden = search.start(problem, SEARCHES[name]).state[part][0]
     copied = next(case.inputs["ticket"] for case in world.cases if case.ordinal == hidden)[10 : 10 + length]
     world = replace(world, rewrite=lambda work, text: f"<prompt>\n{text}\nFor example: {copied}\n</prompt>")
 
-    run = drive(world, problem, STRATEGIES[name])
+    run = drive(world, problem, SEARCHES[name])
     rejected = {data["reason"] for kind, data in run.events if kind == "candidate.rejected"}
 
     assert any(copied in text for text in run.texts.values()) is (admitted and proposes(name))
@@ -503,7 +504,7 @@ def test_a_proposal_that_copies_forty_characters_of_a_hidden_case_is_rejected(
 @given(seed=SEEDS)
 def test_holdout_cases_are_run_once_the_search_is_over_and_for_two_texts_at_most(name: str, seed: int) -> None:
     world, problem = a_problem(name, seed)
-    run = drive(world, problem, STRATEGIES[name])
+    run = drive(world, problem, SEARCHES[name])
     holdout = set(run.state["holdout"])
     asked = [[w for w in s.work if isinstance(w, Evaluate) and w.case in holdout] for s in run.steps]
 
@@ -518,7 +519,7 @@ def test_holdout_cases_are_run_once_the_search_is_over_and_for_two_texts_at_most
 @given(seed=SEEDS, calls=st.integers(30, 300), missing=st.sampled_from([0.0, 0.1, 0.35]))
 def test_every_candidate_that_was_dropped_says_why(name: str, seed: int, calls: int, missing: float) -> None:
     world, problem = a_problem(name, seed, budget={"max_task_calls": calls})
-    run = drive(replace(world, missing=missing), problem, STRATEGIES[name])
+    run = drive(replace(world, missing=missing), problem, SEARCHES[name])
 
     for candidate in run.state["candidates"][1:]:
         assert candidate["decision"] in ("kept", "pruned", "best"), candidate
@@ -529,7 +530,7 @@ def test_every_candidate_that_was_dropped_says_why(name: str, seed: int, calls: 
 @given(seed=SEEDS)
 def test_exactly_the_winner_is_called_the_best(name: str, seed: int) -> None:
     world, problem = a_problem(name, seed)
-    run = drive(world, problem, STRATEGIES[name])
+    run = drive(world, problem, SEARCHES[name])
     best = [item["hash"] for item in run.state["candidates"] if item["decision"] == "best"]
 
     assert best == ([] if run.result["best"] == run.state["candidates"][0]["hash"] else [run.result["best"]])
@@ -539,7 +540,7 @@ def test_exactly_the_winner_is_called_the_best(name: str, seed: int) -> None:
 @given(seed=SEEDS)
 def test_every_candidate_has_its_lineage(name: str, seed: int) -> None:
     world, problem = a_problem(name, seed)
-    run = drive(world, problem, STRATEGIES[name])
+    run = drive(world, problem, SEARCHES[name])
     known = set(run.texts)
     proposals = {work.key for work in [*run.proposals, *run.repairs]}
 
@@ -555,7 +556,7 @@ def test_demonstrations_are_train_cases_and_nobody_is_scored_on_what_it_shows(na
     """With few cases train is dev, and what a candidate shows is among what the others are scored on."""
     for cases in (20, 40):
         world = World(cases=make_cases(cases), salt=seed % 1000)
-        run = drive(world, world.problem(make_spec(name, seed=seed)), STRATEGIES[name])
+        run = drive(world, world.problem(make_spec(name, seed=seed)), SEARCHES[name])
         shown = {item["hash"]: {demo["case"] for demo in item.get("demos", ())} for item in run.state["candidates"]}
 
         assert set().union(*shown.values()) <= set(run.state["train"])
@@ -587,7 +588,7 @@ def search_value(run: Run, candidate: str) -> float:
 
 def proposes(name: str) -> bool:
     """Whether a strategy asks a proposer at all; some leave the texts alone."""
-    return "proposer_temperature" in knobs.STRATEGIES[name]
+    return "proposer_temperature" in knobs.STRATEGIES[name.partition(":")[0]]
 
 
 def a_problem(name: str, seed: int, **fields: Any) -> tuple[World, Problem]:

@@ -62,6 +62,10 @@ def of_one_family_but_for_one(work: Propose, text: str) -> str:
     return f"<prompt>\nThis family of prompts says nearly the same, with {work.slot}.\n{SEED_TEXT}\n</prompt>"
 
 
+def most_on_their_way(run: Run) -> int:
+    return max(len(step.state["own"].get("flight", [])) for step in run.steps)
+
+
 def distinct_parents(run: Run) -> int:
     return len(set(parents_of(run)))
 
@@ -204,6 +208,13 @@ KNOBS = {
         world=CHANGED,
         given={"knobs_": {**ALONE, "population_size": 6, "immigrants": 0.0}},
     ),
+    "async_window": Effect(
+        see=most_on_their_way,
+        values=(1, 5),
+        seen=(1, 5),
+        world=CHANGED,
+        given={"knobs_": {**ALONE, "population_size": 6, "immigrants": 0.0, "replacement": "steady_state"}},
+    ),
     "min_distance": Effect(
         see=lambda run: any("to a member" in item["reason"] for item in run.state["candidates"]),
         values=(0.0, 0.9),
@@ -327,7 +338,14 @@ def test_the_population_keeps_its_size_and_its_elite(replacement: str) -> None:
     run = run_search(
         "genetic",
         STEPS,
-        knobs_={**ALONE, "population_size": 5, "elitism": 2, "replacement": replacement, "immigrants": 0.0},
+        knobs_={
+            **ALONE,
+            "population_size": 5,
+            "elitism": 2,
+            "replacement": replacement,
+            "immigrants": 0.0,
+            "restart_stall": 0,
+        },
         early_stopping=LONG,
     )
     populations = {step.state["round"]: step.state["own"]["population"] for step in run.steps if step.state["curve"]}
@@ -338,6 +356,77 @@ def test_the_population_keeps_its_size_and_its_elite(replacement: str) -> None:
     for before, after in pairwise(rounds):
         elite = sorted(populations[before], key=lambda one: -worth[one])[:1]
         assert set(elite) <= set(populations[after])
+
+
+STEADY: dict[str, Any] = {**ALONE, "population_size": 6, "replacement": "steady_state", "restart_stall": 0}
+
+
+def test_children_are_asked_for_while_others_are_scored() -> None:
+    run = run_search(
+        "genetic",
+        STEPS,
+        knobs_={**STEADY, "mutation_mix": {"paraphrase": 1, "edit": 1}, "async_window": 4, "generations": 6},
+        early_stopping=LONG,
+    )
+
+    kinds = [{type(work).__name__ for work in step.work} for step in run.steps]
+    assert {"Evaluate", "Propose"} in kinds
+
+
+def test_a_child_is_bred_from_all_that_were_seated_before_its_birth() -> None:
+    """With one on its way each may be the parent of the next; a generation would have to end first."""
+
+    def fast_heirs(window: int) -> int:
+        """Children of a child that was born in the same round."""
+        knobs = {**STEADY, "population_size": 8, "immigrants": 0.0, "async_window": window, "tournament_size": 8}
+        world = World(rewrite=adds_a_helpful_word, score=longer_is_better)
+        run = run_search("genetic", world, knobs_=knobs, early_stopping=LONG)
+        rounds = {item["hash"]: item["round"] for item in run.state["candidates"]}
+        later = [item for item in run.state["candidates"] if item["round"] > 1]
+        return sum(rounds[item["parents"][0]] == item["round"] for item in later)
+
+    assert fast_heirs(1) > 0
+    assert fast_heirs(1) > fast_heirs(8)
+
+
+def test_a_child_takes_the_place_of_the_worst_and_only_if_it_is_better() -> None:
+    run = run_search("genetic", STEPS, knobs_={**STEADY, "generations": 6, "elitism": 0}, early_stopping=LONG)
+    worth = {one: in_steps(text, 0) for one, text in run.texts.items()}
+    members = [step.state["own"].get("population") for step in run.steps if "flight" in step.state["own"]]
+
+    changes = [(before, after) for before, after in pairwise(members) if before != after]
+    assert changes
+    for before, after in changes:
+        gone, come = set(before) - set(after), set(after) - set(before)
+        assert len(gone) == len(come)
+        assert min(worth[one] for one in come) > max(worth[one] for one in gone)
+        assert max(worth[one] for one in gone) <= min(worth[one] for one in set(before) & set(after))
+
+
+def test_it_ends_after_as_many_children_as_generations_of_half_a_population_have() -> None:
+    run = run_search(
+        "genetic", STEPS, knobs_={**STEADY, "generations": 4, "near_dup": 1.0, "immigrants": 0.0}, early_stopping=LONG
+    )
+    born = [item for item in run.state["candidates"] if item["round"] > 1]
+
+    assert (run.state["finish_reason"], len(run.state["curve"])) == ("max_rounds", 5)
+    assert 4 * 3 <= run.state["own"]["born"] <= 4 * 3 + 3
+    assert len([item for item in born if not item["reason"].startswith("the search ended")]) <= 4 * 3 + 3
+
+
+def test_the_best_of_a_crowd_is_confirmed_though_it_shares_its_fitness() -> None:
+    """With sharing_sigma the leader was once the member with the most shared fitness, and not the best."""
+    run = run_search(
+        "genetic",
+        World(
+            rewrite=of_one_family_but_for_one,
+            score=lambda text, case: 0.6 if "family" in text else 0.5 if "Quite" in text else 0.1,
+        ),
+        knobs_={**WIDE, "sharing_sigma": 0.6},
+    )
+    first = next(step.state for step in run.steps if step.state["curve"])
+
+    assert first["curve"][0]["best"] == pytest.approx(0.6)
 
 
 def test_what_was_provided_fills_up_with_paraphrases() -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import Any
 
 import pytest
 
+from shared import db
 from shared.knobs import resolve_split
+from shared.models import Optimization
+from shared.splits import split
 from tests.strategies.effects import RISING, Effect
 from tests.strategies.world import (
     SEED_TEXT,
@@ -26,10 +30,9 @@ from tests.strategies.world import (
     placeholder_problem,
     run_search,
 )
-from tests.support import MODEL, Api, make_triage, optimization_body, pointers
+from tests.support import MODEL, Api, Drain, make_triage, optimization_body, pointers
 from worker.strategies import STRATEGIES, gepa, search
 from worker.strategies.contract import Problem, Propose
-from worker.strategies.splits import split
 
 PATIENT = {"early_stopping": {"patience": 1000}}
 TRAIN = split(make_cases(), resolve_split({})).train
@@ -87,6 +90,42 @@ def merged(run: Run) -> list[dict[str, Any]]:
     return [item for item in run.state["candidates"] if item["operator"] == "merge"]
 
 
+# What two scorers say: even is good by both, lopsided is the best by one, spotty on every fourth case by both, rare on
+# every fourth case by one.
+KINDS = ("even", "lopsided", "spotty", "rare")
+
+
+def by_scorer(text: str, case: int) -> dict[str, float]:
+    kind = next((kind for kind in KINDS if f"{kind} one" in text), "seed")
+    fourth = case % 4 == 0
+    first, second = {
+        "seed": (0.4, 0.4),
+        "even": (0.6, 0.6),
+        "lopsided": (0.9, 0.0),
+        "spotty": (0.8, 0.8) if fourth else (0.3, 0.3),
+        "rare": (0.2, 0.9) if fourth else (0.3, 0.3),
+    }[kind]
+    return {"0_first": first, "1_second": second}
+
+
+BY_SCORER = World(
+    parts=by_scorer,
+    score=lambda text, case: mean(by_scorer(text, case).values()),
+    rewrite=lambda work, text: f"<prompt>\nA {KINDS[work.slot]} one, {work.key[:30]}.\n{SEED_TEXT}\n</prompt>",
+)
+OF_FOUR_KINDS: Mapping[str, Any] = {
+    "knobs_": {"mutations_per_step": 4, "acceptance": "tolerance", "tolerance": 0.5, "near_dup": 1.0, "max_rounds": 12},
+    "budget": {"max_task_calls": 20_000},
+    **PATIENT,
+}
+
+
+def kinds_of_parents(run: Run) -> set[str]:
+    """Of the rewrites, but for those of the seed."""
+    texts = [run.texts[work.parent] for work in run.proposals]
+    return {kind for text in texts for kind in KINDS if f"{kind} one" in text}
+
+
 KNOBS = {
     "use_merge": Effect(
         see=lambda run: len(merged(run)), values=(False, True), seen=(0, 2), world=MERGING, given=MERGES
@@ -122,6 +161,30 @@ KNOBS = {
             score=lambda text, case: 0.5 if text == SEED_TEXT else (0.9 if case % 4 == 0 else 0.3),
         ),
         given={"knobs_": {"acceptance": "tolerance", "tolerance": 0.5, "near_dup": 1.0, "max_rounds": 8}, **PATIENT},
+    ),
+    "epsilon": Effect(
+        see=lambda run: len(kinds_of_parents(run)),
+        values=(0.0, 1.0),
+        seen=(1, 4),
+        world=BY_SCORER,
+        given={
+            **OF_FOUR_KINDS,
+            "knobs_": {**OF_FOUR_KINDS["knobs_"], "candidate_selection": "epsilon_greedy", "max_rounds": 20},
+        },
+    ),
+    "top_k": Effect(
+        see=lambda run: kinds_of_parents(run),
+        values=(1, 1000),
+        seen=({"even"}, {"even", "spotty"}),
+        world=BY_SCORER,
+        given={**OF_FOUR_KINDS, "knobs_": {**OF_FOUR_KINDS["knobs_"], "candidate_selection": "top_k_pareto"}},
+    ),
+    "frontier": Effect(
+        see=lambda run: kinds_of_parents(run),
+        values=("instance", "objective"),
+        seen=({"even", "spotty"}, {"even", "lopsided"}),
+        world=BY_SCORER,
+        given=OF_FOUR_KINDS,
     ),
     "acceptance": Effect(
         see=lambda run: accepted(run) > 0,
@@ -204,6 +267,72 @@ def test_it_beats_random_at_the_same_budget_of_task_calls() -> None:
             assert len(run.evaluations) <= 2_000
 
     assert mean(best["gepa"]) > mean(best["random"]) + 0.05, best
+
+
+@pytest.mark.parametrize(
+    ("frontier", "parents"),
+    [
+        ("instance", {"even", "spotty"}),
+        ("objective", {"even", "lopsided"}),
+        ("hybrid", {"even", "spotty", "lopsided"}),
+        ("cartesian", {"even", "lopsided", "rare"}),
+    ],
+)
+def test_parents_come_from_the_front_that_is_asked_for(frontier: str, parents: set[str]) -> None:
+    given = {**OF_FOUR_KINDS, "knobs_": {**OF_FOUR_KINDS["knobs_"], "frontier": frontier}}
+
+    run = run_search("gepa", BY_SCORER, **given)
+
+    assert kinds_of_parents(run) == parents
+
+
+def test_what_scorers_say_of_an_answer_is_kept_only_where_the_front_is_made_of_it() -> None:
+    kept = {frontier: run_search("gepa", knobs_={"frontier": frontier}).state for frontier in ("instance", "hybrid")}
+
+    assert "parts" not in kept["instance"]
+    for cases in kept["hybrid"]["parts"].values():
+        assert set(map(int, cases)) <= set(kept["hybrid"]["dev"])
+
+
+def test_a_front_of_scorers_needs_two_of_them(api: Api) -> None:
+    make_triage(api, cases=40)
+    one, two = [{"type": "json_fields"}], [{"type": "json_fields"}, {"type": "json_valid"}]
+
+    def started(scorers: Any, **knobs: Any) -> Any:
+        budget = {"max_task_calls": 900}
+        given = {"strategy": "gepa", "knobs": knobs, "scorers": scorers, "evaluation": {}, "budget": budget}
+        return api.post("/v1/optimizations", optimization_body(**given))
+
+    for scorers in (one, [{"type": "composite", "parts": one}]):
+        answer = started(scorers, frontier="objective")
+        assert (answer.status_code, pointers(answer)) == (422, ["/knobs/frontier"])
+        assert "two scorers" in answer.get_json()["errors"][0]["detail"]
+        assert started(scorers, frontier="instance").status_code == 202
+    for scorers in (two, [{"type": "composite", "parts": two}]):
+        assert started(scorers, frontier="objective").status_code == 202
+
+
+def test_the_front_of_a_real_run_is_made_of_what_its_scorers_say(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=40)
+    parts = [{"type": "json_valid", "weight": 1}, {"type": "json_fields", "weight": 3}]
+    body = optimization_body(
+        strategy="gepa",
+        knobs={"frontier": "cartesian", "max_rounds": 2, "reflection_minibatch_size": 4},
+        scorers=[{"type": "composite", "parts": parts}],
+        budget={"max_task_calls": 400},
+    )
+
+    started = api.expect(202, "POST", "/v1/optimizations", body)
+    drain()
+
+    with db.reading() as session:
+        row = session.get_one(Optimization, uuid.UUID(started["optimization_id"]))
+    assert (row.state, row.finish_reason) == ("succeeded", "max_rounds")
+    told = row.search_state["parts"][row.search_state["candidates"][0]["hash"]]
+    scores = row.search_state["scores"][row.search_state["candidates"][0]["hash"]]
+    for case, answers in told.items():
+        valid, fields = answers[0]["0_json_valid"], answers[0]["1_json_fields"]
+        assert (valid + 3 * fields) / 4 == pytest.approx(scores[case][0])
 
 
 def test_a_missing_answer_stops_the_library_whatever_it_catches() -> None:

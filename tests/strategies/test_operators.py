@@ -93,6 +93,26 @@ def test_each_edit_does_what_it_is_called(seed: int) -> None:
     assert made["format_toggle"] != lines
 
 
+def test_bullets_begin_lines_and_stand_in_none() -> None:
+    """Of sentences, each had one: "- Be brief. - Be kind."."""
+    text = "Sort it. Be brief.\nGo on. Be kind."
+    made = {edits.edit("format_toggle", text, random.Random(seed), level="sentence") for seed in range(40)}
+
+    assert "- Sort it. Be brief.\n- Go on. Be kind." in made
+    assert not [one for one in made if " - " in one]
+    assert text in {
+        edits.edit("format_toggle", "- Sort it. Be brief.\n- Go on. Be kind.", random.Random(seed), level="sentence")
+        for seed in range(40)
+    }
+
+
+def test_the_heading_of_a_section_is_a_heading_whatever_follows_it() -> None:
+    text = "# Rules\nOne.\n\n## More rules\nTwo."
+    made = {edits.edit("format_toggle", text, random.Random(seed), level="section") for seed in range(40)}
+
+    assert "RULES:\nOne.\n\nMORE RULES:\nTwo." in made
+
+
 def test_a_move_takes_one_unit_past_others_which_keep_their_order() -> None:
     text = "A.\nB.\nC.\nD."
     moved = {edits.edit("move", text, random.Random(seed)) for seed in range(60)}

@@ -10,8 +10,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from shared.knobs import SMALL
+from shared.splits import Split, balanced, draw, split, stratum_of
 from worker.strategies.contract import Case
-from worker.strategies.splits import Split, balanced, draw, split
 
 PARTS = ("train", "dev", "holdout")
 DEFAULT = {"train_fraction": 0.3, "dev_fraction": 0.4, "holdout_fraction": 0.3, "split_seed": 0}
@@ -135,11 +135,11 @@ def test_another_seed_gives_another_split() -> None:
 
 
 def test_a_stratum_is_the_expected_value_or_its_first_field() -> None:
-    assert Case(1, {}, "billing").stratum == "billing"
-    assert Case(1, {}, {"category": "billing", "priority": "low"}).stratum == "billing"
-    assert Case(1, {}, {}).stratum == ""
-    assert Case(1, {}, None).stratum == "None"
-    assert Case(1, {}, ["x", 1]).stratum == "['x', 1]"
+    assert stratum_of(Case(1, {}, "billing")) == "billing"
+    assert stratum_of(Case(1, {}, {"category": "billing", "priority": "low"})) == "billing"
+    assert stratum_of(Case(1, {}, {})) == ""
+    assert stratum_of(Case(1, {}, None)) == "None"
+    assert stratum_of(Case(1, {}, ["x", 1])) == "['x', 1]"
 
 
 @quick

@@ -1,6 +1,8 @@
 """Asking for points without a memory: from the rows alone, the same for the same rows, distinct within a batch."""
 
 import itertools
+import time
+from random import Random
 from typing import Any
 
 import pytest
@@ -83,3 +85,19 @@ def test_the_order_of_the_settings_of_a_space_changes_nothing(method: str) -> No
     rows = course(method, rounds=4)
 
     assert trials.ask(method, turned, rows, count=4, seed=1) == trials.ask(method, SPACE, rows, count=4, seed=1)
+
+
+def test_a_gaussian_process_of_thousands_of_rows_models_the_newest() -> None:
+    """With all 5,000 that a search may have, one question took minutes and gigabytes."""
+    chance = Random(0)
+    units = [[chance.random() for _ in SPACE] for _ in range(3_000)]
+    points = [trials._point(dict(sorted(SPACE.items())), unit) for unit in units]
+    rows = [(point, worth(point)) for point in points]
+    began = time.process_time()
+
+    asked = trials.ask("gp", SPACE, rows, count=4, seed=0)
+
+    assert time.process_time() - began < 10
+    forgotten = [({**point, "model_name": "a"}, -1.0) for point, _ in rows[:2_500]]
+    best = max(rows, key=lambda row: row[1])
+    assert trials.ask("gp", SPACE, [*forgotten[:-1], best, *rows[2_500:]], count=4, seed=0) == asked

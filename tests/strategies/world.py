@@ -55,6 +55,12 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "genetic": {"population_size": 4, "generations": 3, "evidence_cases": 6},
     **worlds_genes.SMALL,
 }
+# What a strategy does under settings that make it another search: the duties of all strategies hold there too.
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "genetic:steady_state": {**SMALL["genetic"], "replacement": "steady_state"},
+    "gepa:hybrid": {**worlds_genes.SMALL["gepa"], "frontier": "hybrid"},
+}
+SEARCHES: Mapping[str, Strategy] = {**STRATEGIES, **{name: STRATEGIES[name.partition(":")[0]] for name in VARIANTS}}
 _TOPICS = ("billing", "technical", "account")
 _MAX_STEPS = 500
 
@@ -82,10 +88,11 @@ def make_spec(
     budget: Mapping[str, int] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """A resolved spec; `SMALL` knobs and rungs of 4 cases unless said otherwise."""
+    """A resolved spec, of a strategy or of a variant; its small knobs and rungs of 4 cases unless said otherwise."""
+    small, strategy = VARIANTS.get(strategy, SMALL.get(strategy, {})), strategy.partition(":")[0]
     spec = {
         "strategy": strategy,
-        "knobs": knobs.resolve_strategy(strategy, {**SMALL.get(strategy, {}), **(knobs_ or {})}),
+        "knobs": knobs.resolve_strategy(strategy, {**small, **(knobs_ or {})}),
         "evaluation": knobs.resolve(knobs.EVALUATION, {"min_cases": 4, **(evaluation or {})}, "/evaluation"),
         "split": knobs.resolve_split(split or {}),
         "early_stopping": knobs.resolve(knobs.EARLY_STOPPING, early_stopping or {}, "/early_stopping"),
@@ -123,6 +130,7 @@ class World:
     score: Callable[[str, int], float | None] | None = None  # of a text on a case, in place of the coin
     salt: int = 0
     worth: Callable[[set[str]], float] | None = None  # the true score of a text with these words, in place of the sum
+    parts: Callable[[str, int], Mapping[str, float]] | None = None  # what each scorer says of a text on a case
 
     def true_score(self, text: str) -> float:
         found = words(text)
@@ -144,7 +152,10 @@ class World:
         score = self._score(text, work)
         if score is None:
             return Result(work.key)
-        return Result(work.key, f"answer {work.case}", score, score >= 1, "" if score >= 1 else "wrong category")
+        feedback = "" if score >= 1 else "wrong category"
+        other = {"0_first": score, "1_second": (score + work.case % 2) / 2}
+        parts = self.parts(text, work.case) if self.parts else other
+        return Result(work.key, f"answer {work.case}", score, score >= 1, feedback, parts=parts)
 
     def _score(self, text: str, work: Evaluate) -> float | None:
         if self.score is not None:
@@ -305,9 +316,9 @@ def drive(
 
 
 def run_search(strategy: str, world: World | None = None, **settings: Any) -> Run:
-    """One whole run of a strategy by its name, on its small settings."""
+    """One whole run of a strategy, or of a variant, by its name, on its small settings."""
     world = world or World()
-    return drive(world, world.problem(make_spec(strategy, **settings)), STRATEGIES[strategy])
+    return drive(world, world.problem(make_spec(strategy, **settings)), SEARCHES[strategy])
 
 
 def spent_on(

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.db import db_now
-from shared.domain import case_requests, events, providers, runs, test_cases
+from shared.domain import case_requests, datasets, events, providers, runs, test_cases
 from shared.domain.case_files import NewCase, case_of
 from shared.domain.executions import NewExecution
 from shared.domain.leases import Lease
@@ -147,9 +147,8 @@ def _read(loaded: _Loaded) -> _Read:
 def _conclude(session: Session, generation: Generation, read: _Read) -> None:
     """Add the cases. A dataset that was deleted meanwhile takes none: it fails, and its calls can be read."""
     dataset = session.get(Dataset, generation.dataset_id, with_for_update=True, populate_existing=True)
-    failure = _failure(read)
-    if dataset is None or dataset.deleted_at is not None:
-        failure = ("dataset_deleted", "the dataset was deleted before the cases were written")
+    failure = _refusal(dataset, read) or _failure(read)
+    if dataset is None or failure:
         for result in read.results:
             result["status"] = "not_added" if result["status"] == "added" else result["status"]
     elif read.cases:
@@ -170,6 +169,18 @@ def _conclude(session: Session, generation: Generation, read: _Read) -> None:
     added = sum(result["status"] == "added" for result in read.results) if not failure else 0
     said = {"added": added, "written": len(read.results)}
     events.record(session, [events.Change(generation.workspace_id, f"generation.{state}", generation.id, said)])
+
+
+def _refusal(dataset: Dataset | None, read: _Read) -> tuple[str, str] | None:
+    """Why the dataset, as it now is, takes none of them."""
+    if dataset is None or dataset.deleted_at is not None:
+        return "dataset_deleted", "the dataset was deleted before the cases were written"
+    if dataset.case_count + len(read.cases) > datasets.MAX_CASES:
+        return (
+            "dataset_full",
+            f"others have filled the dataset meanwhile; it holds at most {datasets.MAX_CASES:,} cases",
+        )
+    return None
 
 
 def _failure(read: _Read) -> tuple[str, str] | None:

@@ -22,14 +22,14 @@ from shared.domain.providers import Quote
 from shared.domain.runs import Collected, Spend, Unit
 from shared.errors import PromptmillError
 from shared.models import LIVE_STATES, Candidate, JobKind, Optimization, State, TestCase, Version, new_id
-from shared.scoring import Ask, Delivered, Missing
+from shared.scoring import Ask, Missing
+from shared.splits import draw
 from worker.steps import Done, Failure, Verdict, judging, timing
 from worker.steps import genes as genetics
 from worker.steps.evaluations import step_failure
 from worker.strategies import STRATEGIES, cautions, search
 from worker.strategies.contract import Case, Evaluate, Genes, Problem, Propose, Result, Spent, Step, Work
 from worker.strategies.record import Record
-from worker.strategies.splits import draw
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,9 @@ class _Calls:
             return 0, 0
         model, params = self._model(work.genes)
         tokens, nano = providers.upper_bound(model, messages, params, **self._beside)
-        judged = [judges.bound_of(self._loaded.judges, ask) for ask in self._asks(work.case, _longest(params))]
+        judged = [
+            judges.bound_of(self._loaded.judges, ask) for ask in self._asks(work.case, judges.longest_answer(params))
+        ]
         return tokens + sum(bound[0] for bound in judged), nano + sum(bound[1] for bound in judged)
 
     def problem_with(self, components: Mapping[str, str]) -> str | None:
@@ -262,10 +264,7 @@ class _Calls:
         return self._call(quote, judges.params_of(quote, ask), ask.messages, ask.purpose, ask.sample, {})
 
     def _asked(self, ordinal: int, longest: int) -> Sequence[Ask]:
-        """What judges would be asked about an answer to a case that has so many characters."""
-        case = self._cases[ordinal]
-        scorers = self._loaded.optimization.spec["scorers"]
-        return scoring.asks(scorers, Delivered("x" * longest, case.expected, inputs=case.inputs))
+        return judges.asked_about(self._loaded.optimization.spec["scorers"], self._cases[ordinal], longest)
 
     def unit(self, work: Work, texts: Mapping[str, Mapping[str, str]]) -> Unit:
         if isinstance(work, Propose):
@@ -349,11 +348,6 @@ class _Calls:
         )
 
 
-def _longest(params: Mapping[str, Any]) -> int:
-    """The characters of the longest answer, as far as that can be told."""
-    return 4 * int(params.get("max_new_tokens", providers.DEFAULT_OUTPUT_TOKENS))
-
-
 def _answered(loaded: Loaded) -> list[judging.Cell]:
     cases = {case.id: case for case in loaded.cases}
     return [
@@ -380,7 +374,8 @@ def _results(loaded: Loaded) -> tuple[list[Result], list[dict[str, Any]]]:
             results.append(Result(item.key, output=item.text))
         else:
             measures = (round((item.facts.cost_usd or 0) * NANO), item.facts.latency_ms or 0)
-            results.append(Result(item.key, item.text, result.value, result.passed, result.feedback, *measures))
+            told = (item.text, result.value, result.passed, result.feedback, *measures)
+            results.append(Result(item.key, *told, parts=scoring.by_objective(result)))
     return results, [judging.row(item, by_item[item.item_id]) for item, _ in answered]
 
 

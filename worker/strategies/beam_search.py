@@ -136,17 +136,15 @@ def _reranked(search: "Search", survivors: Sequence[str], cases: Sequence[int]) 
     """Order the survivors by value, with the threshold, the noise and the diversity that the knobs ask for."""
     knobs = search.knobs
     values = {survivor: search.value(survivor, cases) or 0.0 for survivor in survivors}
-    if knobs["pruning"] == "pareto":
-        values = selection.wins(search, survivors, cases)
-        values = {one: won for one, won in values.items() if won > 0}
-    best = max(values.values(), default=0.0)
-    threshold = knobs["prune_threshold"] if knobs["pruning"] != "pareto" else 0.0
+    best, threshold = max(values.values(), default=0.0), knobs["prune_threshold"]
     left = {one: value for one, value in values.items() if not threshold or value >= best - threshold}
+    if knobs["pruning"] == "pareto":
+        left = {one: won for one, won in selection.wins(search, list(left), cases).items() if won > 0}
     if knobs["candidate_reranker"] == "none" and not knobs["stochastic_temp"] and knobs["pruning"] != "diverse":
         return list(left)
     noisy = selection.with_noise(search, left, knobs["stochastic_temp"])
     if knobs["pruning"] == "diverse" or knobs["candidate_reranker"] == "diversity":
-        return selection.diverse_order(search, list(noisy), noisy, knobs["diversity_rate"])
+        return selection.diverse_order(search, list(noisy), noisy, knobs["diversity_rate"], most=knobs["beam_width"])
     if knobs["candidate_reranker"] == "hybrid":
         return selection.hybrid_order(search, list(noisy), noisy, knobs["diversity_rate"])
     return list(noisy)

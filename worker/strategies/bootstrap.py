@@ -6,7 +6,7 @@ instruction search (Wan et al. 2024).
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from worker.strategies import demos, policy, trials
 from worker.strategies.demos import Demo
@@ -49,9 +49,8 @@ def _make_sets(search: "Search") -> None:
     if not made:
         control = demos.control(search, knobs["max_labeled"])
         demos.admit(search, control, base=search.seed, operator="labeled", lineage={"control": True})
-        if knobs["selection"] != "optuna":
-            plain = demos.answered(search)[: knobs["max_bootstrapped"]]
-            demos.admit(search, plain, base=search.seed, operator="bootstrap", lineage={"control": True})
+        plain = demos.answered(search)[: knobs["max_bootstrapped"]]
+        demos.admit(search, plain, base=search.seed, operator="bootstrap", lineage={"control": True})
     if knobs["selection"] == "optuna" and made < knobs["candidate_sets"]:
         _make_by_model(search)
         return
@@ -75,7 +74,8 @@ def _admit(search: "Search", chosen: Sequence[Demo], slot: int) -> str | None:
 
 def _make_by_model(search: "Search") -> None:
     """The next few sets, by what the first rung says of the sets so far."""
-    pool = _pool(search)
+    shown = {**_labels(search), **_answers(search)}
+    pool = [case for case in search.state["train"] if case in shown]
     made, wanted = search.own["made"], search.knobs["candidate_sets"]
     if not pool:
         search.own["made"] = wanted
@@ -86,14 +86,14 @@ def _make_by_model(search: "Search") -> None:
         "size": {"type": "int", "low": 1, "high": most, "step": 1, "log": False},
         **{f"place{i}": {"type": "categorical", "choices": list(range(len(pool)))} for i in range(most)},
     }
-    cases = _rung(search)
+    cases = policy.first_rung(search)
     rows = [(point, search.value(one, cases) if one else None) for point, one in search.own["rows"]]
     count = min(_AT_ONCE, wanted - made)
     fresh = []
     for place, point in enumerate(trials.ask("tpe", space, rows, count=count, seed=search.problem.spec["seed"])):
         picked = list(dict.fromkeys(point[f"place{i}"] for i in range(point["size"])))
         slot = made + place
-        chosen = demos.ordered(search, [pool[i] for i in picked], search.draw("set", slot))
+        chosen = demos.ordered(search, _allowed(search, [pool[i] for i in picked]), search.draw("set", slot))
         child = _admit(search, chosen, slot)
         search.own["rows"].append([point, child])
         fresh += [child] if child else []
@@ -103,16 +103,22 @@ def _make_by_model(search: "Search") -> None:
         search.own["made"] = wanted
 
 
-def _pool(search: "Search") -> list[Demo]:
-    """Answered cases as they were answered, the others as they are labelled."""
-    pool: dict[int, Any] = {}
-    if search.knobs["max_labeled"]:
-        pool |= {demo["case"]: demo for demo in demos.labeled(search)}
-    if search.knobs["max_bootstrapped"]:
-        pool |= {demo["case"]: demo for demo in demos.answered(search)}
-    return [pool[case] for case in search.state["train"] if case in pool]
+def _answers(search: "Search") -> dict[int, Demo]:
+    return {demo["case"]: demo for demo in demos.answered(search)} if search.knobs["max_bootstrapped"] else {}
 
 
-def _rung(search: "Search") -> list[int]:
-    cases = search.case_list()
-    return cases if search.evaluation["mode"] == "full" else cases[: search.evaluation["min_cases"]]
+def _labels(search: "Search") -> dict[int, Demo]:
+    return {demo["case"]: demo for demo in demos.labeled(search)} if search.knobs["max_labeled"] else {}
+
+
+def _allowed(search: "Search", cases: Sequence[int]) -> list[Demo]:
+    """The first `max_bootstrapped` as they were answered, then labelled ones up to `max_labeled` in all."""
+    answers, labels = _answers(search), _labels(search)
+    chosen: list[Demo] = []
+    for case in cases:
+        taught = sum(demo is answers.get(demo["case"]) for demo in chosen)
+        if case in answers and taught < search.knobs["max_bootstrapped"]:
+            chosen.append(answers[case])
+        elif case in labels and len(chosen) < search.knobs["max_labeled"]:
+            chosen.append(labels[case])
+    return chosen

@@ -21,12 +21,6 @@ class Case:
     group: str | None = None
     weight: float = 1.0
 
-    @property
-    def stratum(self) -> str:
-        """What a split is balanced by: the expected value, or its first field."""
-        value = next(iter(self.expected.values()), "") if isinstance(self.expected, Mapping) else self.expected
-        return str(value)
-
 
 @dataclass(frozen=True)
 class Genes:
@@ -109,6 +103,7 @@ class Result:
     feedback: str = ""
     nano: int = 0  # what the answer cost and how long it took, as its execution says
     latency_ms: int = 0
+    parts: Mapping[str, float] = field(default_factory=dict)  # what the score is made of, by scorer
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])([ \t]+)(?=[\"'(\[]?[A-Z0-9])")
 _ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|etc|cf|vs|approx|no|nos|fig|mr|mrs|ms|dr|prof|st|inc|ltd|co)|\b[A-Z])\.$", re.I
 )
-_HEADING = re.compile(r"^(#{1,6})\s+(.*)$")
+_HEADING = re.compile(r"^(#{1,6})[ \t]+(.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ def edit(operator: str, text: str, chance: random.Random, *, level: str = "line"
         last = free[-1] if free and not parts[free[-1]].rstrip().endswith(":") else -1
         _insert(parts, gaps, last, phrase, level)
     elif operator == "format_toggle" and free:
-        parts = _reformatted(parts, free, chance)
+        begin_a_line = [i for i in free if i == 0 or gaps[i - 1].endswith("\n")]
+        parts = _reformatted(parts, free, begin_a_line, chance)
     return "".join(part + gap for part, gap in zip(parts, gaps, strict=True))
 
 
@@ -249,7 +250,9 @@ def _lost(units: Units, deleted: Collection[str], level: str) -> list[str]:
     return list(found)
 
 
-def _reformatted(parts: Sequence[str], free: Sequence[int], chance: random.Random) -> list[str]:
+def _reformatted(
+    parts: Sequence[str], free: Sequence[int], begin_a_line: Sequence[int], chance: random.Random
+) -> list[str]:
     """Bullets or none, headings with # or in capitals, one unit in tags or without them: one of the three."""
     changed = list(parts)
     kind = chance.choice(("bullets", "headings", "tags"))
@@ -260,10 +263,10 @@ def _reformatted(parts: Sequence[str], free: Sequence[int], chance: random.Rando
         at = chance.choice(list(free))
         inner = re.fullmatch(r"<instruction>(.*)</instruction>", parts[at], re.DOTALL)
         changed[at] = inner.group(1) if inner else f"<instruction>{parts[at]}</instruction>"
-    elif any(parts[i].startswith("- ") for i in free):
-        for i in free:
+    elif any(parts[i].startswith("- ") for i in begin_a_line):
+        for i in begin_a_line:
             changed[i] = parts[i].removeprefix("- ")
     else:
-        for i in free:
+        for i in begin_a_line:
             changed[i] = parts[i] if parts[i].rstrip().endswith(":") else f"- {parts[i]}"
     return changed

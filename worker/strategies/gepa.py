@@ -9,9 +9,8 @@ library only, so the version is kept and checked.
 
 import hashlib
 import importlib.metadata
-import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, cast
 
 from gepa.api import optimize
@@ -21,6 +20,7 @@ from gepa.strategies.proposal_sampling import PxNSampling
 
 from worker.strategies import operators
 from worker.strategies.contract import Evaluate, Propose, identity
+from worker.strategies.gepa_rules import Gate, seed_of, selection
 
 if TYPE_CHECKING:
     from worker.strategies.search import Search
@@ -147,17 +147,18 @@ class _Replay:
             valset=list(self.val),
             adapter=cast("Any", self),
             reflection_strategy=self,
-            candidate_selection_strategy=knobs["candidate_selection"],
+            candidate_selection_strategy=cast("Any", selection(knobs, search.problem.spec["seed"])),
+            frontier_type=knobs.get("frontier", "instance"),  # a run that began before there was a choice has none
             reflection_minibatch_size=knobs["reflection_minibatch_size"],
             skip_perfect_score=knobs["skip_perfect"],
             perfect_score=knobs["perfect_score"],
             module_selector=knobs["module_selector"],
             sampling_strategy=PxNSampling(knobs["parents_per_step"], knobs["mutations_per_step"]),
-            acceptance_criterion=_Gate(knobs["acceptance"], knobs["tolerance"], knobs["paired_z"]),
+            acceptance_criterion=Gate(knobs["acceptance"], knobs["tolerance"], knobs["paired_z"]),
             stop_callbacks=lambda state: state.i + 1 >= knobs["max_rounds"],
             callbacks=[cast("Any", self)],
             logger=self,
-            seed=_seed(search.problem.spec["seed"]),
+            seed=seed_of(search.problem.spec["seed"]),
             use_merge=knobs.get("use_merge", False),  # a run that began before there were merges has no such knob
             max_merge_invocations=knobs.get("max_merges", 0),
             merge_val_overlap_floor=min(_OVERLAP, len(self.val)),
@@ -198,7 +199,12 @@ class _Replay:
         if missing:
             raise Missing(evaluations=list(dict.fromkeys(missing)))
         return [
-            EvaluationBatch(outputs=[""] * len(cases), scores=self._scores(one, cases), trajectories=list(cases))
+            EvaluationBatch(
+                outputs=[""] * len(cases),
+                scores=self._scores(one, cases),
+                trajectories=list(cases),
+                objective_scores=self._objectives(one, cases),
+            )
             for one, cases in pairs
         ]
 
@@ -206,15 +212,29 @@ class _Replay:
         return self._search.untried(candidate, list(dict.fromkeys(cases)))
 
     def _scores(self, candidate: str, cases: Sequence[int]) -> list[float]:
+        return self._completed(candidate, cases, self._search.by_case(candidate, cases))
+
+    def _objectives(self, candidate: str, cases: Sequence[int]) -> list[dict[str, float]] | None:
+        """By scorer, where the front is made of them; that of a train case is never asked for."""
+        search = self._search
+        if search.knobs.get("frontier", "instance") == "instance":
+            return None
+        names = dict.fromkeys(name for case in self.val for name in search.parts(search.seed, case))
+        known = {case: found for case in cases if (found := search.parts(candidate, case))}
+        by_name = {
+            name: self._completed(candidate, cases, {case: found[name] for case, found in known.items()})
+            for name in names
+        }
+        return [{name: values[place] for name, values in by_name.items()} for place in range(len(cases))]
+
+    def _completed(self, candidate: str, cases: Sequence[int], known: Mapping[int, float]) -> list[float]:
         """The library knows no missing score: a failed call counts as the mean of the others; all failed, as 0."""
         if candidate not in self._search.candidates:
             return [-1.0] * len(cases)  # a merge that may be no candidate: below whatever its parents have
-        found = {case: self._search.scores(candidate, [case]) for case in cases}
-        known = [scores[0] for scores in found.values() if scores]
-        share = 1 - len(known) / max(1, len(found))
+        share = 1 - len(known) / max(1, len(set(cases)))
         is_valid = bool(known) and share <= self._search.evaluation["missing_tolerance"]
-        middle = fmean(known) if is_valid else 0.0
-        return [found[case][0] if is_valid and found[case] else middle for case in cases]
+        middle = fmean(known.values()) if is_valid else 0.0
+        return [known.get(case, middle) if is_valid else 0.0 for case in cases]
 
     def make_reflective_dataset(
         self, candidate: dict[str, str], batch: "EvaluationBatch[int, str]", components: list[str]
@@ -296,30 +316,5 @@ class _Replay:
         return named
 
 
-class _Gate:
-    """Whether a child goes on to the whole front, by its scores and its parent's on the same minibatch."""
-
-    def __init__(self, rule: str, tolerance: float, z: float) -> None:
-        self._rule = rule
-        self._tolerance = tolerance
-        self._z = z
-
-    def should_accept(self, proposal: Any, state: Any) -> bool:
-        before, after = proposal.subsample_scores_before or [], proposal.subsample_scores_after or []
-        differences = [new - old for old, new in zip(before, after, strict=True)]
-        gain = fmean(differences)
-        if self._rule == "at_least":
-            return gain >= 0
-        if self._rule == "tolerance":
-            return gain >= -self._tolerance
-        if self._rule == "paired" and len(differences) > 1:
-            return gain > self._z * stdev(differences) / math.sqrt(len(differences))
-        return gain > 0
-
-
 def _key(texts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((str(name), text) for name, text in texts.items()))
-
-
-def _seed(seed: int) -> int:
-    return int.from_bytes(hashlib.sha256(repr(("gepa", seed)).encode()).digest()[:4], "big")

@@ -8,8 +8,8 @@ the way back up the best of them. It is serial by nature: one prompt is expanded
 import math
 from typing import TYPE_CHECKING, Any
 
+from shared.splits import draw
 from worker.strategies import credit
-from worker.strategies.splits import draw
 
 if TYPE_CHECKING:
     from worker.strategies.search import Search

@@ -8,9 +8,9 @@ is `refresh_instructions_every`.
 from typing import TYPE_CHECKING, Any
 
 from shared.knobs import TIPS, most_trials
+from shared.splits import balanced
 from worker.strategies import demos, operators, trials
 from worker.strategies.contract import Genes, Propose, identity
-from worker.strategies.splits import balanced
 
 if TYPE_CHECKING:
     from worker.strategies.search import Search

@@ -4,6 +4,7 @@ They stand here and not in `shared.stats` because they only decide what a search
 """
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 
 _EXACT_FLIPS = 10  # up to so many differences every assignment of signs is looked at
 _FLIPS = 2_000
+_EXACT_RANKS = 25  # up to so many differences the distribution of the sum of ranks is counted out
 _SMALL = 20  # fewer differences that are all -1, 0 or 1 are no sample of a normal distribution
 
 
@@ -41,15 +43,16 @@ def sign(differences: Sequence[float]) -> float:
 
 
 def wilcoxon(differences: Sequence[float]) -> float:
-    """Wilcoxon's signed-rank test (1945): zeros left out, mid-ranks, exact without ties up to 25, else normal."""
+    """Wilcoxon's signed-rank test (1945): zeros left out, mid-ranks for ties, exact up to 25, else normal."""
     found = [d for d in differences if d]
     order = sorted(abs(d) for d in found)
-    ranks = {size: (order.index(size) + 1 + len(order) - order[::-1].index(size)) / 2 for size in set(order)}
-    positive = sum(ranks[abs(d)] for d in found if d > 0)
-    n = len(found)
-    if n <= 25 and len(ranks) == n:
-        return sum(_signed_rank_counts(n)[round(positive) :]) / 2**n
-    ties = sum(order.count(size) ** 3 - order.count(size) for size in ranks)
+    places = {size: (bisect_left(order, size), bisect_right(order, size)) for size in set(order)}
+    # Twice the mean of the ranks from first + 1 to last, which is a whole number.
+    doubled = [sum(places[abs(d)]) + 1 for d in found]
+    positive, n = sum(rank for rank, d in zip(doubled, found, strict=True) if d > 0) / 2, len(found)
+    if n <= _EXACT_RANKS:
+        return sum(_signed_rank_counts(tuple(sorted(doubled)))[round(2 * positive) :]) / 2**n
+    ties = sum((last - first) ** 3 - (last - first) for first, last in places.values())
     deviation = math.sqrt(n * (n + 1) * (2 * n + 1) / 24 - ties / 48)
     beyond = positive - n * (n + 1) / 4 - 0.5
     return 0.5 * math.erfc(beyond / deviation / math.sqrt(2))
@@ -67,18 +70,18 @@ def permutation(differences: Sequence[float]) -> float:
 _TESTS = {"paired_t": student, "sign": sign, "wilcoxon": wilcoxon, "permutation": permutation}
 
 
-@lru_cache(maxsize=64)
-def _flips(n: int) -> "np.ndarray[tuple[Any, ...], np.dtype[np.float64]]":
+@lru_cache(maxsize=4)  # a race asks about a few numbers of cases at a time, and of thousands each takes megabytes
+def _flips(n: int) -> "np.ndarray[tuple[Any, ...], np.dtype[np.int8]]":
     if n <= _EXACT_FLIPS:
-        return np.array([[1.0 if bits >> i & 1 else -1.0 for i in range(n)] for bits in range(2**n)])
-    return np.asarray(np.random.default_rng(n).integers(0, 2, size=(_FLIPS, n)) * 2 - 1, dtype=np.float64)
+        return np.array([[1 if bits >> i & 1 else -1 for i in range(n)] for bits in range(2**n)], dtype=np.int8)
+    return np.asarray(np.random.default_rng(n).integers(0, 2, size=(_FLIPS, n)) * 2 - 1, dtype=np.int8)
 
 
 @lru_cache(maxsize=32)
-def _signed_rank_counts(n: int) -> tuple[int, ...]:
-    """How many of the 2^n assignments of signs give each sum of positive ranks."""
+def _signed_rank_counts(ranks: tuple[int, ...]) -> tuple[int, ...]:
+    """How many assignments of signs give each sum of these ranks of what is positive."""
     counts = [1]
-    for rank in range(1, n + 1):
+    for rank in ranks:
         longer = counts + [0] * rank
         for total, ways in enumerate(counts):
             longer[total + rank] += ways

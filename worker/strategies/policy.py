@@ -28,6 +28,13 @@ def gather_evidence(search: "Search", parents: Sequence[str]) -> bool:
     return search.evaluate(parents, train[: search.knobs["evidence_cases"]])
 
 
+def first_rung(search: "Search") -> list[int]:
+    """The dev cases that a newcomer is scored on first: a few, or all of them in the mode full."""
+    cases = search.case_list()
+    mode = screening_mode(search.knobs, search.evaluation)
+    return cases if mode == "full" else cases[: search.evaluation["min_cases"]]
+
+
 def screen(search: "Search", pool: Sequence[str], *, keep: int, mode: str | None = None) -> None:
     """Begin to score a pool, of which `keep` are wanted; the survivors appear in `search.own["survivors"]`.
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 from rapidfuzz import fuzz
 
 from shared import stats
+from shared.splits import balanced, draw, split
 from worker.strategies.contract import Evaluate, Genes, Problem, Spent
-from worker.strategies.splits import balanced, draw, split
 
 LEAK_CHARACTERS = 40  # a candidate may not hold so long a piece of a dev or holdout case
 _MOST_HIDDEN_CHARACTERS = 500_000
@@ -181,6 +181,11 @@ class Record:
             if values:
                 found[case] = sum(values) / len(values)
         return found
+
+    def parts(self, candidate: str, case: int) -> dict[str, float]:
+        """What each scorer has said of a dev case, the mean of its repeats; empty where no call has succeeded."""
+        told = self.state.get("parts", {}).get(candidate, {}).get(str(case), [])
+        return {name: sum(one[name] for one in told) / len(told) for name in sorted(told[0])} if told else {}
 
     def weights(self, candidate: str, cases: Sequence[int]) -> list[float]:
         """The weights of the cases that `scores` has a score for, in the same order."""

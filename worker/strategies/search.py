@@ -302,6 +302,7 @@ def _take_score(search: Search, item: Mapping[str, Any], result: Result) -> None
     known.setdefault(str(item["case"]), []).append(result.score)
     _keep_answer(search, item, result)
     _keep_measures(search, item, result)
+    _keep_parts(search, item, result)
     if result.score is not None and not result.passed and item["case"] in search.state["train"]:
         kept = search.state["failures"].setdefault(item["candidate"], [])
         if len(kept) < _KEPT_FAILURES:
@@ -335,6 +336,14 @@ def _keep_measures(search: Search, item: Mapping[str, Any], result: Result) -> N
     sums = search.state.setdefault("measures", {}).setdefault(item["candidate"], {"calls": 0, "cost": 0, "latency": 0})
     for name, amount in (("calls", 1), ("cost", result.nano), ("latency", result.latency_ms)):
         sums[name] += amount
+
+
+def _keep_parts(search: Search, item: Mapping[str, Any], result: Result) -> None:
+    """Where a front is made of scorers: what each of them said of a dev case, one entry per answer."""
+    if search.knobs.get("frontier", "instance") == "instance" or not result.parts or item["case"] not in search.dev:
+        return
+    known = search.state.setdefault("parts", {}).setdefault(item["candidate"], {})
+    known.setdefault(str(item["case"]), []).append(dict(sorted(result.parts.items())))
 
 
 def _take_proposal(search: Search, item: Mapping[str, Any], result: Result) -> None:

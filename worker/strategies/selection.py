@@ -21,8 +21,13 @@ def with_noise(search: "Search", values: Mapping[str, float], heat: float) -> di
     return dict(sorted(noisy.items(), key=lambda item: -item[1]))
 
 
-def diverse_order(search: "Search", left: Sequence[str], values: Mapping[str, float], rate: float) -> list[str]:
-    """Maximal marginal relevance (Carbonell and Goldstein 1998): good, and unlike what is chosen already."""
+def diverse_order(
+    search: "Search", left: Sequence[str], values: Mapping[str, float], rate: float, *, most: int | None = None
+) -> list[str]:
+    """Maximal marginal relevance (Carbonell and Goldstein 1998): good, and unlike what is chosen already.
+
+    The first `most` of the order; each takes a comparison of texts with all that are left.
+    """
     if not left:
         return []
     low, high = min(values[one] for one in left), max(values[one] for one in left)
@@ -30,7 +35,7 @@ def diverse_order(search: "Search", left: Sequence[str], values: Mapping[str, fl
     nearest = dict.fromkeys(left, 0.0)  # likeness to the most alike of the chosen
     chosen: list[str] = []
     waiting = list(left)
-    while waiting:
+    while waiting and len(chosen) != most:
         best = max(waiting, key=lambda one: (1 - rate) * (values[one] - low) / scale - rate * nearest[one])
         chosen.append(best)
         waiting.remove(best)
@@ -43,7 +48,8 @@ def hybrid_order(search: "Search", left: Sequence[str], values: Mapping[str, flo
     """By the places in both orders (Borda 1781): (1 - rate) x the place by value + rate x the place by unlikeness."""
     by_value = sorted(left, key=lambda one: -values[one])
     unlike = diverse_order(search, by_value, values, 1.0)
-    places = {one: (1 - rate) * by_value.index(one) + rate * unlike.index(one) for one in left}
+    by_unlikeness = {one: place for place, one in enumerate(unlike)}
+    places = {one: (1 - rate) * place + rate * by_unlikeness[one] for place, one in enumerate(by_value)}
     return sorted(by_value, key=lambda one: places[one])
 
 

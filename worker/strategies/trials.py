@@ -15,7 +15,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from worker.strategies.splits import draw
+from shared.splits import draw
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -23,11 +23,12 @@ Point = dict[str, Any]
 Space = Mapping[str, Mapping[str, Any]]  # as shared/spaces.py completes it
 Row = tuple[Mapping[str, Any], float | None]  # a point with its value; None when it had none
 _STARTUP = 5  # rows before a model of them is worth more than chance
+_REMEMBERED = 500  # the newest rows that the Gaussian process models: its time grows by their third power
 _GUESSES = 256  # points among which the Gaussian process looks for the most promising
 
 
 def ask(method: str, space: Space, rows: Sequence[Row], *, count: int, seed: int) -> list[Point]:
-    """The next points, none of which is asked for twice at once unless the space is smaller than that.
+    """The next points, none of which is asked for twice at once; random and qmc give fewer where there are no others.
 
     `rows` stand in the order of their trials, which decides the answer; `method` is tpe, gp, random or qmc.
     """
@@ -82,6 +83,8 @@ def _gaussian_process(space: Space, rows: Sequence[Row], count: int, key: tuple[
     for is told the mean that the process has for it, so that the next one lies elsewhere."""
     chance = draw("gp", *key)
     known = [(point, value) for point, value in rows if value is not None]
+    top = max((value for _, value in known), default=0.0)
+    known = known[-_REMEMBERED:]
     points: list[Point] = []
     while len(points) < count:
         guesses = [_point(space, [chance.random() for _ in space]) for _ in range(_GUESSES)]
@@ -90,7 +93,7 @@ def _gaussian_process(space: Space, rows: Sequence[Row], count: int, key: tuple[
             points.append(fresh[0])
             continue
         mean, deviation = _posterior(space, known, fresh)
-        best = max(value for _, value in known)
+        best = max(top, *(value for _, value in known))
         gains = [_expected_improvement(m, s, best) for m, s in zip(mean, deviation, strict=True)]
         chosen = max(range(len(fresh)), key=lambda i: gains[i])
         points.append(fresh[chosen])

@@ -168,7 +168,8 @@ def generate_cases(body: dict[str, Any]) -> flask.Response:
         try:
             target = generations.plan_generation(session, author, request, dataset.name, project=project)
         except PromptmillError as error:
-            raise relocated(error, {"/prompt_name": "/prompt_id", "/model": "/prompt_id"}) from error
+            places = {"/prompt_name": "/prompt_id", "/model": "/prompt_id", "/count": "/num_cases"}
+            raise relocated(error, places) from error
         return enveloped(_generated(session, generations.create_generation(session, author, request, target)))
 
     answer = replay.create(author, flask.g.body, 202, make)
@@ -185,9 +186,10 @@ def generate_cases(body: dict[str, Any]) -> flask.Response:
 
 def _generated(session: Session, generation: Generation) -> Any:
     cases = test_cases.made_in(session, generation.dataset_id, generation.revision) if generation.revision else []
+    project_id = str(generation.project_id)
     return {
         "generation_id": str(generation.id),
         "status": STATUSES[generation.state],
-        "test_cases": [{**StudioCaseOut().dump(case), "project_id": str(generation.project_id)} for case in cases],
+        "test_cases": [{**case, "project_id": project_id} for case in StudioCaseOut().dump(cases, many=True)],
         "error_message": generation.error_message,
     }

@@ -272,7 +272,8 @@ def _row(session: Session, relative: Relative) -> Any:
 
 def _rows(session: Session, relatives: Sequence[Relative]) -> list[Any]:
     parents = versions.parents_of(session, [relative.version for relative in relatives])
-    return [StudioPromptOut().dump(_fields(relative, parents[relative.version.id])) for relative in relatives]
+    fields = [_fields(relative, parents[relative.version.id]) for relative in relatives]
+    return list(StudioPromptOut().dump(fields, many=True))
 
 
 def _fields(relative: Relative, parent: uuid.UUID | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Dividing and ordering cases: balanced by what is expected, groups kept together, decided by a seed."""
+"""Dividing and ordering the cases of a search: balanced by what is expected, groups kept together, by a seed."""
 
 import hashlib
 import math
@@ -6,10 +6,25 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from shared.knobs import SMALL, split_shares
-from worker.strategies.contract import Case
+
+
+class Case(Protocol):
+    """What is looked at of a test case."""
+
+    @property
+    def ordinal(self) -> int: ...
+
+    @property
+    def expected(self) -> Any: ...
+
+    @property
+    def group(self) -> str | None: ...
+
+
+OneCase = TypeVar("OneCase", bound=Case)
 
 
 @dataclass(frozen=True)
@@ -37,11 +52,17 @@ def split(cases: Sequence[Case], settings: Mapping[str, Any]) -> Split:
     return Split(parts.get("train", dev), dev, parts["holdout"], len(cases) < SMALL)
 
 
-def balanced(cases: Sequence[Case], *key: Any) -> list[Case]:
+def stratum_of(case: Case) -> str:
+    """What a split is balanced by: the expected value, or its first field."""
+    value = next(iter(case.expected.values()), "") if isinstance(case.expected, Mapping) else case.expected
+    return str(value)
+
+
+def balanced(cases: Sequence[OneCase], *key: Any) -> list[OneCase]:
     """The cases shuffled within their strata, and the strata interleaved in proportion."""
-    strata: dict[str, list[Case]] = {}
+    strata: dict[str, list[OneCase]] = {}
     for case in sorted(cases, key=lambda case: case.ordinal):
-        strata.setdefault(case.stratum, []).append(case)
+        strata.setdefault(stratum_of(case), []).append(case)
     placed = []
     for name, members in strata.items():
         draw("balanced", name, *key).shuffle(members)
@@ -52,18 +73,18 @@ def balanced(cases: Sequence[Case], *key: Any) -> list[Case]:
     return [case for _, _, case in placed]
 
 
-def _dealt(ordered: Sequence[Case], shares: Mapping[str, float]) -> dict[str, list[Case]]:
+def _dealt(ordered: Sequence[OneCase], shares: Mapping[str, float]) -> dict[str, list[OneCase]]:
     """The cases of each part. Large groups choose first, so that single cases even out what they leave."""
-    left = _quotas(Counter(case.stratum for case in ordered), shares)
-    units: dict[tuple[str, object], list[Case]] = {}
+    left = _quotas(Counter(stratum_of(case) for case in ordered), shares)
+    units: dict[tuple[str, object], list[OneCase]] = {}
     for case in ordered:
         units.setdefault(("case", case.ordinal) if case.group is None else ("group", case.group), []).append(case)
-    dealt: dict[str, list[list[Case]]] = {part: [] for part in shares}
+    dealt: dict[str, list[list[OneCase]]] = {part: [] for part in shares}
     for unit in sorted(units.values(), key=lambda unit: -len(unit)):
-        part = max(shares, key=lambda name: sum(left[case.stratum][name] for case in unit))
+        part = max(shares, key=lambda name: sum(left[stratum_of(case)][name] for case in unit))
         dealt[part].append(unit)
         for case in unit:
-            left[case.stratum][part] -= 1
+            left[stratum_of(case)][part] -= 1
     _fill_empty(dealt)
     return {part: [case for unit in own for case in unit] for part, own in dealt.items()}
 
@@ -87,7 +108,7 @@ def _quotas(sizes: Mapping[str, int], shares: Mapping[str, float]) -> dict[str, 
     return quotas
 
 
-def _fill_empty(dealt: Mapping[str, list[list[Case]]]) -> None:
+def _fill_empty(dealt: Mapping[str, list[list[OneCase]]]) -> None:
     """A part that rounding left empty takes one unit of the largest; dev and holdout come before train."""
     for part in ("dev", "holdout", "train"):
         donors = [own for own in dealt.values() if len(own) > 1]

@@ -1,0 +1,59 @@
+"""Connections that stay open, spread over the processes of the API."""
+
+import contextlib
+import http.client
+import signal
+from collections.abc import Iterator
+
+import psutil
+
+from tests.journeys.stack import Stack, api_alone
+from tests.servers import temporary_directory, wait_until
+
+CONNECTIONS = 32
+
+
+@contextlib.contextmanager
+def two_processes() -> Iterator[tuple[Stack, list[psutil.Process]]]:
+    with temporary_directory() as home, api_alone(home, PROMPTMILL_WEB_PROCESSES="2") as stack:
+        wait_until(lambda: len(_serving()) == 2, "both processes run")
+        yield stack, _serving()
+
+
+def _serving() -> list[psutil.Process]:
+    family = psutil.Process().children(recursive=True)
+    return [child for child in family if "gunicorn" in " ".join(child.cmdline()) and not child.children()]
+
+
+@contextlib.contextmanager
+def connections_to(stack: Stack) -> Iterator[None]:
+    """All there before the first request is sent, each answered once and kept open."""
+    port = int(stack.up["url"].rsplit(":", 1)[1])
+    with contextlib.ExitStack() as opened:
+        clients = [http.client.HTTPConnection("127.0.0.1", port, timeout=20) for _ in range(CONNECTIONS)]
+        for client in clients:
+            opened.enter_context(contextlib.closing(client)).connect()
+        for client in clients:
+            client.request("GET", "/health")
+        assert [client.getresponse().read() for client in clients] == [b'{"status":"healthy"}\n'] * CONNECTIONS
+        yield
+
+
+def held_by(process: psutil.Process) -> int:
+    return sum(found.status == psutil.CONN_ESTABLISHED for found in process.net_connections("tcp"))
+
+
+def test_clients_that_come_at_once_are_spread_over_the_processes() -> None:
+    with two_processes() as (stack, processes), connections_to(stack):
+        assert [held_by(process) for process in processes] == [CONNECTIONS // 2] * 2
+
+
+def test_a_process_that_hangs_leaves_its_share_to_the_other() -> None:
+    with two_processes() as (stack, processes):
+        hanging, awake = processes
+        hanging.send_signal(signal.SIGSTOP)
+        try:
+            with connections_to(stack):
+                assert held_by(awake) == CONNECTIONS
+        finally:
+            hanging.send_signal(signal.SIGCONT)
