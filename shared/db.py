@@ -9,7 +9,7 @@ import contextlib
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from threading import Lock
@@ -155,12 +155,12 @@ def insert_all_absent(session: Session, model: type[Any], rows: Sequence[Mapping
 def bulk_insert(session: Session, model: type[Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows that all give the same columns; what they leave out takes the defaults of the model.
 
-    Many rows go to PostgreSQL through COPY, which takes a third of the time of INSERT. A default that is an SQL
-    expression, such as the time, is then computed once for all rows.
+    Many rows go to the driver at once, to PostgreSQL through COPY, which takes a third of the time of statements of
+    ours. A default that is an SQL expression, such as the time, is then computed once for all rows.
     """
     session.flush()  # what the rows refer to may still be in the session
-    if _goes_by_copy(session, rows):
-        _copy(session, model.__table__, rows)
+    if _go_at_once(rows):
+        _hand_over(session, model.__table__, rows)
     elif rows:
         session.connection().execute(_insert_into(model.__table__), rows)
 
@@ -319,15 +319,16 @@ def _insert_into(table: sa.Table) -> sa.Insert:
     return sa.insert(table)  # without the ORM, which costs more than the rows
 
 
-def _goes_by_copy(session: Session, rows: Sequence[Mapping[str, Any]]) -> bool:
+def _go_at_once(rows: Sequence[Mapping[str, Any]]) -> bool:
     # Neither way of inserting would say so plainly, and one would lose what only a later row gives.
     if any(row.keys() != rows[0].keys() for row in rows):
         raise ValueError("every row must give the same columns")
-    return len(rows) >= COPIED_FROM and is_postgres(session)
+    return len(rows) >= COPIED_FROM
 
 
-def _copy(session: Session, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """COPY rows into a table, each value through the type of its column as INSERT would send it."""
+def _hand_over(session: Session, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Give rows to the driver itself, each value through the type of its column as INSERT would send it: what
+    SQLAlchemy does for each row of an INSERT takes three times as long as SQLite needs for it."""
     connection = session.connection()
     dialect = connection.dialect
     names = list(rows[0])
@@ -338,21 +339,39 @@ def _copy(session: Session, table: sa.Table, rows: Sequence[Mapping[str, Any]]) 
     makers = [column.default.arg for column in made]
     processors = [_processor(column.type, dialect) for column in given + made]
     processed = [(place, process) for place, process in enumerate(processors) if process is not None]
-    same_in_all = _shared_defaults(session, shared)
+    same_in_all = _shared_defaults(session, shared, dialect)
+    seen: list[Any] = [object()] * len(processors)  # rows made together share most of their values: the
+    ready: list[Any] = [None] * len(processors)  # very object of the row before is not turned into text again
+
+    def values_of(row: Mapping[str, Any]) -> list[Any]:
+        values = [*map(row.__getitem__, names), *[make(None) for make in makers]]
+        for place, process in processed:
+            if values[place] is not seen[place]:
+                seen[place], ready[place] = values[place], process(values[place])
+            values[place] = ready[place]
+        return values + same_in_all
+
     quote = dialect.identifier_preparer.quote
-    columns = ", ".join(quote(column.name) for column in given + made + shared)
-    statement = f"COPY {quote(table.name)} ({columns}) FROM STDIN"
+    into = f"{quote(table.name)} ({', '.join(quote(column.name) for column in given + made + shared)})"
     driver: Any = connection.connection.driver_connection
+    write = _copy if dialect.name == "postgresql" else _insert_each
+    errors: Any = psycopg.Error if dialect.name == "postgresql" else sqlite3.Error
     try:
-        with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            for row in rows:
-                values = [*map(row.__getitem__, names), *[make(None) for make in makers]]
-                for place, process in processed:
-                    values[place] = process(values[place])
-                copy.write_row(values + same_in_all)
-    except psycopg.Error as error:
+        write(driver, into, map(values_of, rows), len(given + made + shared))
+    except errors as error:
         # As SQLAlchemy says it of its own statements: callers tell a violated constraint or a lock by it.
-        raise sa.exc.DBAPIError.instance(statement, None, error, psycopg.Error, dialect=dialect) from error
+        raise sa.exc.DBAPIError.instance(f"INSERT INTO {into}", None, error, errors, dialect=dialect) from error
+
+
+def _copy(driver: Any, into: str, rows: Iterable[list[Any]], width: int) -> None:
+    with driver.cursor() as cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def _insert_each(driver: Any, into: str, rows: Iterable[list[Any]], width: int) -> None:
+    statement = f"INSERT INTO {into} VALUES ({', '.join('?' * width)})"  # noqa: S608  # names of our own tables
+    driver.executemany(statement, rows)
 
 
 def _processor(of: sa.types.TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
@@ -363,13 +382,16 @@ def _processor(of: sa.types.TypeEngine[Any], dialect: Dialect) -> Callable[[Any]
     return of.dialect_impl(dialect).bind_processor(dialect)
 
 
-def _shared_defaults(session: Session, columns: Sequence[Any]) -> list[str | None]:
-    """The defaults of these columns as text, which the driver need not make again for each row."""
+def _shared_defaults(session: Session, columns: Sequence[Any], dialect: Dialect) -> list[Any]:
+    """The defaults of these columns as the driver writes them, which need not be made again for each row."""
     expressions = [column for column in columns if column.default.is_clause_element]
     found = session.execute(sa.select(*(column.default.arg for column in expressions))).one() if expressions else ()
     computed = dict(zip(expressions, found, strict=True))
     values = [computed.get(column, column.default.arg) for column in columns]
-    return [None if value is None else str(value) for value in values]
+    if dialect.name == "postgresql":  # as text, which COPY reads
+        return [None if value is None else str(value) for value in values]
+    processors = [_processor(column.type, dialect) for column in columns]
+    return [process(value) if process else value for process, value in zip(processors, values, strict=True)]
 
 
 def _pool() -> dict[str, int]:

@@ -1,8 +1,9 @@
 """One worker process: claims jobs into its slots, keeps their leases, runs their steps, records outcomes.
 
-The puller thread alone claims. Slot threads run steps. The recorder commits outcomes, those that end
-close together in one transaction. The heartbeat renews leases and hears of cancels. A slot is free again
-only when its outcome has been committed, so a killed process repeats at most `concurrency` calls (I4).
+The puller claims. Slot threads run steps. The recorder commits outcomes, those that end close together in
+one transaction, and claims in it what their slots do next. The heartbeat renews leases and hears of cancels.
+A slot is free again only when its outcome has been committed, so a killed process repeats at most
+`concurrency` calls (I4).
 """
 
 import math
@@ -15,17 +16,18 @@ import time
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import structlog
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
+from sqlalchemy.orm import Session
 
 from shared import metrics
 from shared.config import settings
-from shared.db import reading, transaction
+from shared.db import after_commit, reading, transaction
 from shared.domain import jobs, leases
 from shared.domain.leases import Lease
 from shared.errors import DatabaseBusy
@@ -35,7 +37,7 @@ from worker.steps import Canceled, Done, Failure, Step, Verdict, storable
 CLAIM_AT_MOST = 200
 RECORD_AT_MOST = 200
 LINGER_SECONDS = 0.05  # how long an outcome may wait for others to be committed with it,
-GAP_SECONDS = 0.01  # as long as they follow this close
+GAP_SECONDS = 0.02  # as long as they follow this close
 HUNG_AFTER_SECONDS = 10.0  # past the provider's time-out, which bounds the silence between two bytes
 STUCK_SECONDS = 30.0  # a process whose puller has not looked for so long is no consumer, though its heart beats
 LOOK_EVERY_SECONDS = 0.1  # at all queues; between two looks a backlog is claimed from without one
@@ -90,7 +92,7 @@ class Runner:
         self._empty_by = 0.0
         self._backlog: frozenset[Queue] = frozenset()  # the queues that had more than could be claimed
         self._looked_at = 0.0  # monotonic
-        self._claiming = False
+        self._claiming = threading.Lock()  # from the count of the free slots until what was claimed fills them
         self._pulled_at = time.monotonic()  # when the puller last looked, and the database answered
         self._lock = threading.Lock()
         self._hints: set[int] = set()
@@ -180,9 +182,8 @@ class Runner:
             return True  # what messages named stays named until a slot is free
         with self._lock:
             hints, self._hints = sorted(self._hints), set()
-        looks = bool(hints) or not self._backlog or time.monotonic() - self._looked_at > LOOK_EVERY_SECONDS
+        looks = self._must_look() or bool(hints)
         if looks:
-            self._looked_at = time.monotonic()
             with reading() as session:
                 waiting = leases.waiting(session, self._queues)
             if waiting.quarantined and self._makes_room(others_are_due=bool(waiting.queues)):
@@ -200,24 +201,53 @@ class Runner:
 
     def _claim(self, name: Queue, *, limit: int = CLAIM_AT_MOST, **options: Any) -> list[Lease]:
         """Claim up to the free slots and start what was claimed, once that has been committed."""
-        room = min(self._free_slots()[name], limit)
-        if room <= 0:
-            return []
-        claimed_at = time.monotonic()
-        self._claiming = True
-        try:
+        with self._claiming:
+            room = min(self._free_slots()[name], limit)
+            if room <= 0:
+                return []
+            claimed_at = time.monotonic()
             with transaction() as session:
                 claim = leases.claim(
                     session, self.owner, queue=name, limit=room, lease_seconds=settings().job_lease_seconds, **options
                 )
             self._start(claim.leases, claimed_at, alone=options.get("quarantined", False))
-        finally:
-            self._claiming = False
         if options.get("job_ids") is None and not claim.more:
             self._backlog -= {name}
         if claim.more and any(self._free_slots().values()):
             self._wakeup.set()
         return claim.leases
+
+    def _claim_beside(self, session: Session, ending: Sequence[Lease]) -> list[Lease]:
+        """Claim what the slots of these leases do next, in the transaction that records their outcomes.
+
+        It waits for no lock, since it comes after those of the finish. What it leaves is the puller's: jobs that run
+        alone, and all that a budget or a limit does not let through at once.
+        """
+        with self._lock:
+            if self._draining.is_set() or any(running.alone for running in self._running.values()):
+                return []
+            hinted, self._hints = bool(self._hints), set()  # by priority like the others: a look finds them
+        if self._must_look() or hinted:
+            waiting = leases.waiting(session, self._queues)
+            self._backlog = frozenset() if waiting.quarantined else waiting.queues
+        first = next((name for name in self._queues if name in self._backlog), None)
+        room = 0 if first is None else min(self._free_slots(ending)[first], CLAIM_AT_MOST)
+        if first is None or room <= 0:
+            return []
+        claimed = leases.claim_at_once(
+            session, self.owner, queue=first, limit=room, lease_seconds=settings().job_lease_seconds
+        )
+        if len(claimed) < room:
+            self._backlog -= {first}
+        return claimed
+
+    def _must_look(self) -> bool:
+        """Whether it is time to look at all queues. Then somebody does, and not again so soon."""
+        now = time.monotonic()
+        if self._backlog and now - self._looked_at <= LOOK_EVERY_SECONDS:
+            return False
+        self._looked_at = now
+        return True
 
     def _makes_room(self, *, others_are_due: bool) -> bool:
         """Whether this process is there for quarantined jobs now, or will be once it is empty.
@@ -247,11 +277,13 @@ class Runner:
                 log.warning("quarantined_job_claimed", job_id=lease.job_id, losses=lease.losses)
                 return
 
-    def _free_slots(self) -> dict[Queue, int]:
-        """By queue. Batch work leaves one slot in eight, at least one, to the interactive lane."""
+    def _free_slots(self, ending: Sequence[Lease] = ()) -> dict[Queue, int]:
+        """By queue, once those of `ending` are free. Batch work leaves one in eight, at least one, to the interactive
+        lane."""
         with self._lock:
-            in_flight = len(self._running)
-            batch = sum(running.lease.queue != Queue.INTERACTIVE for running in self._running.values())
+            staying = self._running.keys() - map(_key, ending)
+            in_flight = len(staying)
+            batch = sum(self._running[key].lease.queue != Queue.INTERACTIVE for key in staying)
         free = self._concurrency - in_flight
         batch_free = min(free, self._concurrency - self._kept_for_interactive - batch)
         return {name: free if name == Queue.INTERACTIVE else max(0, batch_free) for name in self._queues}
@@ -260,15 +292,33 @@ class Runner:
         with self._lock:
             return len(self._running)
 
-    def _start(self, claimed: Sequence[Lease], claimed_at: float, *, alone: bool = False) -> None:
+    def _start(
+        self,
+        claimed: Sequence[Lease],
+        claimed_at: float,
+        *,
+        alone: bool = False,
+        loaded: Mapping[int, Any] | None = None,
+        after: Sequence[Lease] = (),
+    ) -> None:
+        """Give these a slot each; those of `after` are free in the same moment, so that nobody else fills them.
+        What they need is read by a slot, unless it was when they were claimed."""
         with self._lock:
+            ended = [running for lease in after if (running := self._running.pop(_key(lease), None)) is not None]
             for lease in claimed:
                 self._running[_key(lease)] = _Running(lease, claimed_at, alone)
         by_kind = defaultdict(list)
         for lease in claimed:
-            by_kind[lease.kind].append(lease)
+            if loaded is None:
+                by_kind[lease.kind].append(lease)
+            else:
+                self._work.put(partial(self._run, lease, loaded))
         for kind, group in by_kind.items():
             self._work.put(partial(self._load, kind, group))
+        now = time.monotonic()
+        for running in ended:
+            if running.started_at is not None:
+                metrics.try_ended(str(running.lease.kind), now - running.started_at)
 
     # ---- running ----------------------------------------------------------------------------
 
@@ -329,20 +379,20 @@ class Runner:
             first = self._outcomes.get()
             if first is None:
                 return
-            group = self._group_of(first)
-            self._record([(ended.lease, ended.outcome) for ended in group])
-            self._forget([ended.lease for ended in group if ended.frees_slot])
+            self._record(self._group_of(first))
 
     def _group_of(self, first: _Ended) -> list[_Ended]:
-        """With the outcomes that end close to the first, while there are others to come: committed with it they
-        cost a fraction. Where somebody waits for one of them, or the first has waited for the commit before it,
-        only those that have ended already come along.
+        """With the outcomes that end close to the first, until they are half of what is in flight: committed together
+        they cost a fraction, and the other half is under way meanwhile. Where nothing waits for a slot, until they are
+        all. Where somebody waits for one of them, or the first has waited for the commit before it, only those that
+        have ended already come along.
         """
         group = [first]
         until = first.at + LINGER_SECONDS
         while len(group) < RECORD_AT_MOST:
             awaited = group[-1].lease.queue == Queue.INTERACTIVE
-            if awaited or not (len(group) < self._in_flight() or self._claiming):
+            enough = self._in_flight() / 2 if self._backlog else self._in_flight()
+            if awaited or not (len(group) < enough or self._claiming.locked()):
                 until = 0.0  # what has ended already comes along, and no more
             try:
                 ended = self._outcomes.get(timeout=max(0.0, min(GAP_SECONDS, until - time.monotonic())))
@@ -354,7 +404,7 @@ class Runner:
             group.append(ended)
         return group
 
-    def _record(self, group: Sequence[tuple[Lease, Any]]) -> None:
+    def _record(self, group: Sequence[_Ended], *, claiming: bool = True) -> None:
         """Commit the group; one by one when it fails together, so that a bad answer fails alone.
 
         While the database is away, or refuses for a reason that is not the answer's, the outcomes are kept:
@@ -362,33 +412,58 @@ class Runner:
         """
         while True:
             try:
-                record(self._steps, group)
+                self._commit(group, claiming=claiming)
                 return
             except Exception as error:
                 if _is_outage(error):
                     log.warning("outcome_not_recorded_yet", jobs=len(group), error=_first_line(error))
                     if self._stopped.wait(0.5):
+                        self._forget(_slots_of(group))
                         return
                     continue
                 if len(group) > 1:
-                    for item in group:
-                        self._record([item])
+                    for ended in group:
+                        self._record([ended], claiming=False)
                     return
-                lease, outcome = group[0]
-                log.exception("outcome_not_recorded", job_id=lease.job_id)
-                if isinstance(outcome, Failure) and outcome.code == "unstorable_outcome":
-                    return  # the sweep will see to it
-                group = [(lease, Failure("unstorable_outcome", _first_line(error), False, possibly_paid=True))]
+                (ended,) = group
+                log.exception("outcome_not_recorded", job_id=ended.lease.job_id)
+                if isinstance(ended.outcome, Failure) and ended.outcome.code == "unstorable_outcome":
+                    self._forget(_slots_of(group))  # the sweep will see to it
+                    return
+                failure = Failure("unstorable_outcome", _first_line(error), False, possibly_paid=True)
+                group, claiming = [replace(ended, outcome=failure)], False
 
-    def _forget(self, leases: Sequence[Lease]) -> None:
+    def _commit(self, group: Sequence[_Ended], *, claiming: bool) -> None:
+        """Record the outcomes and claim what their slots do next, unless somebody waits for one of them or the
+        puller is claiming. As soon as that is durable the slots are free, all at once."""
+        ending = _slots_of(group)
+        claimed: list[Lease] = []
+        loaded: dict[int, Any] | None = None
+        began = time.monotonic()
+        awaited = any(ended.lease.queue == Queue.INTERACTIVE for ended in group)
+        claiming = claiming and not awaited and self._claiming.acquire(blocking=False)
+
+        def claim(session: Session) -> None:
+            nonlocal loaded
+            claimed.extend(self._claim_beside(session, ending) if claiming else ())
+            if all(lease.kind == JobKind.EXECUTION for lease in claimed):  # what a step needs may be much
+                loaded = dict(self._steps[JobKind.EXECUTION].load(session, claimed)) if claimed else {}
+
+        def committed() -> None:
+            self._start(claimed, began, loaded=loaded, after=ending)
+            if any(self._free_slots().values()):
+                self._wakeup.set()
+
+        try:
+            record(self._steps, [(ended.lease, ended.outcome) for ended in group], beside=claim, committed=committed)
+        finally:
+            if claiming:
+                self._claiming.release()
+
+    def _forget(self, ending: Sequence[Lease]) -> None:
         """Free the slots of these, all at once: so that the next claim fills them all."""
-        with self._lock:
-            found = [running for lease in leases if (running := self._running.pop(_key(lease), None)) is not None]
+        self._start((), 0.0, after=ending)
         self._wakeup.set()
-        now = time.monotonic()
-        for running in found:
-            if running.started_at is not None:
-                metrics.try_ended(str(running.lease.kind), now - running.started_at)
 
     def _give_back(self, left: Sequence[_Running]) -> None:
         try:
@@ -474,14 +549,25 @@ class Runner:
                 log.exception("sweep_failed")
 
 
-def record(steps: Mapping[JobKind, Step], group: Sequence[tuple[Lease, Any]]) -> None:
-    """Write the outcomes whose fence is still the newest, in one transaction; drop the others."""
+def record(
+    steps: Mapping[JobKind, Step],
+    group: Sequence[tuple[Lease, Any]],
+    *,
+    beside: Callable[[Session], None] = lambda session: None,
+    committed: Callable[[], None] = lambda: None,
+) -> None:
+    """Write the outcomes whose fence is still the newest, in one transaction; drop the others.
+
+    `beside` writes in that transaction too. `committed` is called as soon as all of it is durable, before messages
+    leave and lines are logged.
+    """
     # By job: the newest lease, for this process may have lost the job and claimed it again; and of one lease
     # the answer that came rather than the cancel that came with it.
     newest: dict[int, tuple[Lease, Any]] = {}
     for lease, outcome in sorted(group, key=lambda item: (item[0].fence, not isinstance(item[1], Canceled))):
         newest[lease.job_id] = (lease, outcome)
     with transaction() as session:
+        after_commit(session, committed)
         held = leases.hold(session, [lease for lease, _ in newest.values()])
         if len(held) < len(newest):
             log.warning("stale_outcomes_dropped", job_ids=sorted(set(newest) - set(held)))
@@ -495,6 +581,8 @@ def record(steps: Mapping[JobKind, Step], group: Sequence[tuple[Lease, Any]]) ->
         verdicts: dict[int, Verdict] = {}
         for kind, done in by_kind.items():
             verdicts.update(steps[kind].finish(session, done))
+        if all(job.state == State.RUNNING for job in held.values()):  # one that was put back would be claimed again
+            beside(session)  # before barriers are locked: others wait for them
         endings = []
         for job_id, job in held.items():
             verdict = verdicts[job_id]
@@ -520,6 +608,10 @@ def _crash(error: BaseException, lease: Lease) -> Failure:
 def _is_outage(error: BaseException) -> bool:
     """Whether the database refused for a reason that is neither the row's nor the outcome's."""
     return isinstance(error, _DATABASE_ERRORS) and not isinstance(error, DataError | IntegrityError)
+
+
+def _slots_of(group: Sequence[_Ended]) -> list[Lease]:
+    return [ended.lease for ended in group if ended.frees_slot]
 
 
 def _key(lease: Lease) -> _Key:

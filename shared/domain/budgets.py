@@ -110,6 +110,23 @@ def reserve(session: Session, wanted: Sequence[Job]) -> list[Job]:
     return fits
 
 
+def reserve_at_once(session: Session, wanted: Sequence[Job]) -> list[Job]:
+    """Reserve for those that fit now, and leave the others as they are, as well as those whose budget is locked."""
+    locked = _lock_budgets(session, wanted, skip_locked=True)
+    bounds = _bounds(session, wanted) if locked else {}
+    overdue = _overdue(session, locked.values())
+    fits = []
+    for job in wanted:
+        if job.budget_id:
+            budget = locked.get(job.budget_id)
+            if budget is None or budget.held or budget.id in overdue or not _has_room(budget, bounds[job.id]):
+                continue
+            _add(budget, "reserved", bounds[job.id])
+        fits.append(job)
+    session.flush()
+    return fits
+
+
 def _overdue(session: Session, budgets: Iterable[Budget]) -> set[uuid.UUID]:
     """Of these budgets, those whose deadline has passed."""
     deadlines = {budget.id: budget.deadline_at for budget in budgets if budget.deadline_at is not None}
@@ -215,11 +232,11 @@ def _unblock(session: Session, budget_ids: Sequence[uuid.UUID]) -> None:
         )
 
 
-def _lock_budgets(session: Session, touched: Iterable[Job]) -> dict[uuid.UUID, Budget]:
+def _lock_budgets(session: Session, touched: Iterable[Job], *, skip_locked: bool = False) -> dict[uuid.UUID, Budget]:
     ids = sorted({job.budget_id for job in touched if job.budget_id})
     if not ids:
         return {}
-    query = sa.select(Budget).where(Budget.id.in_(ids)).order_by(Budget.id).with_for_update()
+    query = sa.select(Budget).where(Budget.id.in_(ids)).order_by(Budget.id).with_for_update(skip_locked=skip_locked)
     return {budget.id: budget for budget in session.scalars(query.execution_options(populate_existing=True))}
 
 

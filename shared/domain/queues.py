@@ -30,16 +30,18 @@ _NAMES = uuid.UUID("6b0f6a43-5d0c-4c3e-9a39-0d8f6f0c7a51")
 _CONTROL = sa.select(QueueControl.paused, QueueControl.max_running).where(QueueControl.name == sa.bindparam("queue"))
 
 
-def room_in(session: Session, queue: Queue, wanted: int) -> int:
+def room_in(session: Session, queue: Queue, wanted: int, *, waits: bool = True) -> int:
     """How many of `wanted` jobs may be claimed now: none of a paused queue, and no more than its limit leaves.
 
     Only where there is a limit is a lock taken, and it is kept until the claim has committed: two claimers
-    never pass a limit together.
+    never pass a limit together. Who does not wait for it gets no room while another has it.
     """
     connection = session.connection()
     control = connection.execute(_CONTROL, {"queue": queue}).first()
     if control is not None and control.max_running is not None:
-        control = connection.execute(_CONTROL.with_for_update(), {"queue": queue}).first()
+        control = connection.execute(_CONTROL.with_for_update(skip_locked=not waits), {"queue": queue}).first()
+        if control is None:
+            return 0
     if control is None:
         return wanted
     if control.paused:

@@ -295,10 +295,10 @@ def test_one_unstorable_answer_fails_alone(admin: Caller, drain: Drain) -> None:
 
 def runner_record(good: Lease, bad: Lease, impossible: Answer) -> None:
     from shared.models import Queue
-    from worker.runner import Runner
+    from worker.runner import Runner, _Ended
 
     runner = Runner(STEPS, queues=[Queue.EXECUTIONS], concurrency=1, sweep=lambda: None)
-    runner._record([(good, ANSWER), (bad, impossible)])
+    runner._record([_Ended(good, ANSWER), _Ended(bad, impossible)])
 
 
 def test_the_kind_of_a_lease_is_that_of_its_job(admin: Caller) -> None:

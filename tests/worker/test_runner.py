@@ -129,9 +129,9 @@ def test_outcomes_that_end_together_are_committed_together(
     sizes: list[int] = []
     original = runner_module.record
 
-    def record(steps: Any, group: Any) -> None:
+    def record(steps: Any, group: Any, **options: Any) -> None:
         sizes.append(len(group))
-        original(steps, group)
+        original(steps, group, **options)
 
     monkeypatch.setattr(runner_module, "record", record)
     submit(admin, 16)
@@ -546,11 +546,11 @@ def test_an_answer_survives_a_database_that_is_away_or_refuses_for_a_moment(
     original = runner_module.record
     refused: list[int] = []
 
-    def away_twice(steps: object, group: object) -> None:
+    def away_twice(*args: Any, **options: Any) -> None:
         if len(refused) < 2:
             refused.append(1)
             raise error("COMMIT", {}, Exception("server closed the connection"))
-        original(steps, group)  # type: ignore[arg-type]
+        original(*args, **options)
 
     monkeypatch.setattr(runner_module, "record", away_twice)
     model.gate.set()
@@ -640,3 +640,109 @@ def test_hints_of_a_message_do_not_outrank_priority_for_ever(admin: Caller, mode
     assert len(model.calls) == 3
     with db.reading() as session:
         assert not leases.waiting(session, list(Queue)).quarantined
+
+
+def ended(runner: Runner, count: int) -> list[_Ended]:
+    held = [running.lease for running in runner._running.values()][:count]
+    return [_Ended(lease, Answer("done", 1, 1, 1)) for lease in held]
+
+
+def test_the_commit_of_outcomes_claims_what_their_slots_do_next(admin: Caller) -> None:
+    submit(admin, 9)
+    runner = Runner(STEPS, queues=(Queue.EXECUTIONS,), concurrency=4, sweep=lambda: None)
+    runner._pull()
+
+    runner._record(ended(runner, 3))
+
+    assert state_counts() == {"succeeded": 3, "running": 4, "queued": 2}
+    assert len(runner._running) == 4
+    assert {row.job_id for row in lease_rows()} == {running.lease.job_id for running in runner._running.values()}
+
+
+def test_outcomes_and_the_claim_beside_them_are_committed_together_or_not_at_all(
+    admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(admin, 4)
+    runner = Runner(STEPS, queues=(Queue.EXECUTIONS,), concurrency=2, sweep=lambda: None)
+    runner._pull()
+    before = set(runner._running)
+    outcomes = ended(runner, 2)
+    monkeypatch.setattr(jobs, "close", lambda *args: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        runner._commit(outcomes, claiming=True)
+
+    assert set(runner._running) == before
+    assert state_counts() == {"running": 2, "queued": 2}
+
+
+def test_a_late_answer_is_not_claimed_again_by_its_own_commit(admin: Caller) -> None:
+    """The sweep had put the job back: it is due, and locked by the very transaction that would claim it."""
+    (execution_id,) = submit(admin)
+    runner = Runner(STEPS, queues=(Queue.EXECUTIONS,), concurrency=2, sweep=lambda: None)
+    runner._pull()
+    outcomes = ended(runner, 1)
+    expire_leases()
+    sweep()
+
+    runner._record(outcomes)
+
+    assert execution(execution_id).state == State.SUCCEEDED
+    assert runner._running == {}
+    assert lease_rows() == []
+
+
+def test_a_commit_that_somebody_waits_for_claims_nothing(admin: Caller) -> None:
+    submit(admin, 1, queue=Queue.INTERACTIVE)
+    runner = Runner(STEPS, queues=(Queue.INTERACTIVE, Queue.EXECUTIONS), concurrency=2, sweep=lambda: None)
+    runner._pull()
+    submit(admin, 2)
+
+    runner._record(ended(runner, 1))
+
+    assert state_counts() == {"succeeded": 1, "queued": 2}
+    assert runner._running == {}
+
+
+def test_a_commit_claims_for_the_interactive_lane_first(admin: Caller) -> None:
+    submit(admin, 6)
+    runner = Runner(STEPS, queues=(Queue.INTERACTIVE, Queue.EXECUTIONS), concurrency=2, sweep=lambda: None)
+    runner._pull()
+    (awaited,) = submit(admin, 1, queue=Queue.INTERACTIVE)
+    runner.wake([job_of(awaited).id])
+
+    runner._record(ended(runner, 1))
+
+    assert awaited in {running.lease.subject_id for running in runner._running.values()}
+
+
+def test_a_commit_claims_nothing_beside_a_job_that_runs_alone_nor_once_the_process_is_draining(admin: Caller) -> None:
+    submit(admin, 6)
+    runner = Runner(STEPS, queues=(Queue.EXECUTIONS,), concurrency=4, sweep=lambda: None)
+    runner._pull()
+    first, second, third, _ = list(runner._running.values())
+    first.alone = True
+
+    runner._record([_Ended(second.lease, Answer("done", 1, 1, 1))])
+    first.alone = False
+    runner.drain()
+    runner._record([_Ended(third.lease, Answer("done", 1, 1, 1))])
+
+    assert len(runner._running) == 2
+    assert state_counts() == {"succeeded": 2, "running": 2, "queued": 2}
+
+
+def test_half_of_the_slots_do_not_wait_for_the_other_half(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "LINGER_SECONDS", 20.0)
+    monkeypatch.setattr(runner_module, "GAP_SECONDS", 20.0)
+    submit(admin, 4)
+    runner = Runner(STEPS, queues=(Queue.EXECUTIONS,), concurrency=4, sweep=lambda: None)
+    runner._pull()
+    first, second, *_ = ended(runner, 4)
+    runner._outcomes.put(second)
+    began = time.monotonic()
+
+    together = runner._group_of(first)
+
+    assert together == [first, second]
+    assert time.monotonic() - began < 10
