@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
+import sqlalchemy as sa
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -127,6 +128,13 @@ class Worker:
     def _work(self, drain: Drain) -> None:
         while not self._stop.wait(0.01):
             drain()
+
+
+def waits_for_a_lock() -> bool:
+    """Whether a transaction waits for another. On SQLite it does from its first moment: there is one writer."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with db.reading() as session:
+        return not db.is_postgres(session) or bool(session.scalar(sa.text(waiting)))
 
 
 def make_prompt(api: Api, name: str = "greeter", *, template: str = "Say hello to {{ name }}.", **fields: Any) -> Any:

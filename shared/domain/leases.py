@@ -315,15 +315,9 @@ def check_in(session: Session, owner: str, queues: Sequence[Queue], concurrency:
     """Say that this worker process is alive and what it consumes."""
     seen = session.execute(sa.update(WorkerProcess).where(WorkerProcess.owner == owner).values(heartbeat_at=db_now()))
     if not seen.rowcount:  # type: ignore[attr-defined]
-        session.add(
-            WorkerProcess(
-                owner=owner,
-                queues=[str(queue) for queue in queues],
-                concurrency=concurrency,
-                heartbeat_at=db_now(),
-            )
-        )
-        session.flush()
+        listed = [str(queue) for queue in queues]
+        values = {"owner": owner, "queues": listed, "concurrency": concurrency, "heartbeat_at": db_now()}
+        insert_if_absent(session, WorkerProcess, **values)  # its other threads may do so at the same moment
 
 
 def check_out(session: Session, owner: str) -> None:

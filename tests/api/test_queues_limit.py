@@ -14,18 +14,7 @@ from shared.models import Queue, Role
 from tests.factories import claim, expire_leases, lease_rows, submit, sweep
 from tests.rows import event_data, everything
 from tests.servers import wait_until
-from tests.support import Api, Drain, pointers
-
-
-def waits_for_a_lock() -> bool:
-    """Whether a transaction waits for another. On SQLite it cannot even begin before the other has ended."""
-    if db.engine().dialect.name == "sqlite":
-        return True
-    with db.engine().connect() as connection:
-        found = connection.execute(
-            sa.text("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
-        )
-        return found.first() is not None
+from tests.support import Api, Drain, pointers, waits_for_a_lock
 
 
 def limit(api: Api, max_running: int | None, queue: str = "executions") -> Any:

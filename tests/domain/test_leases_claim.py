@@ -4,12 +4,16 @@ import threading
 import uuid
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from shared import db
 from shared.domain import jobs, leases
 from shared.domain.tenants import Caller
-from shared.models import Job, Queue, State
+from shared.models import Job, Queue, State, WorkerProcess
 from tests.factories import claim, execution, expire_leases, job_of, lease_rows, submit, sweep
+from tests.rows import count
+from tests.servers import wait_until
+from tests.support import waits_for_a_lock
 
 
 def test_claim_moves_job_and_execution_to_running_and_inserts_a_lease(admin: Caller) -> None:
@@ -159,3 +163,27 @@ def test_an_unknown_or_finished_id_in_a_late_message_claims_nothing(admin: Calle
     assert again == []
     assert job_of(execution_id).fence == lease.fence
     assert isinstance(execution_id, uuid.UUID)
+
+
+def test_a_process_that_checks_in_twice_at_the_same_moment_is_one(admin: Caller) -> None:
+    failed: list[IntegrityError] = []
+    begun = threading.Event()
+
+    def again() -> None:
+        try:
+            begun.set()
+            with db.transaction() as session:
+                leases.check_in(session, "worker:1", [Queue.INTERACTIVE], 4)
+        except IntegrityError as error:
+            failed.append(error)
+
+    rival = threading.Thread(target=again)
+    with db.transaction() as session:
+        leases.check_in(session, "worker:1", [Queue.INTERACTIVE], 4)
+        rival.start()
+        begun.wait()
+        wait_until(lambda: not rival.is_alive() or waits_for_a_lock(), "the other waits or ends")
+    rival.join()
+
+    assert failed == []
+    assert count(WorkerProcess) == 1

@@ -18,7 +18,17 @@ from shared.models import Prompt, Relationship
 from tests.factories import fail
 from tests.rows import count
 from tests.servers import wait_until
-from tests.support import Api, Drain, batch_body, evaluation_body, make_prompt, make_triage, optimization_body, run_body
+from tests.support import (
+    Api,
+    Drain,
+    batch_body,
+    evaluation_body,
+    make_prompt,
+    make_triage,
+    optimization_body,
+    run_body,
+    waits_for_a_lock,
+)
 
 
 def make(caller: Caller, names: Iterable[str]) -> None:
@@ -247,13 +257,6 @@ def test_a_circle_is_seen_that_another_transaction_is_about_to_close(admin: Call
 
     assert outcomes == ["refused"]
     assert count(Relationship) == 1
-
-
-def waits_for_a_lock() -> bool:
-    """Whether a transaction waits for another. On SQLite it does from its first moment: there is one writer."""
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    with db.reading() as session:
-        return not db.is_postgres(session) or bool(session.scalar(sa.text(waiting)))
 
 
 def test_a_prompt_has_only_so_many_relationships(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
