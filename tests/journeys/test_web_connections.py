@@ -16,21 +16,29 @@ CONNECTIONS = 32
 @contextlib.contextmanager
 def two_processes() -> Iterator[tuple[Stack, list[psutil.Process]]]:
     with temporary_directory() as home, api_alone(home, PROMPTMILL_WEB_PROCESSES="2") as stack:
-        wait_until(lambda: len(_serving()) == 2, "both processes run")
-        yield stack, _serving()
+        wait_until(lambda: len(_serving(stack)) == 2, "both processes run")
+        yield stack, _serving(stack)
 
 
-def _serving() -> list[psutil.Process]:
+def _serving(stack: Stack) -> list[psutil.Process]:
+    """Those that listen at its port, but for the parent of them."""
     family = psutil.Process().children(recursive=True)
-    return [child for child in family if "gunicorn" in " ".join(child.cmdline()) and not child.children()]
+    return [child for child in family if not child.children() and _ports(child, psutil.CONN_LISTEN) == [_port(stack)]]
+
+
+def _port(stack: Stack) -> int:
+    return int(stack.up["url"].rsplit(":", 1)[1])
+
+
+def _ports(process: psutil.Process, status: str) -> list[int]:
+    return [found.laddr.port for found in process.net_connections("tcp") if found.status == status]
 
 
 @contextlib.contextmanager
 def connections_to(stack: Stack) -> Iterator[None]:
     """All there before the first request is sent, each answered once and kept open."""
-    port = int(stack.up["url"].rsplit(":", 1)[1])
     with contextlib.ExitStack() as opened:
-        clients = [http.client.HTTPConnection("127.0.0.1", port, timeout=20) for _ in range(CONNECTIONS)]
+        clients = [http.client.HTTPConnection("127.0.0.1", _port(stack), timeout=20) for _ in range(CONNECTIONS)]
         for client in clients:
             opened.enter_context(contextlib.closing(client)).connect()
         for client in clients:
@@ -40,7 +48,7 @@ def connections_to(stack: Stack) -> Iterator[None]:
 
 
 def held_by(process: psutil.Process) -> int:
-    return sum(found.status == psutil.CONN_ESTABLISHED for found in process.net_connections("tcp"))
+    return len(_ports(process, psutil.CONN_ESTABLISHED))
 
 
 def test_clients_that_come_at_once_are_spread_over_the_processes() -> None:
