@@ -44,7 +44,7 @@ def _shortage(record: Record, asked: Sequence[Work], wanted: Sequence[Work]) -> 
     if not works and record.problem.paid and charged == record.problem.spec["carried"]:
         return None  # as long as nothing was bought it comes to the prompt whose holdout was paid for, too
     need = _bound(record, works)
-    reserve = _reserve(record, wanted)
+    reserve = _reserve(record, [*asked, *wanted])
     for measure, (name, reason) in _MEASURES.items():
         limit = limits.get(name)
         if limit is not None and charged[measure] + need[measure] + reserve[measure] > limit:
