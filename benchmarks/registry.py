@@ -82,7 +82,7 @@ def _options() -> argparse.Namespace:
     add("--rounds", type=int, default=3, help="how often each is measured, in turns (%(default)s)")
     add("--seconds", type=float, default=10, help="of each measurement (%(default)s)")
     add("--warm-seconds", type=float, default=3, help="of the same load before it (%(default)s)")
-    add("--warm-passes", type=int, default=2, help="how often ours is asked for every prompt before (%(default)s)")
+    add("--warm-passes", type=int, default=6, help="how often ours is asked for every prompt before (%(default)s)")
     add("--connections", type=int, nargs="+", default=[8, 32, 64], help="tried before; each keeps its best (8 32 64)")
     add("--clients", type=int, default=4, help="that create versions (%(default)s)")
     add("--searches", type=int, default=300, help="of each kind in a round (%(default)s)")
