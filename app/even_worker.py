@@ -18,7 +18,7 @@ AWAY = -1
 _held = RawArray("l", [AWAY] * 64)
 
 
-class EvenWorker(ThreadWorker):  # type: ignore[misc]
+class EvenWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """Leaves a new connection for a moment to the process that has the fewest; what nobody takes then, it takes."""
 
     _connections = 0

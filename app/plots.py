@@ -13,7 +13,7 @@ from shared.domain.lineages import Point
 from shared.domain.search_course import Mark
 from shared.domain.strategy_comparisons import Standing
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"
 INCHES = (8.0, 4.5)
 BINS = 20
 _STYLE: Any = {
@@ -73,15 +73,15 @@ def strategies(standings: Sequence[Standing]) -> bytes:
 
     def draw(axes: Any) -> None:
         names = [str(standing.arm["strategy"]) for standing in standings]
-        for row, standing in enumerate(standings):
-            seeds = [outcome.difference for outcome in standing.outcomes if outcome.difference is not None]
-            axes.scatter(seeds, [row] * len(seeds), c=GREY, s=16, label="one seed" if row == 0 else None).set_gid(
-                f"seeds-{row}"
-            )
-            if standing.interval:
-                axes.hlines(row, *standing.interval, colors=BLUE, label="95 % interval" if row == 0 else None)
-            if standing.mean is not None:
-                axes.scatter([standing.mean], [row], c=BLUE, marker="D", label="mean" if row == 0 else None)
+        rows = list(enumerate(standings))
+        found = [(row, one.difference) for row, standing in rows for one in standing.outcomes]
+        seeds = [(gain, row) for row, gain in found if gain is not None]
+        spans = [(row, *standing.interval) for row, standing in rows if standing.interval]
+        means = [(standing.mean, row) for row, standing in rows if standing.mean is not None]
+        axes.scatter(*zip(*seeds, strict=True), c=GREY, s=16, label="one seed").set_gid("seeds")
+        if spans:
+            axes.hlines(*zip(*spans, strict=True), colors=BLUE, label="95 % interval")
+        axes.scatter(*zip(*means, strict=True), c=BLUE, marker="D", label="mean").set_gid("means")
         axes.axvline(0.0, color=ORANGE, linestyle="--", linewidth=1, label="no gain")
         axes.set_yticks(range(len(names)), names)
         axes.margins(y=0.3)
