@@ -94,7 +94,8 @@ def open_engine(url: str) -> Engine:
 def transaction(*, wait_seconds: float = LOCK_WAIT_SECONDS) -> Iterator[Session]:
     """One transaction that may write. Commits on return, rolls back on any exception.
 
-    `wait_seconds` bounds how long a lock is waited for; past it `DatabaseBusy` is raised.
+    `wait_seconds` bounds how long a lock is waited for; past it, and when two wait for each other, `DatabaseBusy` is
+    raised.
     On SQLite the transaction begins IMMEDIATE: a read that later writes would fail at once under
     WAL, whatever the timeout.
     """
@@ -109,7 +110,7 @@ def transaction(*, wait_seconds: float = LOCK_WAIT_SECONDS) -> Iterator[Session]
             session.commit()
         except OperationalError as error:
             if is_busy(error):
-                raise DatabaseBusy(f"no lock within {wait_seconds:g} s") from error
+                raise DatabaseBusy(f"no lock within {wait_seconds:g} s, or others waited for this one") from error
             raise
     for callback in callbacks:
         callback()
@@ -201,11 +202,11 @@ def is_postgres(session: Session) -> bool:
 
 
 def is_busy(error: BaseException) -> bool:
-    """True when a lock was not granted in time (SQLITE_BUSY, or 55P03 on PostgreSQL)."""
+    """True when a lock was not granted in time (SQLITE_BUSY, or 55P03 on PostgreSQL) or in a circle (40P01)."""
     original = getattr(error, "orig", error)
     if isinstance(original, sqlite3.OperationalError):
         return "locked" in str(original)
-    return getattr(original, "sqlstate", None) == "55P03"
+    return getattr(original, "sqlstate", None) in ("55P03", "40P01")
 
 
 def violated_constraint(error: IntegrityError) -> str:

@@ -50,13 +50,16 @@ def upsert(
     """
     home = projects.get_project(session, caller, project, writing=True)
     author = created_by or caller.user_name
-    # The row's lock makes version numbers without gaps or races.
-    prompt = _locked(session, home.id, check_name(name))
-    own = {"workspace_id": caller.workspace_id, "project_id": home.id, "name": name, "created_by": author}
-    created = prompt is None and insert_if_absent(session, Prompt, id=new_id(), **own)
+    own = {"workspace_id": caller.workspace_id, "project_id": home.id, "name": check_name(name), "created_by": author}
+    # Looked for without a lock: who holds one while it waits for the name of a new row makes a circle with others.
+    named = live().where(Prompt.project_id == home.id, Prompt.name == name)
+    present = session.scalar(named.with_only_columns(Prompt.id)) is not None
+    created = not present and insert_if_absent(session, Prompt, id=new_id(), **own)
     if must_be_new and not created:
         raise AlreadyExists(f"a prompt named {name} exists in project {home.name}")
-    prompt = prompt or _locked(session, home.id, name)
+    # The row's lock makes version numbers without gaps or races; what merely refers to the row need not wait for it.
+    locked = named.with_for_update(key_share=True).execution_options(populate_existing=True)
+    prompt = session.scalars(locked).one_or_none()
     if prompt is None:
         raise Conflict(f"prompt {name} was deleted at this moment; repeat the request to create it anew")
     require_full(prompt)
@@ -74,12 +77,6 @@ def upsert(
     search_index.index_prompt(session, prompt)
     moved = labels.move_label(session, caller, prompt, PRODUCTION, version) if set_active else None
     return Upserted(prompt, version, bool(made), moved if isinstance(moved, LabelRequest) else None)
-
-
-def _locked(session: Session, project_id: uuid.UUID, name: str) -> Prompt | None:
-    """The living prompt, so locked that what merely refers to it need not wait."""
-    query = live().where(Prompt.project_id == project_id, Prompt.name == name).with_for_update(key_share=True)
-    return session.scalars(query.execution_options(populate_existing=True)).one_or_none()
 
 
 def require_full(prompt: Prompt) -> None:

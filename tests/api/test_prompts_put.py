@@ -10,9 +10,11 @@ import sqlalchemy as sa
 from flask.testing import FlaskClient
 
 from shared import db
+from shared.errors import DatabaseBusy
 from shared.models import Event, Label, Prompt, Version
 from tests.rows import count, event_data
-from tests.support import API_KEY, MODEL, Api, pointers
+from tests.servers import wait_until
+from tests.support import API_KEY, MODEL, Api, make_prompt, pointers, waits_for_a_lock
 
 SYSTEM = {"role": "system", "content": "Be {{ tone }}."}
 USER = {"role": "user", "content": "Hello {{ name }}."}
@@ -302,6 +304,58 @@ def test_32_equal_puts_at_once_make_one_version(api: Api, flask_client: FlaskCli
     assert sorted(answer["version_change"] for answer in answers) == [False] * 31 + [True]
     assert {answer["version"]["version_number"] for answer in answers} == {1}
     assert (count(Version), len(event_data("prompt.label_moved"))) == (1, 1)
+
+
+def test_a_put_holds_nothing_while_it_waits_for_the_name_of_a_new_row(api: Api) -> None:
+    """Else it waits for who inserts that name, who waits for another name, whose owner waits for what it holds."""
+    make_prompt(api)
+    deleting, held = threading.Event(), []
+
+    def look(connection: sa.Connection, cursor: Any, statement: str, *rest: Any) -> None:
+        if statement.startswith("INSERT INTO prompts ") and connection.dialect.name == "postgresql":
+            held.append(cursor.connection.execute("SELECT pg_current_xact_id_if_assigned()").fetchone()[0])
+
+    def delete() -> None:
+        with db.transaction() as session:
+            session.execute(sa.update(Prompt).values(deleted_at=db.db_now()))
+            deleting.set()
+            wait_until(waits_for_a_lock, "the PUT waits")
+
+    with ThreadPoolExecutor(1) as pool:
+        deleted = pool.submit(delete)
+        assert deleting.wait(timeout=30)
+        sa.event.listen(db.engine(), "before_cursor_execute", look)
+        first = api.request("PUT", "/v1/prompts/greeter", {"template_source": "again"}).status_code
+        second = api.request("PUT", "/v1/prompts/greeter", {"template_source": "again"}).status_code
+        sa.event.remove(db.engine(), "before_cursor_execute", look)
+        deleted.result()
+
+    assert first in (200, 409)  # SQLite's only writer waited before it looked, and PostgreSQL's after it had
+    assert second == 200
+    assert held in ([], [None])
+
+
+def test_transactions_that_wait_for_each_other_are_busy_and_not_out_of_reach(api: Api) -> None:
+    for name in ("first", "second"):
+        make_prompt(api, name)
+    both = threading.Barrier(2)
+
+    def change(*names: str) -> str:
+        try:
+            with db.transaction() as session:
+                for name in names:
+                    session.execute(sa.update(Prompt).where(Prompt.name == name).values(description=names[0]))
+                    if name == names[0] and db.is_postgres(session):  # on SQLite the second has not begun
+                        both.wait(timeout=30)
+        except DatabaseBusy:
+            return "busy"
+        return "done"
+
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = sorted(pool.map(lambda names: change(*names), [("first", "second"), ("second", "first")]))
+
+    with db.reading() as session:
+        assert outcomes == (["busy", "done"] if db.is_postgres(session) else ["done", "done"])
 
 
 def test_an_editor_of_another_workspace_puts_a_prompt_of_his_own(api: Api, as_user: Callable[..., Api]) -> None:
