@@ -66,6 +66,7 @@ ONLY_IN_MODE: Mapping[str, tuple[str, ...]] = {
 }
 
 COMMON: Mapping[str, Knob] = {
+    "components": Knob("optional_names", None, note="messages that may be rewritten, by role or name; all when null"),
     "proposer_temperature": Knob("float", 1.0, 0, 2),
     "errors_in_context": Knob("int", 4, 1, 32, note="failures shown to the proposer"),
     "repair_attempts": Knob("int", 1, 0, 3, note="times a rewrite that broke the template is sent back"),

@@ -16,7 +16,7 @@ MAX_TEXTS, MAX_TEXT_CHARACTERS = 512, 100_000
 @dataclass(frozen=True)
 class Knob:
     """One setting. `kind` is int, float, bool, enum, weights (name → number ≥ 0), texts, text (a name), names (a list
-    of choices) or space (model setting → where to look for its value); optional_ ones take null."""
+    of choices, or of any names) or space (model setting → where to look for its value); optional_ ones take null."""
 
     kind: str
     default: Any
@@ -77,8 +77,14 @@ def _name_problem(knob: Knob, value: Any) -> str | None:
 
 
 def _names_problem(knob: Knob, value: Any) -> str | None:
-    is_list = isinstance(value, list | tuple) and all(isinstance(name, str) and name in knob.choices for name in value)
-    return None if is_list and len({*value}) == len(value) else f"must be a list out of {', '.join(knob.choices)}"
+    is_list = isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+    if knob.choices:
+        is_list = is_list and all(name in knob.choices for name in value)
+    else:
+        is_list = is_list and 0 < len(value) <= MAX_TEXTS and all(_name_problem(knob, name) is None for name in value)
+    if is_list and len({*value}) == len(value):
+        return None
+    return f"must be a list out of {', '.join(knob.choices)}" if knob.choices else "must be a list of names, each once"
 
 
 _BY_KIND: Mapping[str, Callable[[Knob, Any], str | None]] = {
@@ -95,7 +101,7 @@ def plain(knob: Knob, value: Any) -> Any:
         return float(value)
     if knob.kind == "space":
         return spaces.plain(value)
-    if knob.kind in ("texts", "names"):
+    if isinstance(value, list | tuple):
         return list(value)
     return dict(value) if knob.kind == "weights" else value
 

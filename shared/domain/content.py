@@ -82,6 +82,44 @@ def is_placeholder(message: Mapping[str, Any]) -> bool:
     return "type" in message
 
 
+def components_of(content: Mapping[str, Any]) -> dict[str, str]:
+    """The texts that a search may change, by a name that says which message they are."""
+    if "template_source" in content:
+        return {"template": content["template_source"]}
+    return {
+        f"{i}_{message['role']}": message["content"]
+        for i, message in enumerate(content["messages"])
+        if not is_placeholder(message)
+    }
+
+
+def content_from(content: Mapping[str, Any], components: Mapping[str, str]) -> dict[str, Any]:
+    """The version content with these texts in place of its own."""
+    if "template_source" in content:
+        return {**content, "template_source": components["template"]}
+    messages = [
+        message
+        if is_placeholder(message)
+        else {"role": message["role"], "content": components[f"{i}_{message['role']}"]}
+        for i, message in enumerate(content["messages"])
+    ]
+    return {**content, "messages": messages}
+
+
+def components_meant(content: Mapping[str, Any], wanted: Sequence[str]) -> list[str]:
+    """The texts that these names mean, in the order of the messages: a role means all messages that have it.
+
+    `Unprocessable` at /knobs/components when one means none.
+    """
+    names = list(components_of(content))
+    roles = list(dict.fromkeys(name.partition("_")[2] for name in names if "_" in name))
+    unknown = [name for name in wanted if name not in (*names, *roles)]
+    if unknown:
+        rule = f"there is no {', '.join(unknown)} in this prompt; there are: {', '.join([*roles, *names])}"
+        raise field_error("/knobs/components", rule)
+    return [name for name in names if name in wanted or name.partition("_")[2] in wanted]
+
+
 def variables_of(body: Mapping[str, Any]) -> list[str]:
     names: set[str] = set()
     for message in message_templates(body):

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, defer
 from shared import knobs
 from shared.domain import budgets, evaluations, events, jobs, judges, openings, pages, projects, providers, queues, runs
 from shared.domain.budgets import NANO, Limits
-from shared.domain.content import is_placeholder
+from shared.domain.content import components_meant, components_of
 from shared.domain.evaluations import Target, TargetRequest
 from shared.domain.openings import Opening
 from shared.domain.pages import Page
@@ -74,10 +74,11 @@ def check_target(request: OptimizationRequest, spec: Mapping[str, Any], target: 
     """What can be known of the prompt and its cases to be too little for this search. Pure."""
     if len(target.cases) < MIN_CASES:
         raise field_error("/dataset", f"an optimization needs at least {MIN_CASES} cases; this has {len(target.cases)}")
+    _rewritable(spec, target)
     if knobs.needs_train(spec["knobs"]) and "train" not in _parts(spec, target):
         raise field_error("/split/train_fraction", f"must be above 0: {spec['strategy']} works from train cases")
-    if spec["knobs"].get("use_merge") and _texts_of(target.version.content) < 2:
-        raise field_error("/knobs/use_merge", "needs a prompt of two texts or more; this has one")
+    if spec["knobs"].get("use_merge") and len(_rewritable(spec, target)) < 2:
+        raise field_error("/knobs/use_merge", "needs two texts or more that may be rewritten; here is one")
     needed = knobs.minimum_task_calls(spec, len(target.cases))
     limit = request.budget.max_task_calls
     if limit is not None and limit < needed:
@@ -105,7 +106,7 @@ def create_optimization(
     evaluations.check_limits(session, request.budget, target.model, proposer, *others)
     model = evaluations.capped(target.model, request.budget)
     openings.check_budget(spec["budget"], opening or openings.opening_of(session, spec, target, model))
-    full_spec = {**spec, "model": model, "proposer": proposer}
+    full_spec = {**spec, "knobs": _named(spec, target), "model": model, "proposer": proposer}
     optimization_id = new_id()
     budget_id = budgets.create(session, caller.workspace_id, optimization_id, request.budget)
     optimization = Optimization(
@@ -189,9 +190,16 @@ def spend_by_candidate(
     return {str(row[0]): CandidateSpend(int(row[1]), int(row[2])) for row in rows}
 
 
-def _texts_of(content: Mapping[str, Any]) -> int:
-    """How many texts a search may change."""
-    return sum(not is_placeholder(message) for message in content.get("messages") or [{"content": ""}])
+def _named(spec: Mapping[str, Any], target: Target) -> dict[str, Any]:
+    """The knobs with `components` by the names that candidates have for them, which no role shares."""
+    named = {} if spec["knobs"].get("components") is None else {"components": _rewritable(spec, target)}
+    return {**spec["knobs"], **named}
+
+
+def _rewritable(spec: Mapping[str, Any], target: Target) -> list[str]:
+    """The names of the texts that the search may change."""
+    content, wanted = target.version.content, spec["knobs"].get("components")
+    return list(components_of(content)) if wanted is None else components_meant(content, wanted)
 
 
 def _parts(spec: Mapping[str, Any], target: Target) -> set[str]:

@@ -114,7 +114,22 @@ def blocks(run: Run) -> list[tuple[int, int]]:
     return sizes[:4]
 
 
+CHAT = {"0_system": "Be a helpful clerk of a shop.", "1_user": SEED_TEXT}
+
+
+def messages_changed(run: Run) -> set[str]:
+    seed = run.state["candidates"][0]["components"]
+    return {name for item in run.state["candidates"] for name, text in item["components"].items() if text != seed[name]}
+
+
 COMMON: Mapping[str, Effect] = {
+    "components": Effect(
+        see=messages_changed,
+        values=(None, ["0_system"]),
+        seen=({"0_system", "1_user"}, {"0_system"}),
+        world=World(components=CHAT, rewrite=adds_a_helpful_word),
+        given={"knobs_": {"near_dup": 1.0, "max_growth": 100}},
+    ),
     "errors_in_context": Effect(
         see=lambda run: max(len(work.evidence) for work in run.proposals),
         values=(2, 5),

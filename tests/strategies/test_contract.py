@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from shared import knobs
 from shared.hashing import hash_of
+from tests.strategies.effects import CHAT
 from tests.strategies.world import (
     SEARCHES,
     SEED_TEXT,
@@ -565,6 +566,27 @@ def test_demonstrations_are_train_cases_and_nobody_is_scored_on_what_it_shows(na
         assert not [work for work in run.evaluations if work.case in shown[work.candidate]]
 
 
+@of_new_texts
+def test_only_the_named_messages_are_rewritten_by_whatever_operator(name: str) -> None:
+    """A candidate with another text in a message that was not named would become a version with it."""
+    world = World(components={**CHAT, "2_assistant": "Ask if in doubt.", "3_user": "Answer now."})
+    allowed = ["0_system", "3_user"]
+    named = {"components": allowed} if proposes(name) else {}
+    everything = {"operators": dict.fromkeys(knobs.OPERATORS, 1)} if "operators" in knobs_of(name) else {}
+    parts = {"crossover_operator": "component"} if name.startswith("genetic") else {}
+    for seed in range(3):
+        run = drive(
+            world,
+            world.problem(make_spec(name, knobs_={**named, **everything, **parts}, seed=seed)),
+            SEARCHES[name],
+        )
+
+        for item in run.state["candidates"]:
+            assert {part: text for part, text in item["components"].items() if part not in allowed} == {
+                part: text for part, text in world.components.items() if part not in allowed
+            }
+
+
 def test_a_candidate_without_genes_has_the_hash_of_its_texts(name: str) -> None:
     run = run_search(name)
 
@@ -587,9 +609,13 @@ def search_value(run: Run, candidate: str) -> float:
 # ---- scaffolding ---------------------------------------------------------------------------------
 
 
+def knobs_of(name: str) -> Any:
+    return knobs.STRATEGIES[name.partition(":")[0]]
+
+
 def proposes(name: str) -> bool:
     """Whether a strategy asks a proposer at all; some leave the texts alone."""
-    return "proposer_temperature" in knobs.STRATEGIES[name.partition(":")[0]]
+    return "proposer_temperature" in knobs_of(name)
 
 
 def a_problem(name: str, seed: int, **fields: Any) -> tuple[World, Problem]:

@@ -129,6 +129,7 @@ class World:
     """What the calls of a search answer."""
 
     cases: Sequence[Case] = field(default_factory=make_cases)
+    components: Mapping[str, str] = field(default_factory=lambda: {"template": SEED_TEXT})
     base: float = 0.3  # the true score of a text without a helpful word
     flat: float | None = None  # every score is this
     missing: float = 0.0  # share of task calls that fail
@@ -148,7 +149,7 @@ class World:
         return min(1.0, max(0.0, self.base + gain))
 
     def problem(self, spec: Mapping[str, Any], **fields: Any) -> Problem:
-        given = {"price": constant_price, "problem_with": placeholder_problem, "components": {"template": SEED_TEXT}}
+        given = {"price": constant_price, "problem_with": placeholder_problem, "components": self.components}
         return Problem(spec=spec, cases=self.cases, **(given | fields))
 
     def answer(self, work: Work, texts: Mapping[str, Mapping[str, str]]) -> Result:

@@ -5,11 +5,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from shared import db
-from shared.domain.content import check_content
+from shared.domain.content import check_content, components_meant, components_of, content_from
 from shared.models import Execution, Version
 from tests.support import MODEL, TRIAGE, Api, Drain, evaluation_body, make_triage, optimization_body, run_body
 from worker.steps import executions
-from worker.steps.optimizations import components_of, content_from
 
 TOOL = {"type": "function", "function": {"name": "look_up"}}
 SCHEMA = {"type": "object"}
@@ -76,6 +75,13 @@ def test_a_search_changes_the_texts_and_keeps_all_else(api: Api, drain: Drain) -
         assert best.content[field] == CONTENT[field]
     assert {str(pair) for pair in sent("evaluation")} == {str(([TOOL], SCHEMA))}
     assert {str(pair) for pair in sent("proposal")} == {str((None, None))}
+
+
+def test_a_role_names_all_its_messages_and_a_number_one() -> None:
+    twice = check_content(messages=[*CONTENT["messages"], {"role": "user", "content": "Answer now."}]).body
+
+    assert components_meant(twice, ["user"]) == ["2_user", "3_user"]
+    assert components_meant(twice, ["3_user", "system"]) == ["0_system", "3_user"]
 
 
 def test_content_made_of_its_own_texts_is_the_same_content() -> None:

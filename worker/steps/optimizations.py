@@ -13,7 +13,7 @@ from shared import knobs, scoring, stats
 from shared.db import db_now
 from shared.domain import controls, datasets, events, judges, prompts, providers, runs, takeovers
 from shared.domain.budgets import NANO
-from shared.domain.content import check_content, is_placeholder, render_messages
+from shared.domain.content import check_content, components_of, content_from, render_messages
 from shared.domain.events import Change
 from shared.domain.executions import NewExecution
 from shared.domain.judges import Quotes
@@ -183,30 +183,6 @@ def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
         else:
             verdicts[job.id] = Verdict(State.CANCELED)
     return verdicts
-
-
-def components_of(content: Mapping[str, Any]) -> dict[str, str]:
-    """The texts that a search may change, by a name that says which message they are."""
-    if "template_source" in content:
-        return {"template": content["template_source"]}
-    return {
-        f"{i}_{message['role']}": message["content"]
-        for i, message in enumerate(content["messages"])
-        if not is_placeholder(message)
-    }
-
-
-def content_from(content: Mapping[str, Any], components: Mapping[str, str]) -> dict[str, Any]:
-    """The version content with these texts in place of its own."""
-    if "template_source" in content:
-        return {**content, "template_source": components["template"]}
-    messages = [
-        message
-        if is_placeholder(message)
-        else {"role": message["role"], "content": components[f"{i}_{message['role']}"]}
-        for i, message in enumerate(content["messages"])
-    ]
-    return {**content, "messages": messages}
 
 
 class _Calls:

@@ -144,10 +144,10 @@ def cross(search: "Search", operator: str, parent: str, mate: str, slot: int) ->
     """A child by a crossover that asks no model: its hash, or None where the checks refuse it."""
     chance = search.draw("cross", parent, mate, slot)
     mine, theirs = search.components(parent), search.components(mate)
-    names = sorted(mine)
+    names = search.free_components
     if operator == "component" and len(names) > 1:
         taken = set(chance.sample(names, chance.randint(1, len(names) - 1)))
-        mixed = {name: theirs[name] if name in taken else mine[name] for name in names}
+        mixed = {name: theirs[name] if name in taken else text for name, text in sorted(mine.items())}
         return search.admit(mixed, parents=[parent, mate], operator="component", lineage={"slot": slot})
     operator = "uniform" if operator == "component" else operator
     component = chance.choice(names)

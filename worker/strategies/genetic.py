@@ -48,7 +48,7 @@ def advance(search: "Search") -> None:
 def _found(search: "Search") -> None:
     search.own["stage"] = "settle"
     wanted = search.knobs["population_size"] - 1
-    component = sorted(search.components(search.seed))[0]
+    component = search.free_components[0]
     for slot, text in enumerate(search.knobs["initial_prompts"][:wanted]):
         search.admit_child(search.seed, component, text, operator="provided", lineage={"slot": slot})
     asked = [(_first(search, slot), search.seed, slot) for slot in range(len(search.children()), wanted)]

@@ -132,7 +132,8 @@ class _Replay:
         self._programs: dict[int, str] = {}  # by the library's index, who is in its pool
         self._mates: list[str] = []  # whose merge it is looking at
         self._merges = 0  # that have passed its gate
-        self._by_texts = {_key(search.components(one)): one for one in search.candidates}
+        # The library is shown what may be rewritten, and knows of no other text.
+        self._by_texts = {_key(search.free_texts(one)): one for one in search.candidates}
         self._by_proposal = {
             item["lineage"].get("asked", item["lineage"]["proposal"]): one
             for one, item in search.candidates.items()
@@ -142,7 +143,7 @@ class _Replay:
     def run(self) -> None:
         search, knobs = self._search, self._search.knobs
         optimize(
-            seed_candidate={_Name(name): text for name, text in sorted(search.components(search.seed).items())},
+            seed_candidate={_Name(name): text for name, text in sorted(search.free_texts(search.seed).items())},
             trainset=list(search.state["train"]),
             valset=list(self.val),
             adapter=cast("Any", self),
@@ -279,7 +280,7 @@ class _Replay:
             genes = search.genes(parent)
             if search.admit(merged, parents=[parent], operator="reflect", lineage=lineage, genes=genes) is None:
                 search.own["refused"].append(named)
-        self._by_texts[_key(merged)] = named
+        self._by_texts[_key({name: merged[name] for name in search.free_components})] = named
         return named in search.candidates
 
     def _request(self, parent: str, component: str, shown: Sequence[Mapping[str, Any]], slot: int) -> Propose:
@@ -305,6 +306,7 @@ class _Replay:
 
     def _merged(self, texts: dict[str, str]) -> str:
         search = self._search
+        texts = {**search.components(search.seed), **texts}
         named = identity(texts, search.genes(search.seed))
         # Several may be due by the time the first is made, and the library makes them all.
         if self._merges < search.knobs["max_merges"] and named not in search.own["refused"]:

@@ -24,7 +24,7 @@ _FEW = 6  # train cases: who was asked about fewer is not rewritten yet
 
 
 def begin(search: "Search") -> None:
-    pool = sentences.first_pool(search.components(search.seed), level=search.knobs["edit_level"])
+    pool = sentences.first_pool(search.free_texts(search.seed), level=search.knobs["edit_level"])
     search.own.update({"stage": "evidence", "pool": pool, "held": {search.seed: list(range(len(pool)))}})
     search.own.update({"batch": 0, "leader": search.seed})
 
@@ -78,11 +78,11 @@ def _batch(search: "Search") -> None:
 def _take_up(search: "Search") -> None:
     """The sentences of new rewrites join the pool."""
     own, level = search.own, search.knobs["edit_level"]
-    seed = search.components(search.seed)
+    seed = search.free_texts(search.seed)
     for child, item in search.candidates.items():
         if child in own["held"]:
             continue
-        own["held"][child] = sentences.read(own["pool"], seed, item["components"], level=level)
+        own["held"][child] = sentences.read(own["pool"], seed, search.free_texts(child), level=level)
         search.decide(child, "pruned", "its sentences joined the pool, it was not scored by itself")
         parent = set(own["held"][item["parents"][0]])
         for number in parent:
@@ -195,11 +195,12 @@ class _Told:
         known = next((one for one, others in self.held.items() if others == held), None)
         if known is not None:
             return known
-        texts = sentences.written(self.pool, search.components(search.seed), held, level=search.knobs["edit_level"])
+        texts = sentences.written(self.pool, search.free_texts(search.seed), held, level=search.knobs["edit_level"])
         if any(not text.strip() for text in texts.values()):
             return None
         parent = own["leader"]
         lineage = {"slot": 0, "batch": own["batch"]}
+        texts = {**search.components(search.seed), **texts}
         made = search.admit(texts, parents=[parent], operator="merge", lineage=lineage, genes=search.genes(parent))
         if made:
             own["held"][made] = self.held[made] = held

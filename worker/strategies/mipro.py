@@ -62,7 +62,7 @@ def _propose(search: "Search") -> None:
     wanted = []
     for slot in range(search.knobs["num_instructions"]):
         chance = search.draw("instruction", slot)
-        component = chance.choice(sorted(search.components(search.seed)))
+        component = chance.choice(search.free_components)
         train = search.state["train"]
         cases = chance.sample(train, min(search.knobs["errors_in_context"], len(train)))
         examples = [

@@ -106,6 +106,15 @@ class Record:
     def components(self, candidate: str) -> Mapping[str, str]:
         return cast("Mapping[str, str]", self.candidates[candidate]["components"])
 
+    @cached_property
+    def free_components(self) -> list[str]:
+        """The names of the components that may be rewritten, in order; a run that began before the knob has all."""
+        return sorted(self.knobs.get("components") or self.components(self.seed))
+
+    def free_texts(self, candidate: str) -> dict[str, str]:
+        """The components that may be rewritten; the others are the same in every candidate."""
+        return {name: self.components(candidate)[name] for name in self.free_components}
+
     def genes(self, candidate: str) -> Genes:
         item = self.candidates[candidate]
         return Genes(item.get("demos", ()), item.get("params", {}))

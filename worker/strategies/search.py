@@ -109,7 +109,7 @@ class Search(Record):
         for item in asked:
             ask = children.Wanted(*item)
             chance = self.draw("propose", ask.parent, ask.slot)
-            component = chance.choice(sorted(self.components(ask.parent)))
+            component = chance.choice(self.free_components)
             if ask.operator in EDITS:
                 component, text = children.edited(self, ask, component, chance)
                 child = self.admit_child(ask.parent, component, text, operator=ask.operator, lineage={"slot": ask.slot})
