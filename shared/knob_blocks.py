@@ -72,6 +72,7 @@ COMMON: Mapping[str, Knob] = {
     "repair_attempts": Knob("int", 1, 0, 3, note="times a rewrite that broke the template is sent back"),
     "length_penalty": Knob("float", 0.0, 0, 2, note="subtracts penalty x (length / seed length) / 10"),
     "max_growth": Knob("float", 4.0, 1, 100, note="longest text, as a multiple of the seed's"),
+    "max_prompt_tokens": Knob("optional_int", None, 1, 10_000_000, note="a longer prompt is no candidate; null: any"),
     "near_dup": Knob("float", 0.97, 0.5, 1, note="texts more alike than this are one"),
     "finalists": Knob("int", 3, 1, 10, note="candidates scored on the whole dev split before the choice"),
 }

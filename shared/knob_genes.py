@@ -35,6 +35,7 @@ GENES: Mapping[str, Mapping[str, Knob]] = {
             "enum", "random", choices=("random", "by_similarity"), note="by_similarity: the most typical case last"
         ),
         "length_penalty": COMMON["length_penalty"],
+        "max_prompt_tokens": COMMON["max_prompt_tokens"],
         **{name: COMMON[name] for name in _NO_TEXTS},
     },
     "mipro": {

@@ -31,6 +31,7 @@ def run(strategy: str, world: World, *, seed: int, budget: Mapping[str, int], to
         components={"template": world.seed_text + PROMPT_END},
         cases=[Case(n, {"record": case.text}, case.answer) for n, case in enumerate(world.cases, 1)],
         price=lambda components, work: _TASK_PRICE if isinstance(work, Evaluate) else _PROPOSAL_PRICE,
+        tokens_of=lambda components, genes: len(components["template"].encode()),
         problem_with=_problem_with,
     )
     caller = Caller(record, world)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, defer
 from shared import knobs
 from shared.domain import budgets, evaluations, events, jobs, judges, openings, pages, projects, providers, queues, runs
 from shared.domain.budgets import NANO, Limits
-from shared.domain.content import components_meant, components_of
+from shared.domain.content import components_meant, components_of, message_templates
 from shared.domain.evaluations import Target, TargetRequest
 from shared.domain.openings import Opening
 from shared.domain.pages import Page
@@ -79,6 +79,10 @@ def check_target(request: OptimizationRequest, spec: Mapping[str, Any], target: 
         raise field_error("/split/train_fraction", f"must be above 0: {spec['strategy']} works from train cases")
     if spec["knobs"].get("use_merge") and len(_rewritable(spec, target)) < 2:
         raise field_error("/knobs/use_merge", "needs two texts or more that may be rewritten; here is one")
+    most = spec["knobs"].get("max_prompt_tokens")
+    tokens = providers.prompt_bound(message_templates(target.version.content))
+    if most is not None and most < tokens:
+        raise field_error("/knobs/max_prompt_tokens", f"the prompt itself may take {tokens} tokens")
     needed = knobs.minimum_task_calls(spec, len(target.cases))
     limit = request.budget.max_task_calls
     if limit is not None and limit < needed:

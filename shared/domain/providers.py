@@ -148,13 +148,17 @@ def upper_bound(
 
     No tokenizer makes more tokens than there are bytes; the reply is capped by max_new_tokens. An embedding has none.
     """
-    input_tokens = _REPLY_FRAMING_TOKENS + sum(
-        len(message["content"].encode()) + _MESSAGE_FRAMING_TOKENS for message in messages
-    )
+    input_tokens = prompt_bound(messages)
     beside = [*(tools or ()), *([response_schema] if response_schema else ())]
     input_tokens += sum(len(dump_json(item).encode()) + _SCHEMA_FRAMING_TOKENS for item in beside)
     output_tokens = int(params.get("max_new_tokens", DEFAULT_OUTPUT_TOKENS)) if replies else 0
     return input_tokens + output_tokens, model.cost_nano(input_tokens, output_tokens) or 0
+
+
+def prompt_bound(messages: Sequence[Mapping[str, Any]]) -> int:
+    """Tokens that these messages cannot pass, as they are; a placeholder, which has no text, takes none."""
+    texts = [message["content"] for message in messages if "content" in message]
+    return _REPLY_FRAMING_TOKENS + sum(len(text.encode()) + _MESSAGE_FRAMING_TOKENS for text in texts)
 
 
 def usd(nano: int | None) -> float | None:

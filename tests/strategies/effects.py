@@ -154,6 +154,13 @@ COMMON: Mapping[str, Effect] = {
         seen=({"longer than 2 times the seed"}, set()),
         world=World(rewrite=grows_tenfold),
     ),
+    "max_prompt_tokens": Effect(
+        see=lambda run: any("max_prompt_tokens is 60" in reason for reason in reasons(run)),
+        values=(None, 60),
+        seen=(False, True),
+        world=World(rewrite=grows_tenfold),
+        given={"knobs_": {"max_growth": 100}},
+    ),
     "near_dup": Effect(
         see=lambda run: "near duplicate" in reasons(run),
         values=(0.5, 1.0),

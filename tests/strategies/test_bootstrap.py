@@ -82,6 +82,14 @@ KNOBS = {
         seen=(False, True),
         world=World(score=lambda text, case: 0.45 if "Example" in text else 0.4),
     ),
+    # Here a word is a token; a demonstration adds four.
+    "max_prompt_tokens": Effect(
+        see=lambda run: max(map(len, sets(run))),
+        values=(None, len(SEED_TEXT.split()) + 9),
+        seen=(4, 2),
+        world=GOOD_TEACHER,
+        given={"knobs_": {"max_labeled": 4, "candidate_sets": 12}},
+    ),
     "finalists": Effect(see=lambda run: len(run.state["finalists"]), values=(1, 4), seen=(1, 4)),
 }
 

@@ -15,7 +15,7 @@ from shared import knobs
 from shared.hashing import canonical_json
 from tests.strategies import worlds_genes
 from worker.strategies import STRATEGIES, search
-from worker.strategies.contract import Case, Evaluate, Problem, Propose, Result, Spent, Step, Strategy, Work
+from worker.strategies.contract import Case, Evaluate, Genes, Problem, Propose, Result, Spent, Step, Strategy, Work
 from worker.strategies.placeholders import PLACEHOLDER
 
 SEED_TEXT = "Sort the ticket into one of the three categories.\nAnswer with the category alone.\n\nTicket: {{ ticket }}"
@@ -124,6 +124,10 @@ def constant_price(components: Mapping[str, str], work: Work) -> tuple[int, int]
     return TASK_PRICE if isinstance(work, Evaluate) else PROPOSAL_PRICE
 
 
+def tokens_of(components: Mapping[str, str], genes: Genes) -> int:
+    return len(worlds_genes.with_genes("\n".join(components.values()), genes).split())
+
+
 @dataclass(frozen=True)
 class World:
     """What the calls of a search answer."""
@@ -149,7 +153,12 @@ class World:
         return min(1.0, max(0.0, self.base + gain))
 
     def problem(self, spec: Mapping[str, Any], **fields: Any) -> Problem:
-        given = {"price": constant_price, "problem_with": placeholder_problem, "components": self.components}
+        given = {
+            "price": constant_price,
+            "tokens_of": tokens_of,
+            "problem_with": placeholder_problem,
+            "components": self.components,
+        }
         return Problem(spec=spec, cases=self.cases, **(given | fields))
 
     def answer(self, work: Work, texts: Mapping[str, Mapping[str, str]]) -> Result:

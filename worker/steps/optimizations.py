@@ -13,7 +13,7 @@ from shared import knobs, scoring, stats
 from shared.db import db_now
 from shared.domain import controls, datasets, events, judges, prompts, providers, runs, takeovers
 from shared.domain.budgets import NANO
-from shared.domain.content import check_content, components_of, content_from, render_messages
+from shared.domain.content import check_content, components_of, content_from, message_templates, render_messages
 from shared.domain.events import Change
 from shared.domain.executions import NewExecution
 from shared.domain.judges import Quotes
@@ -143,6 +143,7 @@ def decide(loaded: Loaded, caller: "_Calls | None" = None) -> tuple[Problem, Ste
         components=components_of(loaded.version.content),
         cases=[Case(case.ordinal, case.inputs, case.expected, case.group, case.weight) for case in loaded.cases],
         price=caller.price,
+        tokens_of=caller.tokens_of,
         problem_with=caller.problem_with,
         problem_with_genes=caller.problem_with_genes,
         paid=loaded.paid,
@@ -213,6 +214,9 @@ class _Calls:
             judges.bound_of(self._loaded.judges, ask) for ask in self._asks(work.case, judges.longest_answer(params))
         ]
         return tokens + sum(bound[0] for bound in judged), nano + sum(bound[1] for bound in judged)
+
+    def tokens_of(self, components: Mapping[str, str], genes: Genes) -> int:
+        return providers.prompt_bound(message_templates(self._demonstrated(*_hashable(components, genes))))
 
     def problem_with(self, components: Mapping[str, str]) -> str | None:
         content = content_from(self._content, components)

@@ -152,6 +152,9 @@ def refusal(record: Record, components: Mapping[str, str], digest: str, genes: G
     growth = record.knobs.get("max_growth", math.inf)
     if len(text) > growth * len(record.text(record.seed)):
         return f"longer than {growth:g} times the seed"
+    most = record.knobs.get("max_prompt_tokens")
+    if most is not None and (tokens := record.problem.tokens_of(components, genes)) > most:
+        return f"may take {tokens} tokens, and max_prompt_tokens is {most}"
     folded = " ".join(text.split())
     limit = 100 * record.knobs.get("near_dup", 1.0)
     # Likeness is a matter of texts: with other demonstrations or settings the same text is another candidate.

@@ -125,6 +125,8 @@ class Problem:
     cases: Sequence[Case]  # in order of ordinal
     # The upper bound of one unit of work: (tokens, nano-dollars). Pure: the same work, the same bound.
     price: Callable[[Mapping[str, str], "Work"], tuple[int, int]]
+    # The tokens of a candidate's own messages at most, without the inputs of a case.
+    tokens_of: Callable[[Mapping[str, str], "Genes"], int]
     # Why a candidate cannot be a prompt (does not compile, other variables); None when it can.
     problem_with: Callable[[Mapping[str, str]], str | None]
     # Why a candidate of these texts cannot have these genes (a model that takes no such setting); None when it can.
