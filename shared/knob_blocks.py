@@ -48,6 +48,9 @@ SPLIT: Mapping[str, Knob] = {
     "dev_fraction": Knob("float", 0.4, 0, 1, note="decides the search"),
     "holdout_fraction": Knob("float", 0.3, 0, 1, note="confirms the result; nothing in the search sees it"),
     "split_seed": Knob("int", 0, 0, 2**31 - 1),
+    "stratify_by": Knob("optional_text", None, note="what each part has its share of; null: the value expected"),
+    "group_by": Knob("optional_text", None, note="who has the same stays in one part; null: the group of the case"),
+    "allow_tiny": Knob("bool", False, note="search with fewer than 10 cases, 2 at least, and claim nothing"),
 }
 
 EARLY_STOPPING: Mapping[str, Knob] = {

@@ -28,6 +28,8 @@ __all__ = [  # of other modules, beside all that stands here
 ]
 
 SMALL = 30  # cases; below this, train and dev are the same and a result is only indicative
+TINY, FEWEST = 10, 2  # below the first a search must be told to go on, below the second there is nothing to divide
+_TOLD_BY = ("expected", "tags", "group")  # what a case may be told by, and any field of its inputs or of `expected`
 
 DEFAULT = "merge"  # the strategy to take without a reason for another, by what docs/performance.md shows
 STRATEGIES: Mapping[str, Mapping[str, Knob]] = {**TEXTS, **GENES}
@@ -145,13 +147,26 @@ def resolve_split(given: Mapping[str, Any]) -> dict[str, Any]:
         refuse([FieldError("/split", f"the three fractions must add up to 1; these make {sum(fractions):g}")])
     if not resolved["dev_fraction"] or not resolved["holdout_fraction"]:
         refuse([FieldError("/split", "dev_fraction and holdout_fraction must be above 0")])
+    named = f"must be {', '.join(_TOLD_BY)}, inputs.<name> or expected.<field>"
+    refuse(
+        [
+            FieldError(f"/split/{name}", named)
+            for name in ("stratify_by", "group_by")
+            if resolved[name] is not None and not _tells(resolved[name])
+        ]
+    )
     return resolved
+
+
+def _tells(path: str) -> bool:
+    where, *fields = path.split(".")
+    return path in _TOLD_BY or (where in ("inputs", "expected") and bool(fields) and all(fields))
 
 
 def split_shares(split: Mapping[str, Any], cases: int) -> dict[str, float]:
     """The share of each part that gets any. Without train, as with few cases, the dev cases serve as train."""
     if cases < SMALL:
-        holdout = max(5 / cases, split["holdout_fraction"])
+        holdout = max(min(5 / cases, 0.5), split["holdout_fraction"])
         return {"dev": 1 - holdout, "holdout": holdout}
     shares = {part: split[f"{part}_fraction"] for part in ("train", "dev", "holdout")}
     return {part: share for part, share in shares.items() if share > 0}

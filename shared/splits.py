@@ -4,10 +4,11 @@ import hashlib
 import math
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from shared.hashing import canonical_json
 from shared.knobs import SMALL, split_shares
 
 
@@ -18,13 +19,20 @@ class Case(Protocol):
     def ordinal(self) -> int: ...
 
     @property
+    def inputs(self) -> Mapping[str, Any]: ...
+
+    @property
     def expected(self) -> Any: ...
+
+    @property
+    def tags(self) -> Sequence[str]: ...
 
     @property
     def group(self) -> str | None: ...
 
 
 OneCase = TypeVar("OneCase", bound=Case)
+Stratum = Callable[[Any], str]
 
 
 @dataclass(frozen=True)
@@ -45,9 +53,10 @@ def draw(*key: Any) -> random.Random:
 
 def split(cases: Sequence[Case], settings: Mapping[str, Any]) -> Split:
     """Three disjoint lists by the fractions of `settings`; with fewer than 30 cases train is dev."""
-    seed = settings["split_seed"]
-    dealt = _dealt(balanced(cases, seed), split_shares(settings, len(cases)))
-    parts = {part: [case.ordinal for case in balanced(own, seed, part)] for part, own in dealt.items()}
+    seed, stratum = settings["split_seed"], stratum_by(settings)
+    ordered = balanced(cases, seed, stratum=stratum)
+    dealt = _dealt(ordered, split_shares(settings, len(cases)), stratum, settings.get("group_by"))
+    parts = {part: [case.ordinal for case in balanced(own, seed, part, stratum=stratum)] for part, own in dealt.items()}
     dev = parts["dev"]
     return Split(parts.get("train", dev), dev, parts["holdout"], len(cases) < SMALL)
 
@@ -58,11 +67,30 @@ def stratum_of(case: Case) -> str:
     return str(value)
 
 
-def balanced(cases: Sequence[OneCase], *key: Any) -> list[OneCase]:
+def stratum_by(settings: Mapping[str, Any]) -> Stratum:
+    """What these settings balance a split by; what a case does not have is a stratum too."""
+    path = settings.get("stratify_by")
+    return stratum_of if path is None else lambda case: value_at(case, path) or ""
+
+
+def value_at(case: Case, path: str) -> str | None:
+    """What a case has at `expected`, `tags`, `group`, `inputs.<name>` or `expected.<field>`; None where nothing is."""
+    where, *fields = path.split(".")
+    value = getattr(case, where)
+    for name in fields:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    if where == "tags":
+        value = sorted(value)
+    if value in (None, "", []):
+        return None
+    return value if isinstance(value, str) else canonical_json(value)
+
+
+def balanced(cases: Sequence[OneCase], *key: Any, stratum: Stratum = stratum_of) -> list[OneCase]:
     """The cases shuffled within their strata, and the strata interleaved in proportion."""
     strata: dict[str, list[OneCase]] = {}
     for case in sorted(cases, key=lambda case: case.ordinal):
-        strata.setdefault(stratum_of(case), []).append(case)
+        strata.setdefault(stratum(case), []).append(case)
     placed = []
     for name, members in strata.items():
         draw("balanced", name, *key).shuffle(members)
@@ -73,18 +101,21 @@ def balanced(cases: Sequence[OneCase], *key: Any) -> list[OneCase]:
     return [case for _, _, case in placed]
 
 
-def _dealt(ordered: Sequence[OneCase], shares: Mapping[str, float]) -> dict[str, list[OneCase]]:
+def _dealt(
+    ordered: Sequence[OneCase], shares: Mapping[str, float], stratum: Stratum, group_by: str | None
+) -> dict[str, list[OneCase]]:
     """The cases of each part. Large groups choose first, so that single cases even out what they leave."""
-    left = _quotas(Counter(stratum_of(case) for case in ordered), shares)
+    left = _quotas(Counter(stratum(case) for case in ordered), shares)
     units: dict[tuple[str, object], list[OneCase]] = {}
     for case in ordered:
-        units.setdefault(("case", case.ordinal) if case.group is None else ("group", case.group), []).append(case)
+        group = case.group if group_by is None else value_at(case, group_by)
+        units.setdefault(("case", case.ordinal) if group is None else ("group", group), []).append(case)
     dealt: dict[str, list[list[OneCase]]] = {part: [] for part in shares}
     for unit in sorted(units.values(), key=lambda unit: -len(unit)):
-        part = max(shares, key=lambda name: sum(left[stratum_of(case)][name] for case in unit))
+        part = max(shares, key=lambda name: sum(left[stratum(case)][name] for case in unit))
         dealt[part].append(unit)
         for case in unit:
-            left[stratum_of(case)][part] -= 1
+            left[stratum(case)][part] -= 1
     _fill_empty(dealt)
     return {part: [case for unit in own for case in unit] for part, own in dealt.items()}
 

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, defer
 
-from shared import knobs
+from shared import knobs, splits
 from shared.domain import budgets, evaluations, events, jobs, judges, openings, pages, projects, providers, queues, runs
 from shared.domain.budgets import NANO, Limits
 from shared.domain.content import components_meant, components_of, message_templates
@@ -20,7 +20,6 @@ from shared.errors import BudgetTooSmall, FieldError, field_error
 from shared.models import Candidate, Execution, JobKind, Optimization, Queue, WorkItem, new_id
 from shared.scoring import check_scorers, objectives
 
-MIN_CASES = 10
 WITHOUT_STATE = defer(Optimization.search_state)  # of many rows: each may be megabytes, and nobody shows it
 PROPOSER_MAX_NEW_TOKENS = 2_000
 
@@ -72,8 +71,7 @@ def check_request(request: OptimizationRequest) -> dict[str, Any]:
 
 def check_target(request: OptimizationRequest, spec: Mapping[str, Any], target: Target) -> None:
     """What can be known of the prompt and its cases to be too little for this search. Pure."""
-    if len(target.cases) < MIN_CASES:
-        raise field_error("/dataset", f"an optimization needs at least {MIN_CASES} cases; this has {len(target.cases)}")
+    _check_split(spec["split"], target.cases)
     _rewritable(spec, target)
     if knobs.needs_train(spec["knobs"]) and "train" not in _parts(spec, target):
         raise field_error("/split/train_fraction", f"must be above 0: {spec['strategy']} works from train cases")
@@ -192,6 +190,23 @@ def spend_by_candidate(
         .group_by(WorkItem.candidate)
     )
     return {str(row[0]): CandidateSpend(int(row[1]), int(row[2])) for row in rows}
+
+
+def _check_split(split: Mapping[str, Any], cases: Sequence[splits.Case]) -> None:
+    """Whether there are cases enough, and what they are to be told by."""
+    fewest = knobs.FEWEST if split["allow_tiny"] else knobs.TINY
+    if len(cases) < fewest:
+        more = "" if split["allow_tiny"] else f"; with split.allow_tiny, {knobs.FEWEST}"
+        raise field_error("/dataset", f"an optimization needs at least {fewest} cases{more}; this has {len(cases)}")
+    for name in ("stratify_by", "group_by"):
+        path = split[name]
+        if path is not None and all(splits.value_at(case, path) is None for case in cases):
+            raise field_error(f"/split/{name}", f"no case has {path}")
+    if split["group_by"] is not None:
+        parts = splits.split(cases, split)
+        if not parts.dev or not parts.holdout:
+            rule = f"all cases have the same {split['group_by']}: dev or the holdout would have none"
+            raise field_error("/split/group_by", rule)
 
 
 def _named(spec: Mapping[str, Any], target: Target) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from shared.domain.names import PRODUCTION, check_label
 from shared.domain.preconditions import ANY, Precondition
 from shared.domain.tenants import Caller
 from shared.errors import Conflict, FieldError, PromotionRefused, field_error
+from shared.knobs import TINY
 from shared.models import LabelRequest, Optimization, State, Version
 
 RULES = ("ci_excludes_zero", "point_estimate", "non_inferior")
@@ -55,6 +56,8 @@ def shortfall(result: Mapping[str, Any], wanted: Wanted) -> str | None:
     if result["verdict"] == "not_measured" or holdout is None:
         measured = holdout["n"] if holdout else 0
         return f"n is {measured}: of {result['cases']['holdout']} holdout cases too few have a score in both"
+    if result.get("tiny") and wanted.rule != "point_estimate":
+        return f"n is {holdout['n']}, of fewer than {TINY} cases in all: an interval over so few proves nothing"
     if wanted.rule == "point_estimate":
         found = holdout["difference"]
         return None if found > 0 else f"difference is {found:.4f}, and must be above 0"

@@ -569,7 +569,8 @@ def test_fractions_may_add_up_to_one_but_for_rounding_and_train_may_be_empty() -
     thirds = {"train_fraction": 0.333333, "dev_fraction": 0.333333, "holdout_fraction": 0.333334}
     no_train = {"train_fraction": 0, "dev_fraction": 0.6, "holdout_fraction": 0.4}
 
-    assert knobs.resolve_split(thirds) == {**thirds, "split_seed": 0}
+    told = {"split_seed": 0, "stratify_by": None, "group_by": None, "allow_tiny": False}
+    assert knobs.resolve_split(thirds) == {**thirds, **told}
     assert knobs.resolve_split(no_train)["train_fraction"] == 0
 
 
@@ -630,6 +631,18 @@ def test_the_smallest_useful_run_is_counted(
     }
 
     assert minimum_task_calls(spec, cases) == calls
+
+
+@pytest.mark.parametrize("name", ["stratify_by", "group_by"])
+def test_what_cases_are_told_by_is_a_field_of_theirs(name: str) -> None:
+    for path in ("expected", "tags", "group", "inputs.country", "expected.meta.country"):
+        assert knobs.resolve_split({name: path})[name] == path
+    for path in ("country", "inputs", "inputs.", "expected..a", "tags.0", "group.a", "weight", "input.country"):
+        with pytest.raises(Unprocessable) as refused:
+            knobs.resolve_split({name: path})
+        assert [(error.pointer, error.detail) for error in refused.value.errors] == [
+            (f"/split/{name}", "must be expected, tags, group, inputs.<name> or expected.<field>")
+        ]
 
 
 # ---- the description -----------------------------------------------------------------------------

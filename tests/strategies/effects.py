@@ -5,7 +5,7 @@ A strategy's own knobs are in `KNOBS` of its test file; here are those that all 
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shared.knobs import resolve_split
@@ -267,6 +267,11 @@ EVALUATION: Mapping[str, Effect] = {
     ),
 }
 
+CUSTOMERS = [
+    replace(case, inputs={**case.inputs, "customer": f"c{case.ordinal % 4}", "parity": str(case.ordinal % 2)})
+    for case in make_cases()
+]
+
 SPLIT: Mapping[str, Effect] = {
     "train_fraction": Effect(
         see=lambda run: len(run.state["train"]),
@@ -290,6 +295,18 @@ SPLIT: Mapping[str, Effect] = {
         see=lambda run: sorted(run.state["holdout"]) == sorted(split(make_cases(), resolve_split({})).holdout),
         values=(0, 1),
         seen=(True, False),
+    ),
+    "stratify_by": Effect(
+        see=lambda run: sum(case % 2 for case in run.state["dev"][:8]),
+        values=(None, "inputs.parity"),
+        seen=(2, 4),
+        world=World(cases=CUSTOMERS),
+    ),
+    "group_by": Effect(
+        see=lambda run: {case % 4 for case in run.state["holdout"]} & {case % 4 for case in run.state["dev"]},
+        values=(None, "inputs.customer"),
+        seen=({0, 1, 2, 3}, set()),
+        world=World(cases=CUSTOMERS),
     ),
 }
 

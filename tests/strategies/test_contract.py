@@ -566,6 +566,19 @@ def test_demonstrations_are_train_cases_and_nobody_is_scored_on_what_it_shows(na
         assert not [work for work in run.evaluations if work.case in shown[work.candidate]]
 
 
+def test_so_few_cases_that_a_run_must_be_told_to_begin_are_searched_and_prove_nothing(name: str) -> None:
+    for count in range(2, 10):
+        for salt in range(3):
+            world = World(cases=make_cases(count), salt=salt)
+
+            run = run_search(name, world)
+
+            assert run.state["finish_reason"] in ENDINGS
+            assert run.result["verdict"] in ("not_significant", "no_headroom", "not_measured")
+            assert (run.result["tiny"], run.result["indicative"]) == (True, True)
+            assert len({work.case for work in run.evaluations}) <= count
+
+
 @of_new_texts
 def test_only_the_named_messages_are_rewritten_by_whatever_operator(name: str) -> None:
     """A candidate with another text in a message that was not named would become a version with it."""

@@ -206,3 +206,11 @@ def test_every_call_counts_for_the_model_also_those_on_train_cases() -> None:
     asked = {work.case for work in run.emitted if isinstance(work, Evaluate)}
     assert asked & set(run.state["train"])
     assert asked & set(run.state["dev"])
+
+
+def test_fewer_cases_than_a_probe_asks_about_end_no_search() -> None:
+    """Nobody had as many scores as `probe_cases`, and the step failed for it."""
+    run = run_search("merge", World(cases=make_cases(12)), knobs_={"probe_cases": 8})
+
+    assert run.state["finish_reason"] == "max_rounds"
+    assert any(item["operator"] == "merge" for item in run.state["candidates"])

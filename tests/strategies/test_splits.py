@@ -9,12 +9,16 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from shared.knobs import SMALL
-from shared.splits import Split, balanced, draw, split, stratum_of
+from shared.knobs import SMALL, resolve_split
+from shared.splits import Split, balanced, draw, split, stratum_of, value_at
 from worker.strategies.contract import Case
 
 PARTS = ("train", "dev", "holdout")
 DEFAULT = {"train_fraction": 0.3, "dev_fraction": 0.4, "holdout_fraction": 0.3, "split_seed": 0}
+# Of 36 cases and the seed 7, as it was before there was `stratify_by` and `group_by`.
+TRAIN_OF_A_STORED_RUN = [16, 15, 11, 1, 17, 18, 19, 2, 4, 3, 5]
+DEV_OF_A_STORED_RUN = [14, 34, 24, 31, 29, 30, 28, 12, 8, 25, 36, 26, 13, 9]
+HOLDOUT_OF_A_STORED_RUN = [32, 10, 33, 23, 27, 22, 35, 6, 7, 20, 21]
 quick = settings(max_examples=100, deadline=None)
 labels = st.lists(st.sampled_from("abcde"), min_size=SMALL, max_size=150)
 
@@ -162,6 +166,116 @@ def test_the_parts_keep_a_balanced_order_so_that_a_cut_is_balanced_too() -> None
     for part in PARTS:
         first = [expected[ordinal - 1] for ordinal in getattr(parts, part)[:10]]
         assert 4 <= first.count("a") <= 6
+
+
+def test_a_split_that_is_told_nothing_new_is_the_one_of_stored_runs() -> None:
+    """A replay divides again, by the settings that the run had."""
+    cases = [
+        Case(i, {}, {"category": "abc"[i % 3]}, f"g{i // 2}" if i % 4 < 2 else None, tags=["x"]) for i in range(1, 37)
+    ]
+    stored = {**DEFAULT, "split_seed": 7}
+
+    parts = split(cases, stored)
+
+    assert parts == split(cases, resolve_split({"split_seed": 7}))
+    assert parts.train == TRAIN_OF_A_STORED_RUN
+    assert parts.dev == DEV_OF_A_STORED_RUN
+    assert parts.holdout == HOLDOUT_OF_A_STORED_RUN
+
+
+@quick
+@given(
+    countries=st.lists(st.sampled_from(["de", "fr", "it", None]), min_size=SMALL, max_size=120),
+    path=st.sampled_from(["inputs.country", "expected.meta.country", "tags", "group"]),
+)
+def test_each_part_has_its_share_of_what_the_split_is_told_to_stratify_by(
+    countries: list[str | None], path: str
+) -> None:
+    cases = [told_apart(i, path, country) for i, country in enumerate(countries, start=1)]
+    # A group would hold its cases together; here it is only what they are told by.
+    by = {"stratify_by": path, **({"group_by": "inputs.nothing"} if path == "group" else {})}
+
+    parts = split(cases, {**DEFAULT, **by})
+
+    for country, size in Counter(countries).items():
+        for part in PARTS:
+            got = sum(countries[ordinal - 1] == country for ordinal in getattr(parts, part))
+            assert abs(got - DEFAULT[f"{part}_fraction"] * size) < 1, (country, part)
+
+
+@quick
+@given(
+    customers=st.lists(st.one_of(st.none(), st.just(""), st.sampled_from("abcdefgh")), min_size=12, max_size=100),
+    path=st.sampled_from(["inputs.country", "expected.meta.country", "tags"]),
+    seed=st.integers(0, 5),
+)
+def test_what_the_split_is_told_to_group_by_never_straddles_parts(
+    customers: list[str | None], path: str, seed: int
+) -> None:
+    cases = [told_apart(i, path, customer) for i, customer in enumerate(customers, start=1)]
+
+    parts = split(cases, {**DEFAULT, "group_by": path, "split_seed": seed})
+
+    homes: dict[str, set[str]] = {}
+    for part in ("dev", "holdout") if parts.indicative else PARTS:
+        for ordinal in getattr(parts, part):
+            if customer := customers[ordinal - 1]:
+                homes.setdefault(customer, set()).add(part)
+    assert all(len(home) == 1 for home in homes.values())
+    assert {*parts.train, *parts.dev, *parts.holdout} == set(range(1, len(cases) + 1))
+    assert split(list(reversed(cases)), {**DEFAULT, "group_by": path, "split_seed": seed}) == parts
+
+
+def test_a_group_that_is_told_by_a_path_stands_in_place_of_the_case_s_own() -> None:
+    cases = [Case(i, {"country": f"c{i % 4}"}, "a", "all of them") for i in range(1, 41)]
+
+    own, told = split(cases, DEFAULT), split(cases, {**DEFAULT, "group_by": "inputs.country"})
+
+    assert sorted(sizes(own)) == [0, 0, 40]
+    assert sorted(sizes(told)) == [10, 10, 20]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("expected", '{"kind":"bug","meta":{"n":1}}'),
+        ("expected.kind", "bug"),
+        ("expected.meta", '{"n":1}'),
+        ("expected.meta.n", "1"),
+        ("expected.kind.deeper", None),
+        ("inputs.text", "hello"),
+        ("inputs.empty", None),
+        ("inputs.nobody", None),
+        ("tags", '["a","b"]'),
+        ("group", "g1"),
+    ],
+)
+def test_a_path_tells_what_a_case_has_there(path: str, value: str | None) -> None:
+    case = Case(1, {"text": "hello", "empty": ""}, {"kind": "bug", "meta": {"n": 1}}, "g1", tags=["b", "a"])
+
+    assert value_at(case, path) == value
+    assert value_at(Case(2, {}, None), path) is None
+
+
+@pytest.mark.parametrize("count", range(2, 10))
+def test_fewer_than_ten_cases_are_halved(count: int) -> None:
+    parts = split(make_cases([str(i) for i in range(count)]), DEFAULT)
+
+    assert parts.train == parts.dev
+    assert parts.indicative
+    assert sorted([*parts.dev, *parts.holdout]) == list(range(1, count + 1))
+    assert abs(len(parts.dev) - len(parts.holdout)) <= 1
+
+
+def told_apart(ordinal: int, path: str, value: str | None) -> Case:
+    """A case with this value at the path, and nothing that tells it elsewhere."""
+    return Case(
+        ordinal,
+        {"country": value} if path.startswith("inputs") else {},
+        {"n": ordinal, "meta": {"country": value}} if path.startswith("expected") else None,
+        value if path == "group" else None,
+        tags=[value] if path == "tags" and value else [],
+    )
 
 
 def test_draws_depend_on_their_key_alone() -> None:

@@ -141,7 +141,9 @@ def decide(loaded: Loaded, caller: "_Calls | None" = None) -> tuple[Problem, Ste
     problem = Problem(
         spec={**optimization.spec, "budget": loaded.budget},
         components=components_of(loaded.version.content),
-        cases=[Case(case.ordinal, case.inputs, case.expected, case.group, case.weight) for case in loaded.cases],
+        cases=[
+            Case(case.ordinal, case.inputs, case.expected, case.group, case.weight, case.tags) for case in loaded.cases
+        ],
         price=caller.price,
         tokens_of=caller.tokens_of,
         problem_with=caller.problem_with,

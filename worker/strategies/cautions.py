@@ -43,6 +43,8 @@ def _overfit(record: Record) -> dict[str, float] | None:
 def _of_cases(record: Record) -> Iterator[tuple[str, str]]:
     if record.state["indicative"]:
         yield "train_is_dev", "too few cases for a split in three: what the proposer saw also decided the search"
+    if record.state["result"].get("tiny"):
+        yield "tiny", f"{len(record.cases)} cases in all: whatever the numbers are, they prove nothing"
     holdout = record.state["result"]["holdout"]
     cases = holdout["n"] if holdout else len(record.state["holdout"])
     if cases < _LARGE:

@@ -20,6 +20,7 @@ class Case:
     expected: Any
     group: str | None = None
     weight: float = 1.0
+    tags: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,8 @@ class _Told:
         start, sums = self.rows[self.own["leader"]], self.regression.mean
         if place:
             sums = self.regression.draw(search.draw("worth", self.own["batch"], place))
-            tried = [one for one, found in self.scored.items() if len(found) >= knobs["probe_cases"]]
+            least = min(knobs["probe_cases"], len(self.cases))
+            tried = [one for one, found in self.scored.items() if len(found) >= least]
             own = dict(zip(self.scored, self.regression.own, strict=True))
             start = self.rows[max(tried, key=lambda one: sums.of(self.rows[one]) + own[one])]
         seed = np.array([float(item["is_seed"]) for item in self.pool])

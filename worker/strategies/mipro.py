@@ -8,7 +8,6 @@ is `refresh_instructions_every`.
 from typing import TYPE_CHECKING, Any
 
 from shared.knobs import TIPS, most_trials
-from shared.splits import balanced
 from worker.strategies import demos, operators, trials
 from worker.strategies.contract import Genes, Propose, identity
 
@@ -111,8 +110,8 @@ def _minibatch(search: "Search", round_: int) -> list[int]:
     if search.evaluation["mode"] != "full":
         size = min(search.knobs["minibatch_size"], size)
     epoch, place = divmod(round_ - 1, len(search.dev) // size)
-    order = balanced([search.cases[case] for case in search.dev], search.problem.spec["seed"], "minibatch", epoch)
-    return [case.ordinal for case in order[place * size : (place + 1) * size]]
+    order = search.balanced(search.dev, search.problem.spec["seed"], "minibatch", epoch)
+    return order[place * size : (place + 1) * size]
 
 
 def _pair(search: "Search", instruction: int, chosen: int) -> str | None:

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from shared import stats
+from shared.knobs import TINY
 from worker.strategies.record import Record
 
 GIVE_UP_MISSING = 0.5  # of the scores that were asked for: with fewer, nothing is claimed
@@ -43,6 +44,7 @@ def result(record: Record, reason: str) -> dict[str, Any]:
         "best": record.incumbent,
         "holdout": asdict(holdout) if holdout else None,
         "indicative": record.state["indicative"],
+        **({"tiny": True} if _is_tiny(record) else {}),
         **({"noise": record.own["noise"]} if "noise" in record.own else {}),
         **({"preflight": record.state["preflight"]} if "preflight" in record.state else {}),
         "cases": {part: len(record.state[part]) for part in ("train", "dev", "holdout")},
@@ -68,9 +70,15 @@ def _verdict(record: Record, reason: str, holdout: stats.Difference | None) -> s
         return "no_headroom"
     if holdout is None or holdout.n < (1 - GIVE_UP_MISSING) * len(record.state["holdout"]):
         return "not_measured"
+    if _is_tiny(record):
+        return "not_significant"  # an interval over a few cases can leave out 0 by one answer
     if holdout.ci_low > 0:
         return "improved"
     return "worse" if holdout.ci_high < 0 else "not_significant"
+
+
+def _is_tiny(record: Record) -> bool:
+    return len(record.cases) < TINY
 
 
 def _mean_or_none(record: Record, candidate: str) -> float | None:

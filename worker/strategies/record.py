@@ -9,7 +9,7 @@ from typing import Any, cast
 from rapidfuzz import fuzz
 
 from shared import stats
-from shared.splits import balanced, draw, split
+from shared.splits import balanced, draw, split, stratum_by
 from worker.strategies.contract import Evaluate, Genes, Problem, Spent
 
 LEAK_CHARACTERS = 40  # a candidate may not hold so long a piece of a dev or holdout case
@@ -169,7 +169,12 @@ class Record:
         if order == "fixed":
             return sorted(self.dev)
         key = ("order", self.problem.spec["seed"], *([self.round] if order == "shuffled_per_round" else []))
-        return [case.ordinal for case in balanced([self.cases[ordinal] for ordinal in self.dev], *key)]
+        return self.balanced(self.dev, *key)
+
+    def balanced(self, cases: Sequence[int], *key: Any) -> list[int]:
+        """The cases in an order of which any beginning has about their shares of the strata of the split."""
+        stratum = stratum_by(self.problem.spec["split"])
+        return [case.ordinal for case in balanced([self.cases[one] for one in cases], *key, stratum=stratum)]
 
     def inputs(self, case: int) -> dict[str, str]:
         return {str(name): str(value) for name, value in self.cases[case].inputs.items()}
