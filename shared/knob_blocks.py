@@ -41,6 +41,9 @@ EVALUATION: Mapping[str, Knob] = {
     ),
     "lcb_z": Knob("float", 0.0, 0, 3, note="rank by mean - z standard errors"),
     "missing_tolerance": Knob("float", 0.2, 0, 1, note="share of failed calls that a candidate may have"),
+    "generalization_check_every": Knob(
+        "int", 0, 0, 1000, note="rounds until the best is scored on a part of dev that decides nothing; 0: never"
+    ),
 }
 
 SPLIT: Mapping[str, Knob] = {

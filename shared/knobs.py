@@ -29,6 +29,7 @@ __all__ = [  # of other modules, beside all that stands here
 
 SMALL = 30  # cases; below this, train and dev are the same and a result is only indicative
 TINY, FEWEST = 10, 2  # below the first a search must be told to go on, below the second there is nothing to divide
+WATCHED = 0.25  # of dev, what `generalization_check_every` sets aside
 _TOLD_BY = ("expected", "tags", "group")  # what a case may be told by, and any field of its inputs or of `expected`
 
 DEFAULT = "merge"  # the strategy to take without a reason for another, by what docs/performance.md shows
@@ -179,6 +180,8 @@ def minimum_task_calls(spec: Mapping[str, Any], cases: int) -> int:
     """
     strategy, evaluation = spec["knobs"], spec["evaluation"]
     sizes = {part: math.ceil(cases * share - 1e-6) for part, share in split_shares(spec["split"], cases).items()}
+    watched = math.floor(WATCHED * sizes["dev"]) if evaluation.get("generalization_check_every") else 0
+    sizes["dev"] -= watched
     dev = min(sizes["dev"], evaluation["max_cases"] or sizes["dev"])
     fewest = _fewest_candidates(strategy)
     # Where dev serves as train, only what `max_cases` leaves out of the baseline is still to be run.
@@ -188,7 +191,7 @@ def minimum_task_calls(spec: Mapping[str, Any], cases: int) -> int:
     taught = teacher_cases(strategy) * strategy.get("rounds", 1)
     rungs = dev if spec["strategy"] == "noop" else math.ceil(_rung(strategy, evaluation, dev) * fewest)
     probed = dev if spec.get("preflight") else 0
-    return int((dev + probed + evidence + taught + rungs + 2 * sizes["holdout"]) * evaluation["repeats"])
+    return int((dev + watched + probed + evidence + taught + rungs + 2 * sizes["holdout"]) * evaluation["repeats"])
 
 
 def _rung(strategy: Mapping[str, Any], evaluation: Mapping[str, Any], dev: int) -> int:

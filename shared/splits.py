@@ -5,11 +5,11 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from shared.hashing import canonical_json
-from shared.knobs import SMALL, split_shares
+from shared.knobs import SMALL, WATCHED, split_shares
 
 
 class Case(Protocol):
@@ -43,6 +43,7 @@ class Split:
     dev: list[int]
     holdout: list[int]
     indicative: bool
+    watch: list[int] = field(default_factory=list)  # taken from dev, when asked for
 
 
 def draw(*key: Any) -> random.Random:
@@ -51,14 +52,20 @@ def draw(*key: Any) -> random.Random:
     return random.Random(int.from_bytes(digest[:16], "big"))
 
 
-def split(cases: Sequence[Case], settings: Mapping[str, Any]) -> Split:
-    """Three disjoint lists by the fractions of `settings`; with fewer than 30 cases train is dev."""
+def split(cases: Sequence[Case], settings: Mapping[str, Any], *, watched: bool = False) -> Split:
+    """Three disjoint lists by the fractions of `settings`; with fewer than 30 cases train is dev.
+
+    `watched`: a part of dev is set aside, and is then neither in dev nor in train.
+    """
     seed, stratum = settings["split_seed"], stratum_by(settings)
     ordered = balanced(cases, seed, stratum=stratum)
     dealt = _dealt(ordered, split_shares(settings, len(cases)), stratum, settings.get("group_by"))
+    if watched:
+        of_dev = balanced(dealt["dev"], seed, "watch", stratum=stratum)
+        dealt |= _dealt(of_dev, {"dev": 1 - WATCHED, "watch": WATCHED}, stratum, settings.get("group_by"))
     parts = {part: [case.ordinal for case in balanced(own, seed, part, stratum=stratum)] for part, own in dealt.items()}
     dev = parts["dev"]
-    return Split(parts.get("train", dev), dev, parts["holdout"], len(cases) < SMALL)
+    return Split(parts.get("train", dev), dev, parts["holdout"], len(cases) < SMALL, parts.get("watch", []))
 
 
 def stratum_of(case: Case) -> str:
@@ -141,7 +148,7 @@ def _quotas(sizes: Mapping[str, int], shares: Mapping[str, float]) -> dict[str, 
 
 def _fill_empty(dealt: Mapping[str, list[list[OneCase]]]) -> None:
     """A part that rounding left empty takes one unit of the largest; dev and holdout come before train."""
-    for part in ("dev", "holdout", "train"):
+    for part in ("dev", "holdout", "watch", "train"):
         donors = [own for own in dealt.values() if len(own) > 1]
         if part in dealt and not dealt[part] and donors:
             largest = max(donors, key=lambda own: sum(map(len, own)))

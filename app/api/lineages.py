@@ -54,7 +54,7 @@ class CandidateScoreOut(ma.Schema):
     ordinal = ma.fields.Integer()
     test_case_id = ma.fields.UUID()
     name = ma.fields.String()
-    part = ma.fields.String(metadata={"description": "train, dev or holdout"})
+    part = ma.fields.String(metadata={"description": "train, dev, watch or holdout"})
     repeat = ma.fields.Integer()
     score = ma.fields.Float(allow_none=True, metadata={"description": "null: missing, or still to come"})
     passed = ma.fields.Boolean(allow_none=True)

@@ -15,7 +15,7 @@ from shared.domain.pages import Page
 from shared.errors import NotFound
 from shared.models import Candidate, Execution, Optimization, State, TestCase, WorkItem
 
-PARTS = ("train", "dev", "holdout")
+PARTS = ("train", "dev", "holdout", "watch")  # the last only of runs that check generalization
 SHOWN_DOMINATORS = 10
 
 
@@ -111,7 +111,7 @@ def list_scores(
 def part_of(optimization: Optimization, ordinal: int) -> str:
     """Which part of the split a case is in; with few cases dev is train too."""
     state = optimization.search_state or {}
-    return next((part for part in ("holdout", "dev", "train") if ordinal in state.get(part, [])), "")
+    return next((part for part in ("holdout", "watch", "dev", "train") if ordinal in state.get(part, [])), "")
 
 
 def pareto(session: Session, optimization: Optimization) -> tuple[list[Point], int]:
@@ -191,7 +191,7 @@ def _measured(optimization: Optimization, candidate: Candidate, cases: Sequence[
     weights = {case.ordinal: case.weight for case in cases}
     known = state["scores"].get(candidate.hash, {})
     found = {}
-    for part in PARTS:
+    for part in (part for part in PARTS if part in state):
         means = {}
         for case in state[part]:
             values = [value for value in known.get(str(case), []) if value is not None]

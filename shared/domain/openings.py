@@ -64,7 +64,8 @@ def opening_of(session: Session, spec: Mapping[str, Any], target: Target, model:
 
 def _calls(spec: Mapping[str, Any], target: Target) -> Counter[int]:
     """How often each case is asked, by its ordinal."""
-    parts, repeats = splits.split(target.cases, spec["split"]), spec["evaluation"]["repeats"]
+    watched, repeats = spec["evaluation"].get("generalization_check_every", 0) > 0, spec["evaluation"]["repeats"]
+    parts = splits.split(target.cases, spec["split"], watched=watched)
     counts = Counter(dict.fromkeys(parts.dev[: spec["evaluation"]["max_cases"]], repeats))
     counts.update(dict.fromkeys(parts.holdout, _HOLDOUTS * repeats))
     return counts

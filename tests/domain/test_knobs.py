@@ -600,6 +600,8 @@ def test_few_cases_are_divided_in_two_with_five_for_the_holdout(cases: int, shar
         ("beam_search", {}, {"mode": "full"}, 100, 40 + 16 + 3 * 40 + 60),
         ("beam_search", {}, {"max_cases": 10}, 100, 10 + 16 + 3 * 10 + 60),
         ("beam_search", {}, {"repeats": 3}, 100, 3 * (40 + 16 + 3 * 16 + 60)),
+        # ten of dev are set aside, and are asked about once
+        ("beam_search", {}, {"generalization_check_every": 3}, 100, 30 + 10 + 16 + 3 * 16 + 60),
         # train is dev: the failures of the baseline are the evidence
         ("beam_search", {}, {}, 20, 14 + 0 + 3 * 14 + 12),
         ("beam_search", {}, {"max_cases": 10}, 20, 10 + 4 + 3 * 10 + 12),

@@ -265,6 +265,11 @@ EVALUATION: Mapping[str, Effect] = {
             rewrite=adds_a_helpful_word,
         ),
     ),
+    "generalization_check_every": Effect(
+        see=lambda run: [item["round"] for item in run.result.get("generalization", [])],
+        values=(0, 2),
+        seen=([], [2]),
+    ),
 }
 
 CUSTOMERS = [

@@ -1,10 +1,11 @@
 """What is told beside a result: how far dev flattered the chosen one, and each warning where it belongs."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.strategies.effects import adds_a_helpful_word
+from tests.strategies.effects import adds_a_helpful_word, reasons
 from tests.strategies.world import SEED_TEXT, Run, World, drive, make_cases, make_spec, run_search
 from tests.support import Api, Drain, make_triage, optimization_body
 from worker.strategies import STRATEGIES, cautions
@@ -133,3 +134,95 @@ def test_they_stand_in_the_result_and_a_replay_is_not_about_them(api: Api, drain
     assert "small_holdout" in {warning["code"] for warning in result["warnings"]}
     assert all(warning["text"] for warning in result["warnings"])
     assert api.expect(200, "GET", f"{path}/replay")["identical"]
+
+
+CHECKED = {"evaluation": {"generalization_check_every": 1}}
+
+
+def worse_aside(loss: float) -> World:
+    """A rewrite gains everywhere but on the cases that are set aside."""
+    aside = set(run_search("beam_search", World(cases=MANY), **CHECKED).state["watch"])
+
+    def score(text: str, case: int) -> float:
+        low = 0.3 + 0.1 * (case % 5)
+        return low if text == SEED_TEXT or case in aside else min(1.0, low + loss)
+
+    return World(cases=MANY, score=score, rewrite=adds_a_helpful_word)
+
+
+def warnings_of(world: World, **settings: Any) -> tuple[Run, dict[str, str]]:
+    run = run_search("beam_search", world, **settings)
+    record = Record(world.problem(make_spec("beam_search", **settings)), run.state)
+    return run, {warning["code"]: warning["text"] for warning in cautions.told_of(record)["warnings"]}
+
+
+def test_a_best_that_is_worse_on_the_cases_set_aside_is_warned_of_with_the_round() -> None:
+    run, told = warnings_of(worse_aside(0.25), **CHECKED)
+
+    first = run.result["generalization"][0]
+    assert first["round"] == 1
+    assert first["gap"] == pytest.approx(first["dev"] - first["watch"])
+    assert first["gap"] == pytest.approx(0.25, abs=0.03)
+    assert 0 < first["ci_low"] < first["gap"] < first["ci_high"]
+    assert first["cases"] == len(run.state["watch"]) == 20
+    assert "first in round 1" in told["generalization"]
+    assert "in 3 of 3 checks" in told["generalization"]
+    assert run.result["cases"] == {"train": 60, "dev": 60, "holdout": 60, "watch": 20}
+
+
+def test_a_best_that_is_as_good_there_is_told_without_a_warning() -> None:
+    run, told = warnings_of(worse_aside(0.01), **CHECKED)
+
+    assert len(run.result["generalization"]) == 3
+    assert "generalization" not in told
+
+
+def test_the_seed_is_checked_and_not_warned_of() -> None:
+    aside = set(run_search("beam_search", World(cases=MANY), **CHECKED).state["watch"])
+    run, told = warnings_of(World(cases=MANY, score=lambda text, case: 0.2 + 0.5 * (case not in aside)), **CHECKED)
+
+    assert run.result["best"] == run.state["candidates"][0]["hash"]
+    assert run.result["generalization"][0]["ci_low"] > 0
+    assert "generalization" not in told
+
+
+def test_a_check_whose_calls_failed_says_so_and_warns_of_nothing() -> None:
+    aside = set(run_search("beam_search", World(cases=MANY), **CHECKED).state["watch"])
+    run, told = warnings_of(
+        World(cases=MANY, score=lambda text, case: None if case in aside else 0.5, rewrite=adds_a_helpful_word),
+        **CHECKED,
+    )
+
+    assert run.result["generalization"][0]["gap"] is None
+    assert run.result["generalization"][0]["cases"] == 0
+    assert "generalization" not in told
+
+
+def test_a_check_that_the_budget_does_not_cover_is_left_out() -> None:
+    plenty = run_search("beam_search", World(cases=MANY), **CHECKED)
+    fewest = len(plenty.state["dev"]) + 2 * len(plenty.state["holdout"])
+    found = []
+
+    for limit in range(fewest, len(plenty.evaluations), 5):
+        run = run_search("beam_search", World(cases=MANY), budget={"max_task_calls": limit}, **CHECKED)
+        assert len({work.key for work in run.evaluations}) <= limit
+        found.append(len(run.result["generalization"]))
+
+    assert {0, 1} <= set(found)
+    assert len(plenty.result["generalization"]) == 3
+
+
+def test_a_rewrite_that_quotes_a_case_set_aside_is_no_candidate() -> None:
+    cases = [replace(case, inputs={"ticket": f"{case.ordinal:05}" * 10}) for case in MANY]
+    aside = run_search("beam_search", World(cases=cases), **CHECKED).state["watch"][0]
+
+    run = run_search(
+        "beam_search",
+        World(
+            cases=cases,
+            rewrite=lambda work, text: f"<prompt>\n{f'{aside:05}' * 10} {work.key[:9]}\n{text}\n</prompt>",
+        ),
+        **CHECKED,
+    )
+
+    assert reasons(run) == {"holds a piece of a held-out case"}

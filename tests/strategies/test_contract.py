@@ -566,6 +566,41 @@ def test_demonstrations_are_train_cases_and_nobody_is_scored_on_what_it_shows(na
         assert not [work for work in run.evaluations if work.case in shown[work.candidate]]
 
 
+@few
+@given(seed=SEEDS, every=st.integers(1, 3))
+def test_the_cases_set_aside_are_asked_of_the_best_alone_and_shown_to_nobody(name: str, seed: int, every: int) -> None:
+    world, problem = a_problem(name, seed, evaluation={"generalization_check_every": every})
+
+    run = drive(world, problem, SEARCHES[name])
+
+    aside = set(run.state["watch"])
+    assert aside
+    assert not aside & {*run.state["train"], *run.state["dev"], *run.state["holdout"]}
+    checked = {item["candidate"] for item in run.state["checks"]}
+    assert {work.candidate for work in run.evaluations if work.case in aside} == checked
+    assert not {case for work in run.proposals for case in work.evidence} & aside
+    shown = [message["content"] for work in run.proposals for message in work.messages]
+    assert not [case for case in aside for text in shown if f"Message {case}:" in text]
+    told = [data for kind, data in run.events if kind == "optimization.generalization"]
+    assert told == run.result["generalization"]
+    assert [item["round"] for item in told] == [
+        point["round"] for point in run.state["curve"] if point["round"] % every == 0
+    ][: len(told)]
+
+
+@settings(max_examples=2, deadline=None)
+@given(seed=SEEDS)
+def test_a_run_that_checks_is_as_durable_and_keeps_its_budget(name: str, seed: int) -> None:
+    evaluation, budget = {"generalization_check_every": 1}, {"max_task_calls": 200}
+    world, problem = a_problem(name, seed, evaluation=evaluation, budget=budget)
+    whole = drive(world, problem, SEARCHES[name])
+
+    for at in range(len(whole.steps) - 1):
+        resumed = drive(world, problem, SEARCHES[name], resume=(whole, at))
+        assert (resumed.canonical, list(resumed.paid)) == (whole.canonical, list(whole.paid))
+    assert sum(isinstance(work, Evaluate) for work in whole.paid.values()) <= 200
+
+
 def test_so_few_cases_that_a_run_must_be_told_to_begin_are_searched_and_prove_nothing(name: str) -> None:
     for count in range(2, 10):
         for salt in range(3):

@@ -465,6 +465,7 @@ def _progress(optimization: Optimization, state: Mapping[str, Any], measured: Se
         "rejected": state["rejected"],
         "best_score": curve[-1]["best"] if curve else baseline,
         "baseline_score": baseline,
+        **({"generalization": [item for item in state["checks"] if "gap" in item]} if "checks" in state else {}),
         "curve": curve,
     }
 

@@ -3,14 +3,14 @@
 Read from the record of a finished search; no part of its state, so that what is said may change and a replay may not.
 """
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
-from shared import stats
+from worker.strategies import watch
 from worker.strategies.record import Record
 
 _LARGE = 50  # holdout cases; with fewer, only a gain of ten points or more stands out (research on paired tests)
+_GAP = ("gap", "ci_low", "ci_high")
 _MANY_MISSING = 0.1  # of the scores that were asked for
 
 
@@ -21,23 +21,16 @@ def told_of(record: Record) -> dict[str, Any]:
         *_of_cases(record),
         *_of_scores(record),
         *_of_overfit(record, overfit),
+        *_of_checks(record),
         *_of_end(record),
     ]
     return {"overfit": overfit, "warnings": [{"code": code, "text": text} for code, text in found]}
 
 
 def _overfit(record: Record) -> dict[str, float] | None:
-    """Dev minus holdout of the chosen one, with two standard errors either way; None without both.
-
-    The cases are others, so the errors add up as those of independent samples.
-    """
-    best, parts = record.incumbent, (record.dev, record.state["holdout"])
-    if not all(record.scores(best, cases) for cases in parts):
-        return None
-    dev, holdout = (record.mean(best, cases) for cases in parts)
-    errors = [stats.standard_error(record.scores(best, cases), record.weights(best, cases)) for cases in parts]
-    gap, spread = dev - holdout, 2 * math.hypot(*errors)
-    return {"dev": dev, "holdout": holdout, "gap": gap, "ci_low": gap - spread, "ci_high": gap + spread}
+    """Dev minus holdout of the chosen one, with two standard errors either way; None without both."""
+    found = watch.gap(record, record.incumbent, record.dev, record.state["holdout"])
+    return found and {"dev": found["dev"], "holdout": found["watch"], **{name: found[name] for name in _GAP}}
 
 
 def _of_cases(record: Record) -> Iterator[tuple[str, str]]:
@@ -76,6 +69,20 @@ def _of_overfit(record: Record, overfit: dict[str, float] | None) -> Iterator[tu
             "overfit",
             f"the best scores {overfit['dev']:.3f} on dev and {overfit['holdout']:.3f} on the holdout, a gap of more"
             " than two standard errors: dev chose it partly by luck",
+        )
+
+
+def _of_checks(record: Record) -> Iterator[tuple[str, str]]:
+    """The seed was chosen by nobody: where it is worse than on dev, the cases are harder."""
+    checks = [item for item in watch.told(record) if item["candidate"] != record.seed]
+    warned = [item for item in checks if item["gap"] is not None and item["ci_low"] > 0]
+    if warned:
+        first = warned[0]
+        yield (
+            "generalization",
+            f"in {len(warned)} of {len(checks)} checks, first in round {first['round']}, the best was worse on"
+            f" {first['cases']} dev cases set aside ({first['watch']:.3f}) than on dev ({first['dev']:.3f}), by more"
+            " than two standard errors",
         )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from shared import stats
 from shared.knobs import TINY
+from worker.strategies import watch
 from worker.strategies.record import Record
 
 GIVE_UP_MISSING = 0.5  # of the scores that were asked for: with fewer, nothing is claimed
@@ -47,7 +48,10 @@ def result(record: Record, reason: str) -> dict[str, Any]:
         **({"tiny": True} if _is_tiny(record) else {}),
         **({"noise": record.own["noise"]} if "noise" in record.own else {}),
         **({"preflight": record.state["preflight"]} if "preflight" in record.state else {}),
-        "cases": {part: len(record.state[part]) for part in ("train", "dev", "holdout")},
+        **({"generalization": watch.told(record)} if "checks" in record.state else {}),
+        "cases": {
+            part: len(record.state[part]) for part in ("train", "dev", "holdout", "watch") if part in record.state
+        },
     }
 
 

@@ -18,7 +18,8 @@ _MOST_HIDDEN_CHARACTERS = 500_000
 
 def first_state(problem: Problem) -> dict[str, Any]:
     """The state of a run in which nothing has happened yet."""
-    parts = split(problem.cases, problem.spec["split"])
+    watched = problem.spec["evaluation"].get("generalization_check_every", 0) > 0
+    parts = split(problem.cases, problem.spec["split"], watched=watched)
     return {
         "phase": "baseline",
         "round": 0,
@@ -26,6 +27,7 @@ def first_state(problem: Problem) -> dict[str, Any]:
         "train": parts.train,
         "dev": parts.dev,
         "holdout": parts.holdout,
+        **({"watch": parts.watch, "checks": []} if watched else {}),
         "indicative": parts.indicative,
         "candidates": [],
         "scores": {},
@@ -127,7 +129,7 @@ class Record:
     @cached_property
     def hidden_texts(self) -> list[str]:
         """Every input of a dev or holdout case that no proposer may see."""
-        hidden = {*self.state["dev"], *self.state["holdout"]} - set(self.state["train"])
+        hidden = {*self.state["dev"], *self.state["holdout"], *self.state.get("watch", [])} - set(self.state["train"])
         return [value for case in sorted(hidden) for value in self.inputs(case).values()]
 
     @cached_property

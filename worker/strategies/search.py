@@ -16,7 +16,7 @@ from typing import Any
 
 from shared.hashing import hash_of
 from shared.knobs import EDITS
-from worker.strategies import budget, children, operators, outcome, policy, preflight
+from worker.strategies import budget, children, operators, outcome, policy, preflight, watch
 from worker.strategies.contract import (
     NO_GENES,
     Evaluate,
@@ -75,6 +75,9 @@ def step(
         _repair(search)
     while not search.work and search.state["phase"] != "done":
         _advance(search, strategy)
+    if search.state["phase"] != "done":
+        search.work += watch.wanted(search, search.work)
+        _tell_checks(search)
     return _as_step(search)
 
 
@@ -242,6 +245,7 @@ class Search(Record):
         }
         self.state["curve"].append(point)
         self.events.append(("optimization.round", point))
+        watch.note(self)
         if best >= 1.0:
             return "perfect_score"
         if early["target_score"] is not None and best >= early["target_score"]:
@@ -280,6 +284,7 @@ def _take(search: Search, results: Sequence[Result], spent: Spent) -> None:
             _take_score(search, item, result)
         else:
             _take_proposal(search, item, result)
+    _tell_checks(search)
     evaluations = sum(item["kind"] == "evaluate" for item in waiting)
     proposals = sum(item["kind"] == "propose" and not item["repair_of"] for item in waiting)
     answered = sum(result.output is not None for result in by_key.values())
@@ -290,6 +295,10 @@ def _take(search: Search, results: Sequence[Result], spent: Spent) -> None:
         _give_up(search, "scoring_failed")
     elif proposals and not answered and not is_cut:
         _give_up(search, "proposer_failed")
+
+
+def _tell_checks(search: Search) -> None:
+    search.events += [("optimization.generalization", item) for item in watch.settle(search)]
 
 
 def _take_score(search: Search, item: Mapping[str, Any], result: Result) -> None:
