@@ -27,6 +27,15 @@ def loads(text: str, *, parse_constant: Callable[[str], Any] | None = None) -> A
         raise ValueError("a number has too many digits") from error
 
 
+def structured(text: str) -> Any:
+    """A text that is a JSON object or list, as scorers compare them; any other as it stands."""
+    try:
+        value = loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, dict | list) else text
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) == len(pairs):

@@ -38,6 +38,12 @@ class GenerationIn(ma.Schema):
     description = ma.fields.String(
         load_default="", validate=Length(max=2000), metadata={"description": "What the cases are to be about"}
     )
+    with_expected = ma.fields.Boolean(
+        load_default=False,
+        truthy={True},
+        falsy={False},
+        metadata={"description": "Have the model say what each case expects, too; one without is not added"},
+    )
     model = ma.fields.Nested(ModelChoice, metadata={"description": "The version's if left out"})
     params = ma.fields.Nested(Params)
     budget = ma.fields.Nested(EvaluationBudget)
@@ -47,7 +53,9 @@ class GeneratedOut(ma.Schema):
     kind = ma.fields.String()
     name = ma.fields.String()
     status = ma.fields.String(
-        metadata={"description": "added; or why not: invalid, near_duplicate, duplicate, surplus, not_added"}
+        metadata={
+            "description": "added; or why not: invalid, no_expectation, near_duplicate, duplicate, surplus, not_added"
+        }
     )
     detail = ma.fields.String(allow_none=True)
     test_case_id = ma.fields.String(allow_none=True)
@@ -62,6 +70,7 @@ class GenerationOut(ma.Schema):
     strategy = ma.fields.String()
     description = ma.fields.String()
     count = ma.fields.Integer()
+    with_expected = ma.fields.Boolean()
     model = ma.fields.Raw()
     progress = ma.fields.Raw(metadata={"description": "{done, total} provider calls"})
     spent = ma.fields.Raw()
@@ -88,7 +97,8 @@ def generate_cases(body: dict[str, Any], scope: dict[str, Any], name: str) -> fl
     """Have a model write test cases for a prompt into the dataset; poll the Location
 
     What it writes is checked against the prompt's variables and their schema, and near-duplicates are dropped. The
-    cases are marked `generated`, have their kind as a tag, and expect nothing: what is right is not the model's to say.
+    cases are marked `generated` and have their kind as a tag. They expect nothing, unless `with_expected` asks the
+    model for that too: what is right is for it to say only where you trust it.
     """
     author = caller(Role.EDITOR)
     request = request_of(body)

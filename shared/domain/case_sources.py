@@ -13,7 +13,7 @@ from shared.domain.case_files import NewCase, problem_of
 from shared.domain.tenants import Caller, visible
 from shared.errors import NotFound
 from shared.models import Execution, Feedback, State
-from shared.strict_json import loads
+from shared.strict_json import structured
 
 MAX_EXECUTIONS = 500
 RESPONSE, LABEL, NOTHING = EXPECTED = ("response", "label", "none")
@@ -101,7 +101,7 @@ def _case(row: Any, collection: Collection, label: str | None, line: int) -> New
             return f"it is {row.state}: there is no answer that could be expected"
         if row.truncated:
             return "only the beginning of its answer was kept"
-        expected = _read(row.response_text)
+        expected = structured(row.response_text)
     elif collection.expected == LABEL:
         if label is None:
             return "nobody gave it a label"
@@ -117,12 +117,3 @@ def _case(row: Any, collection: Collection, label: str | None, line: int) -> New
         source_execution_id=row.id,
         line=line,
     )
-
-
-def _read(text: str) -> Any:
-    """An answer that is a JSON object or list, as scorers compare them; any other as its text."""
-    try:
-        value = loads(text)
-    except ValueError:
-        return text
-    return value if isinstance(value, dict | list) else text

@@ -30,6 +30,7 @@ class GenerationRequest:
     count: int
     strategy: str = DIVERSE
     description: str = ""
+    with_expected: bool = False
     provider: str | None = None
     model_name: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -88,6 +89,7 @@ def create_generation(session: Session, caller: Caller, request: GenerationReque
         strategy=request.strategy,
         description=request.description,
         count=request.count,
+        with_expected=request.with_expected,
         model=dict(target.model),
         budget_id=budgets.create(session, caller.workspace_id, generation_id, limits) if limits else None,
         created_by=caller.user_name,

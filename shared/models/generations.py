@@ -30,6 +30,7 @@ class Generation(Identified, Run, Base):
     strategy: Mapped[str] = mapped_column(sa.String(16))
     description: Mapped[str] = mapped_column(default="")
     count: Mapped[int]  # how many cases are wanted
+    with_expected: Mapped[bool] = mapped_column(default=False)  # whether the model says what each expects, too
     model: Mapped[Json]  # {"provider", "model_name", "params"}
     step_no: Mapped[int] = mapped_column(default=0)
     budget_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("budgets.id"))

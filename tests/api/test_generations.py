@@ -268,3 +268,72 @@ def test_a_project_is_deleted_for_good_with_its_generations(api: Api, drain: Dra
     assert refused.status_code == 409
     assert (count(Generation), count(Execution)) == (0, 0)
     assert count(Event) > 0
+
+
+ANSWER = {
+    "type": "object",
+    "properties": {"category": {"type": "string", "enum": ["billing", "bug"]}},
+    "required": ["category"],
+}
+
+
+def test_cases_with_what_they_expect_can_be_scored_against_it(api: Api, drain: Drain) -> None:
+    make_prompt(
+        api,
+        "triage",
+        template="{{ ticket }} of level {{ level }}",
+        model=MODEL,
+        variables_schema=SCHEMA,
+        response_schema=ANSWER,
+    )
+
+    done = generated(api, drain, count=30, with_expected=True)
+
+    stored = cases(api)
+    assert (done["status"], done["with_expected"]) == ("succeeded", True)
+    assert len(stored) >= 10
+    assert {case["expected"]["category"] for case in stored} == {"billing", "bug"}
+    body = {"prompt_name": "triage", "dataset": "tickets", "scorers": [{"type": "json_fields"}]}
+    started = api.expect(202, "POST", "/v1/evaluations", body)
+    drain()
+    assert api.expect(200, "GET", f"/v1/evaluations/{started['evaluation_id']}")["status"] == "succeeded"
+
+
+def test_a_case_whose_expectation_is_missing_is_told_and_not_stored(api: Api, drain: Drain) -> None:
+    done = generated(api, drain, count=50, with_expected=True)
+
+    silent = [result for result in done["results"] if result["status"] == "no_expectation"]
+    assert silent
+    assert {result["detail"] for result in silent} == {"the answer does not say what is expected"}
+    assert {result["test_case_id"] for result in silent} == {None}
+    stored = cases(api)
+    assert stored
+    assert all(case["expected"] is not None for case in stored)
+    assert len(stored) == sum(result["status"] == "added" for result in done["results"])
+
+
+def test_an_expectation_that_no_answer_could_meet_is_told_and_not_stored(api: Api, drain: Drain) -> None:
+    never = {"type": "object", "properties": {"category": {"type": "string", "enum": ["bug"]}}, "required": ["nobody"]}
+    make_prompt(api, "triage", template="{{ ticket }}", model=MODEL, response_schema=never)
+
+    done = generated(api, drain, with_expected=True)
+
+    assert (done["status"], done["error_type"], cases(api)) == ("failed", "no_valid_case", [])
+    assert {result["status"] for result in done["results"]} <= {"no_expectation", "invalid"}
+    assert any("nobody" in str(result["detail"]) for result in done["results"])
+
+
+def test_without_being_asked_nothing_is_expected(api: Api, drain: Drain) -> None:
+    done = generated(api, drain)
+
+    assert done["with_expected"] is False
+    assert {case["expected"] for case in cases(api)} == {None}
+    assert "no_expectation" not in {result["status"] for result in done["results"]}
+
+
+@pytest.mark.parametrize("value", ["true", 2, None, {}])
+def test_whether_to_expect_is_true_or_false(api: Api, value: Any) -> None:
+    answer = api.post(GENERATE, {"prompt_name": "triage", "count": 3, "with_expected": value})
+
+    assert (answer.status_code, pointers(answer)) == (422, ["/with_expected"])
+    assert count(Generation) == 0

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.case_requests import KINDS, STRATEGIES, Seen, batches_of, check, read_answer, request_for
+from shared.domain.case_requests import (
+    KINDS,
+    STRATEGIES,
+    Seen,
+    batches_of,
+    check,
+    check_expected,
+    read_answer,
+    request_for,
+)
 
 CASE = {"name": "one", "inputs": {"a": "x"}}
 TWO = json.dumps([CASE, {"inputs": {"a": "y"}}])
@@ -90,3 +99,57 @@ def test_two_requests_for_the_same_kind_differ_and_hold_the_task_and_the_variabl
     assert first != second
     for part in ("Say {{ a }}", '<variables>["a"]</variables>', "<schema>", "<about>cats</about>", "<count>10</count>"):
         assert part in first[-1]["content"]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("billing", "billing"),
+        ('{"category": "bug"}', {"category": "bug"}),
+        ('["a"]', ["a"]),
+        ("17", "17"),
+        ({"category": "bug"}, {"category": "bug"}),
+        (0, 0),
+        (False, False),
+        (None, None),
+    ],
+)
+def test_what_is_expected_is_read_as_scorers_compare_it(written: Any, expected: Any) -> None:
+    text = json.dumps([{**CASE, "expected": written}])
+
+    assert read_answer(text, ["a"], with_expected=True) == [{**CASE, "expected": expected}]
+    assert read_answer(text, ["a"]) == [CASE]
+
+
+def test_a_case_that_says_nothing_of_it_expects_nothing() -> None:
+    assert read_answer(TWO, ["a"], with_expected=True)[0] == {**CASE, "expected": None}
+
+
+@pytest.mark.parametrize("expected", [None, "", "  \n"])
+def test_nothing_is_no_expectation(expected: Any) -> None:
+    assert check_expected(CONTENT, expected) == "the answer does not say what is expected"
+
+
+@pytest.mark.parametrize("expected", ["x", 0, False, [], {}, {"a": 1}])
+def test_any_other_value_is_one(expected: Any) -> None:
+    assert check_expected(CONTENT, expected) is None
+
+
+def test_an_expectation_fits_the_schema_of_the_answer() -> None:
+    content = {**CONTENT, "response_schema": {"type": "object", "required": ["category"]}}
+
+    assert check_expected(content, {"category": "bug"}) is None
+    assert "category" in str(check_expected(content, {}))
+    assert "/expected" in str(check_expected(content, "bug"))
+
+
+def test_a_request_asks_for_what_is_expected_only_if_it_is_wanted() -> None:
+    content = {**CONTENT, "response_schema": {"type": "object"}}
+    plain, told = (
+        request_for(content, ["a"], "minimal", 2, batch=1, description="", with_expected=wanted)[-1]["content"]
+        for wanted in (False, True)
+    )
+
+    assert "expected" not in plain
+    assert '<expected_schema>{"type":"object"}</expected_schema>' in told
+    assert '"expected": …' in told

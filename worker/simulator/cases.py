@@ -9,6 +9,7 @@ from worker.simulator.chance import Dice
 
 FENCED = 0.25  # chance of a code fence around the array, and of a sentence before it
 BROKEN = 0.08  # chance that a case lacks a variable
+SILENT = 0.1  # chance that a case does not say what it expects, where it should
 REPEATED = 0.06  # chance that a case is an earlier one with another ending
 _TAG = r"<{0}>(.*?)</{0}>"
 
@@ -35,6 +36,7 @@ def think_of(messages: Sequence[Mapping[str, str]], dice: Dice) -> str:
     text = messages[-1]["content"]
     variables, schema = json.loads(_tagged(text, "variables")), json.loads(_tagged(text, "schema") or "{}")
     kind, count = _tagged(text, "kind"), int(_tagged(text, "count"))
+    answer_schema = _tagged(text, "expected_schema")
     types = schema.get("properties", {})
     cases: list[dict[str, Any]] = []
     for number in range(count):
@@ -46,8 +48,14 @@ def think_of(messages: Sequence[Mapping[str, str]], dice: Dice) -> str:
         if dice.uniform("broken", number) < BROKEN:
             inputs.pop(variables[0])
         cases.append({"name": f"{kind.replace('_', ' ')} {number + 1}", "inputs": inputs})
+        if answer_schema and dice.uniform("silent", number) >= SILENT:
+            cases[-1]["expected"] = _expected(json.loads(answer_schema), kind, dice, number)
     answer = json.dumps(cases, ensure_ascii=False, indent=2)
     return f"Here are the cases:\n```json\n{answer}\n```" if dice.uniform("fence") < FENCED else answer
+
+
+def _expected(schema: Mapping[str, Any], kind: str, dice: Dice, number: int) -> Any:
+    return _value("expected", schema, kind, dice, number) if schema else dice.choice(_SUBJECTS, "expected", number)
 
 
 def _tagged(text: str, tag: str) -> str:

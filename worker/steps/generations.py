@@ -104,7 +104,13 @@ def _ask(loaded: _Loaded) -> _Asked:
             model=loaded.quote,
             params=generation.model["params"],
             messages=case_requests.request_for(
-                version.content, version.variables, kind, count, batch=place + 1, description=generation.description
+                version.content,
+                version.variables,
+                kind,
+                count,
+                batch=place + 1,
+                description=generation.description,
+                with_expected=generation.with_expected,
             ),
             purpose="generation",
             environment="generation",
@@ -130,9 +136,13 @@ def _read(loaded: _Loaded) -> _Read:
         if item.text is None:
             problem = problem or item.error
             continue
-        for case in case_requests.read_answer(item.text, loaded.version.variables):
-            detail = case_requests.check(content, case)
-            status = "invalid" if detail else "near_duplicate" if seen.is_near(case["inputs"]) else "added"
+        told = {"with_expected": generation.with_expected}
+        for case in case_requests.read_answer(item.text, loaded.version.variables, **told):
+            status, detail = "invalid", case_requests.check(content, case)
+            if not detail and generation.with_expected:
+                status, detail = "no_expectation", case_requests.check_expected(content, case["expected"])
+            if not detail:
+                status = "near_duplicate" if seen.is_near(case["inputs"]) else "added"
             if status == "added" and len(cases) == generation.count:
                 status = "surplus"
             result = {"kind": item.candidate, "name": case["name"], "status": status, "detail": detail}
@@ -187,7 +197,7 @@ def _failure(read: _Read) -> tuple[str, str] | None:
     if read.cases or any(result["status"] == "near_duplicate" for result in read.results):
         return None
     if read.results:
-        return "no_valid_case", f"none of {len(read.results)} cases fits the prompt: {read.results[0]['detail']}"
+        return "no_valid_case", f"none of {len(read.results)} cases can be used: {read.results[0]['detail']}"
     if read.problem:
         return read.problem, f"no call succeeded: {read.problem}"
     return "no_case", "no answer holds a test case"
