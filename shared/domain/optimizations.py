@@ -72,10 +72,10 @@ def check_request(request: OptimizationRequest) -> dict[str, Any]:
 def check_target(request: OptimizationRequest, spec: Mapping[str, Any], target: Target) -> None:
     """What can be known of the prompt and its cases to be too little for this search. Pure."""
     _check_split(spec["split"], target.cases)
-    _rewritable(spec, target)
+    rewritable = _rewritable(spec, target)
     if knobs.needs_train(spec["knobs"]) and "train" not in _parts(spec, target):
         raise field_error("/split/train_fraction", f"must be above 0: {spec['strategy']} works from train cases")
-    if spec["knobs"].get("use_merge") and len(_rewritable(spec, target)) < 2:
+    if spec["knobs"].get("use_merge") and len(rewritable) < 2:
         raise field_error("/knobs/use_merge", "needs two texts or more that may be rewritten; here is one")
     most = spec["knobs"].get("max_prompt_tokens")
     tokens = providers.prompt_bound(message_templates(target.version.content))
