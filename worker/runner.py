@@ -594,7 +594,9 @@ def record(
                 job.fence += 1  # this outcome is written: its lease has no second one to write
                 jobs.requeue(session, [job], delay_seconds=verdict.retry_in_seconds, error=verdict.error)
             else:
-                endings.append(jobs.Ending(job, verdict.state, verdict.error, verdict.message, tried=True))
+                endings.append(
+                    jobs.Ending(job, verdict.state, verdict.error, verdict.message, tried=True, unmade=verdict.unmade)
+                )
         jobs.close(session, endings)
     metrics.outcomes_recorded(dropped=len(newest) - len(held), salvaged=salvaged, retried=retried)
 

@@ -103,6 +103,14 @@ class NewJob:
 
 
 @dataclass(frozen=True)
+class Unmade:
+    """What a barrier has counted in vain until the step that says so: so many calls, and one for that step."""
+
+    barrier_id: int
+    calls: int
+
+
+@dataclass(frozen=True)
 class Ending:
     """How a job ends. `error` is the code and `message` the sentence that the subject shows. `tried`: by a try
     of its own, which is counted."""
@@ -112,6 +120,7 @@ class Ending:
     error: str | None = None
     message: str | None = None
     tried: bool = False
+    unmade: Unmade | None = None
 
 
 def enqueue(session: Session, new_jobs: Sequence[NewJob]) -> Sequence[int]:
@@ -263,7 +272,8 @@ def close(session: Session, endings: Sequence[Ending]) -> None:
     after_commit(session, lambda: metrics.jobs_completed(ended))
     drop_leases(session, [ending.job.id for ending in endings])
     _follow(session, [ending for ending in endings if ending.state != State.SUCCEEDED])
-    _count_down(session, Counter(ending.job.barrier_id for ending in endings if ending.job.barrier_id))
+    ended_calls = Counter(ending.job.barrier_id for ending in endings if ending.job.barrier_id)
+    _count_down(session, ended_calls, [ending.unmade for ending in endings if ending.unmade is not None])
 
 
 def requeue(
@@ -415,12 +425,16 @@ def _follow(session: Session, endings: Sequence[Ending]) -> None:
     events.record(session, changes)
 
 
-def _count_down(session: Session, ended: "Counter[int]") -> None:
+def _count_down(session: Session, ended: "Counter[int]", unmade: Sequence[Unmade]) -> None:
+    in_vain = Counter({each.barrier_id: each.calls for each in unmade})
+    ended = Counter(ended)
+    ended.update(in_vain)
+    ended.update(each.barrier_id for each in unmade)
     for barrier_id in sorted(ended):
         barrier = session.execute(
             sa.update(Barrier)
             .where(Barrier.id == barrier_id)
-            .values(remaining=Barrier.remaining - ended[barrier_id])
+            .values(total=Barrier.total - in_vain[barrier_id], remaining=Barrier.remaining - ended[barrier_id])
             .returning(Barrier.remaining, Barrier.workspace_id, Barrier.kind, Barrier.subject_id, Barrier.step_no)
         ).one()
         if barrier.remaining == 0 and _is_live(session, JobKind(barrier.kind), barrier.subject_id):

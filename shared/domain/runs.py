@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from shared.db import bulk_insert, db_now
 from shared.domain import budgets, events, executions, jobs, providers
 from shared.domain.executions import NewExecution
+from shared.domain.jobs import Unmade
 from shared.domain.tenants import Caller
 from shared.errors import Conflict
 from shared.models import (
@@ -75,6 +76,33 @@ class Collected:
     cached: bool = False  # the answer is that of another run, and was paid for there
 
 
+def begin(
+    session: Session,
+    *,
+    workspace_id: uuid.UUID,
+    kind: JobKind,
+    subject_id: uuid.UUID,
+    step_no: int,
+    units: Sequence[Unit],
+    total: int,
+    reuse: Reuse,
+) -> None:
+    """Insert the first of `total` units of a new run and their calls, before the step that fans out the others.
+
+    The barrier counts those others as calls already, and stays up until that step has said how many it has made.
+    """
+    missing, known = _sorted_out(session, subject_id, units, reuse)
+    calls = len(missing) + total - len(units)
+    barrier_id = _raise_barrier(session, workspace_id, kind, subject_id, step_no, total=calls, remaining=calls + 1)
+    _insert(session, workspace_id, subject_id, step_no, units, missing, known, barrier_id)
+
+
+def count_begun(session: Session, subject_id: uuid.UUID, step_no: int) -> int:
+    """How many units `begin` has inserted."""
+    begun = sa.select(sa.func.count()).where(WorkItem.scope_id == subject_id, WorkItem.step_no == step_no)
+    return session.scalars(begun).one()
+
+
 def fan_out(
     session: Session,
     *,
@@ -84,12 +112,33 @@ def fan_out(
     step_no: int,
     units: Sequence[Unit],
     reuse: Reuse | None = None,
-) -> None:
+    begun: int = 0,
+) -> Unmade | None:
     """Insert the units, their calls and a barrier that starts step `step_no` when all calls have ended.
 
     A call that the ledger of this run holds already is not made again; it is only waited for if open. With `reuse`
     neither is one that another run has had answered: the unit then points at that execution, and nothing is charged.
+    `begun`: so many units come before these, and a barrier waits; the job of the step must end with what is returned.
     """
+    missing, known = _sorted_out(session, subject_id, units, reuse)
+    if begun:
+        found = sa.select(Barrier.id, Barrier.total).where(Barrier.subject_id == subject_id, Barrier.step_no == step_no)
+        barrier_id, counted = session.execute(found).one()
+        _insert(session, workspace_id, subject_id, step_no, units, missing, known, barrier_id, first=begun)
+        made = session.scalars(sa.select(sa.func.count()).where(Call.scope_id == subject_id)).one()
+        return Unmade(barrier_id, counted - made)
+    count = len(missing)
+    barrier_id = _raise_barrier(session, workspace_id, kind, subject_id, step_no, total=count, remaining=count)
+    _insert(session, workspace_id, subject_id, step_no, units, missing, known, barrier_id)
+    if not missing:
+        jobs.enqueue_step(session, workspace_id, kind, subject_id, step_no)
+    return None
+
+
+def _sorted_out(
+    session: Session, subject_id: uuid.UUID, units: Sequence[Unit], reuse: Reuse | None
+) -> tuple[list[NewExecution], dict[str, uuid.UUID]]:
+    """(the calls that are to be made, the executions of the others by call key)"""
     wanted = {unit.call.call_key: unit.call for unit in units if unit.call is not None}
     known = executions.find_calls(session, subject_id, list(wanted))
     generations: Mapping[str, int] = {}
@@ -101,17 +150,40 @@ def fan_out(
         for key, call in wanted.items()
         if key not in known
     ]
+    return missing, known
+
+
+def _raise_barrier(
+    session: Session,
+    workspace_id: uuid.UUID,
+    kind: JobKind,
+    subject_id: uuid.UUID,
+    step_no: int,
+    *,
+    total: int,
+    remaining: int,
+) -> int:
     barrier = Barrier(
-        workspace_id=workspace_id,
-        kind=kind,
-        subject_id=subject_id,
-        step_no=step_no,
-        total=len(missing),
-        remaining=len(missing),
+        workspace_id=workspace_id, kind=kind, subject_id=subject_id, step_no=step_no, total=total, remaining=remaining
     )
     session.add(barrier)
     session.flush()
-    ids = executions.submit_many(session, missing, queue=Queue.EXECUTIONS, barrier_id=barrier.id)
+    return barrier.id
+
+
+def _insert(
+    session: Session,
+    workspace_id: uuid.UUID,
+    subject_id: uuid.UUID,
+    step_no: int,
+    units: Sequence[Unit],
+    missing: Sequence[NewExecution],
+    known: dict[str, uuid.UUID],
+    barrier_id: int,
+    *,
+    first: int = 0,
+) -> None:
+    ids = executions.submit_many(session, missing, queue=Queue.EXECUTIONS, barrier_id=barrier_id)
     known |= {call.call_key: execution_id for call, execution_id in zip(missing, ids, strict=True)}
     if units:
         bulk_insert(
@@ -131,11 +203,9 @@ def fan_out(
                     "execution_id": known[unit.call.call_key] if unit.call else None,
                     "feedback": unit.problem or None,
                 }
-                for ordinal, unit in enumerate(units)
+                for ordinal, unit in enumerate(units, start=first)
             ],
         )
-    if not missing:
-        jobs.enqueue_step(session, workspace_id, kind, subject_id, step_no)
 
 
 def _paid_for(session: Session, reuse: Reuse, units: Sequence[Unit]) -> dict[str, uuid.UUID]:
@@ -325,7 +395,9 @@ def charged(presumed_paid: sa.SQLColumnExpression[int]) -> tuple[sa.ColumnElemen
 
 
 def open_calls(session: Session, subject_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, tuple[int, int]]:
-    """(done, total) of the calls of each run's newest barrier: how far its current step has come."""
+    """(done, total) of the calls of each run's newest barrier: how far its current step has come.
+
+    One of those done is missing while a step has yet to make others: the barrier is held for it."""
     newest = (
         sa.select(Barrier.subject_id, sa.func.max(Barrier.step_no).label("step_no"))
         .where(Barrier.subject_id.in_(subject_ids))
@@ -334,7 +406,8 @@ def open_calls(session: Session, subject_ids: Sequence[uuid.UUID]) -> dict[uuid.
     )
     is_newest = sa.and_(Barrier.subject_id == newest.c.subject_id, Barrier.step_no == newest.c.step_no)
     rows = session.execute(sa.select(Barrier.subject_id, Barrier.total, Barrier.remaining).join(newest, is_newest))
-    return dict.fromkeys(subject_ids, (0, 0)) | {row.subject_id: (row.total - row.remaining, row.total) for row in rows}
+    done = {row.subject_id: (max(0, row.total - row.remaining), row.total) for row in rows}
+    return dict.fromkeys(subject_ids, (0, 0)) | done
 
 
 def cancel_run(
