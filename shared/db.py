@@ -166,6 +166,21 @@ def bulk_insert(session: Session, model: type[Any], rows: Sequence[Mapping[str, 
         session.connection().execute(_insert_into(model.__table__), rows)
 
 
+def bulk_update(session: Session, model: type[Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the columns that these rows give, the same ones all, to those of their keys. Values are such as JSON has.
+
+    One statement on PostgreSQL, where each of many would be answered for itself; the driver's own loop on SQLite.
+    """
+    session.flush()
+    if not rows:
+        return
+    names = tuple(rows[0])
+    if is_postgres(session):
+        session.connection().execute(_update_from_json(model.__table__, names), {"rows": list(rows)})
+    else:
+        _update_each(session.connection(), model.__table__, names, rows)
+
+
 def bulk_insert_numbered(session: Session, model: type[Any], rows: Sequence[Mapping[str, Any]]) -> list[int]:
     """The same for a table whose key counts up and is never used again; the keys, in the order of the rows."""
     session.flush()
@@ -354,14 +369,46 @@ def _hand_over(session: Session, table: sa.Table, rows: Sequence[Mapping[str, An
 
     quote = dialect.identifier_preparer.quote
     into = f"{quote(table.name)} ({', '.join(quote(column.name) for column in given + made + shared)})"
-    driver: Any = connection.connection.driver_connection
     write = _copy if dialect.name == "postgresql" else _insert_each
-    errors: Any = psycopg.Error if dialect.name == "postgresql" else sqlite3.Error
-    try:
+    with _driver_of(connection, f"INSERT INTO {into}") as driver:
         write(driver, into, map(values_of, rows), len(given + made + shared))
+
+
+@contextlib.contextmanager
+def _driver_of(connection: Connection, statement: str) -> Iterator[Any]:
+    """The driver's own connection. What it raises is raised as SQLAlchemy says it of its own statements: callers tell
+    a violated constraint or a lock by it."""
+    errors: Any = psycopg.Error if connection.dialect.name == "postgresql" else sqlite3.Error
+    try:
+        yield connection.connection.driver_connection
     except errors as error:
-        # As SQLAlchemy says it of its own statements: callers tell a violated constraint or a lock by it.
-        raise sa.exc.DBAPIError.instance(f"INSERT INTO {into}", None, error, errors, dialect=dialect) from error
+        raise sa.exc.DBAPIError.instance(statement, None, error, errors, dialect=connection.dialect) from error
+
+
+@lru_cache
+def _update_from_json(table: sa.Table, names: tuple[str, ...]) -> sa.Update:
+    (key,) = table.primary_key.columns
+    typed = [sa.column(name, table.c[name].type) for name in names]
+    rows = sa.func.json_to_recordset(sa.bindparam("rows", type_=sa.JSON)).table_valued(*typed, name="given")
+    given = rows.render_derived(with_types=True)
+    values = {name: given.c[name] for name in names if name != key.name}
+    return sa.update(table).where(key == given.c[key.name]).values(values)
+
+
+def _update_each(
+    connection: Connection, table: sa.Table, names: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    (key,) = table.primary_key.columns
+    ordered = [table.c[name] for name in names if name != key.name] + [key]
+    processors = [(column.name, _processor(column.type, connection.dialect)) for column in ordered]
+    quote = connection.dialect.identifier_preparer.quote
+    changed = ", ".join(f"{quote(column.name)} = ?" for column in ordered[:-1])
+    statement = f"UPDATE {quote(table.name)} SET {changed} WHERE {quote(key.name)} = ?"  # noqa: S608  # our own names
+    with _driver_of(connection, statement) as driver:
+        driver.executemany(
+            statement,
+            ([process(row[name]) if process else row[name] for name, process in processors] for row in rows),
+        )
 
 
 def _copy(driver: Any, into: str, rows: Iterable[list[Any]], width: int) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from shared.domain import budgets, datasets, events, executions, jobs, judges, pages, projects, providers, queues, runs
 from shared.domain.budgets import NANO, Limits
 from shared.domain.content import render_messages
+from shared.domain.datasets import RunCase
 from shared.domain.executions import NewExecution, RunRequest
 from shared.domain.pages import Page
 from shared.domain.providers import Quote
@@ -49,7 +50,7 @@ class Target:
     version: Version
     dataset_id: uuid.UUID
     dataset_revision: int
-    cases: Sequence[TestCase]
+    cases: Sequence[RunCase]
     model: Mapping[str, Any]  # {"provider", "model_name", "params"}
 
 
@@ -147,7 +148,7 @@ def plan_target(
     return Target(prompt, version, dataset.id, revision, cases, model)
 
 
-def _how_to_label(case: TestCase) -> str:
+def _how_to_label(case: RunCase) -> str:
     if case.expected is not None or not case.generated:
         return ""
     return "; a model wrote its inputs: PATCH it, or collect answers that you trust with cases:from-executions"
@@ -293,15 +294,15 @@ def _insert(session: Session, caller: Caller, evaluation: Evaluation) -> None:
     )
 
 
-def units_of(evaluation: Evaluation, version: Version, cases: Sequence[TestCase], quote: Quote) -> Iterator[Unit]:
+def units_of(evaluation: Evaluation, version: Version, cases: Sequence[RunCase], quote: Quote) -> Iterator[Unit]:
     """The units of work, in the order of the cases."""
     for case, repeat, call in calls_of(evaluation, version, cases, quote):
         yield Unit(hash_of(["case", case.ordinal, repeat]), "evaluate", call, test_case_id=case.id, repeat=repeat)
 
 
 def calls_of(
-    evaluation: Evaluation, version: Version, cases: Sequence[TestCase], quote: Quote
-) -> Iterator[tuple[TestCase, int, NewExecution]]:
+    evaluation: Evaluation, version: Version, cases: Sequence[RunCase], quote: Quote
+) -> Iterator[tuple[RunCase, int, NewExecution]]:
     """(case, repeat, the call that answers it): each case, as often as it is repeated."""
     for case in cases:
         messages = render_messages(version.content, case.inputs)

@@ -7,12 +7,13 @@ Several units may share one call: the ledger decides, by the content of the requ
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.db import bulk_insert, db_now
+from shared.db import IDS, bulk_insert, bulk_update, db_now
 from shared.domain import budgets, events, executions, jobs, providers
 from shared.domain.executions import NewExecution
 from shared.domain.jobs import Unmade
@@ -265,25 +266,7 @@ def _generations(session: Session, run_id: uuid.UUID | None, call_keys: Sequence
 
 def collect(session: Session, subject_id: uuid.UUID, step_no: int) -> list[Collected]:
     """The units that a step was waiting for, in the order of their emission."""
-    rows = session.execute(
-        sa.select(
-            WorkItem.id,
-            WorkItem.work_key,
-            WorkItem.kind,
-            WorkItem.candidate,
-            WorkItem.test_case_id,
-            WorkItem.repeat,
-            Execution.state,
-            Execution.response_text,
-            Execution.error_type,
-            Execution.scope_id,
-            Execution.latency_ms,
-            Execution.cost_nano,
-        )
-        .join(Execution, Execution.id == WorkItem.execution_id, isouter=True)
-        .where(WorkItem.scope_id == subject_id, WorkItem.step_no == step_no)
-        .order_by(WorkItem.ordinal)
-    )
+    rows = session.connection().execute(_collected(), {"scope": subject_id, "step": step_no})
     return [
         Collected(
             row.id,
@@ -301,6 +284,30 @@ def collect(session: Session, subject_id: uuid.UUID, step_no: int) -> list[Colle
     ]
 
 
+# Built once, here and below: to build a statement anew costs as much as to run it.
+@cache
+def _collected() -> sa.Select[*tuple[Any, ...]]:
+    return (
+        sa.select(
+            WorkItem.id,
+            WorkItem.work_key,
+            WorkItem.kind,
+            WorkItem.candidate,
+            WorkItem.test_case_id,
+            WorkItem.repeat,
+            Execution.state,
+            Execution.response_text,
+            Execution.error_type,
+            Execution.scope_id,
+            Execution.latency_ms,
+            Execution.cost_nano,
+        )
+        .join(Execution, Execution.id == WorkItem.execution_id, isouter=True)
+        .where(WorkItem.scope_id == sa.bindparam("scope"), WorkItem.step_no == sa.bindparam("step"))
+        .order_by(WorkItem.ordinal)
+    )
+
+
 def _error(row: Any) -> str | None:
     if row.state == State.SUCCEEDED:
         return None
@@ -310,9 +317,8 @@ def _error(row: Any) -> str | None:
 
 
 def record_scores(session: Session, scores: Sequence[Mapping[str, Any]]) -> None:
-    """Write score, passed and feedback of work items, by `id`, in one statement."""
-    if scores:
-        session.execute(sa.update(WorkItem), list(scores))
+    """Write score, passed, feedback and details of work items, by `id`."""
+    bulk_update(session, WorkItem, scores)
 
 
 @dataclass(frozen=True)
@@ -333,13 +339,18 @@ def spends_of(session: Session, subject_ids: Sequence[uuid.UUID]) -> dict[uuid.U
     An attempt whose answer was never read is charged at its bound, like an answer that reports no usage. A call
     that was never attempted (canceled first, or over the budget) is none.
     """
-    rows = session.execute(
-        sa.select(Execution.scope_id, *_figures(Execution.ambiguous_attempts))
-        .where(Execution.scope_id.in_(subject_ids), _ATTEMPTED)
-        .group_by(Execution.scope_id)
-    )
+    rows = session.connection().execute(_spends(), {"ids": list(subject_ids)})
     found = {row[0]: _spend(row[1:]) for row in rows}
     return {subject_id: found.get(subject_id, Spend(0, 0, 0, 0, 0, 0)) for subject_id in subject_ids}
+
+
+@cache
+def _spends() -> sa.Select[*tuple[Any, ...]]:
+    return (
+        sa.select(Execution.scope_id, *_figures(Execution.ambiguous_attempts))
+        .where(Execution.scope_id.in_(IDS), _ATTEMPTED)
+        .group_by(Execution.scope_id)
+    )
 
 
 def logical_spend_of(
@@ -398,16 +409,21 @@ def open_calls(session: Session, subject_ids: Sequence[uuid.UUID]) -> dict[uuid.
     """(done, total) of the calls of each run's newest barrier: how far its current step has come.
 
     One of those done is missing while a step has yet to make others: the barrier is held for it."""
+    rows = session.connection().execute(_newest_barriers(), {"ids": list(subject_ids)})
+    done = {row.subject_id: (max(0, row.total - row.remaining), row.total) for row in rows}
+    return dict.fromkeys(subject_ids, (0, 0)) | done
+
+
+@cache
+def _newest_barriers() -> sa.Select[*tuple[Any, ...]]:
     newest = (
         sa.select(Barrier.subject_id, sa.func.max(Barrier.step_no).label("step_no"))
-        .where(Barrier.subject_id.in_(subject_ids))
+        .where(Barrier.subject_id.in_(IDS))
         .group_by(Barrier.subject_id)
         .subquery()
     )
     is_newest = sa.and_(Barrier.subject_id == newest.c.subject_id, Barrier.step_no == newest.c.step_no)
-    rows = session.execute(sa.select(Barrier.subject_id, Barrier.total, Barrier.remaining).join(newest, is_newest))
-    done = {row.subject_id: (max(0, row.total - row.remaining), row.total) for row in rows}
-    return dict.fromkeys(subject_ids, (0, 0)) | done
+    return sa.select(Barrier.subject_id, Barrier.total, Barrier.remaining).join(newest, is_newest)
 
 
 def cancel_run(

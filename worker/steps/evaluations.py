@@ -12,12 +12,13 @@ from sqlalchemy.orm import Session
 from shared.db import db_now
 from shared.domain import datasets, evaluations, events, judges, providers, runs
 from shared.domain.aggregates import Cell, aggregate_of, slices_of
+from shared.domain.datasets import RunCase
 from shared.domain.evaluations import FAN_OUT, JUDGED, SCORE
 from shared.domain.executions import NewExecution
 from shared.domain.judges import Quotes
 from shared.domain.leases import Lease
 from shared.domain.runs import Collected, Reuse, Unit
-from shared.models import Evaluation, JobKind, State, TestCase, Version
+from shared.models import Evaluation, JobKind, State, Version
 from shared.scoring import Ask, Missing
 from worker.steps import Done, Failure, Verdict, judging
 
@@ -25,7 +26,7 @@ from worker.steps import Done, Failure, Verdict, judging
 @dataclass(frozen=True)
 class _Loaded:
     evaluation: Evaluation
-    cases: Sequence[TestCase]
+    cases: Sequence[RunCase]
     version: Version | None = None
     begun: int = 0  # units that were inserted with the evaluation
     quote: providers.Quote | None = None
@@ -69,7 +70,7 @@ def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
                 evaluation,
                 cases,
                 collected=runs.collect(session, evaluation.id, SCORE),
-                replies=runs.collect(session, evaluation.id, JUDGED),
+                replies=runs.collect(session, evaluation.id, JUDGED) if lease.step_no == JUDGED else (),
                 judges=judges.quotes_of(session, evaluation.scorers),
             )
     return loaded
