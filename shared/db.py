@@ -167,9 +167,9 @@ def bulk_insert(session: Session, model: type[Any], rows: Sequence[Mapping[str, 
 
 
 def bulk_update(session: Session, model: type[Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the columns that these rows give, the same ones all, to those of their keys. Values are such as JSON has.
+    """Write the columns that these rows give, the same ones all, to the rows with their keys. JSON can say the values.
 
-    One statement on PostgreSQL, where each of many would be answered for itself; the driver's own loop on SQLite.
+    PostgreSQL is sent one statement, in which values go as JSON: of many each would be planned, run and answered alone.
     """
     session.flush()
     if not rows:
@@ -178,7 +178,8 @@ def bulk_update(session: Session, model: type[Any], rows: Sequence[Mapping[str, 
     if is_postgres(session):
         session.connection().execute(_update_from_json(model.__table__, names), {"rows": list(rows)})
     else:
-        _update_each(session.connection(), model.__table__, names, rows)
+        given = [{f"given_{name}": value for name, value in row.items()} for row in rows]
+        session.connection().execute(_update_each(model.__table__, names), given)
 
 
 def bulk_insert_numbered(session: Session, model: type[Any], rows: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -369,20 +370,14 @@ def _hand_over(session: Session, table: sa.Table, rows: Sequence[Mapping[str, An
 
     quote = dialect.identifier_preparer.quote
     into = f"{quote(table.name)} ({', '.join(quote(column.name) for column in given + made + shared)})"
+    driver: Any = connection.connection.driver_connection
     write = _copy if dialect.name == "postgresql" else _insert_each
-    with _driver_of(connection, f"INSERT INTO {into}") as driver:
-        write(driver, into, map(values_of, rows), len(given + made + shared))
-
-
-@contextlib.contextmanager
-def _driver_of(connection: Connection, statement: str) -> Iterator[Any]:
-    """The driver's own connection. What it raises is raised as SQLAlchemy says it of its own statements: callers tell
-    a violated constraint or a lock by it."""
-    errors: Any = psycopg.Error if connection.dialect.name == "postgresql" else sqlite3.Error
+    errors: Any = psycopg.Error if dialect.name == "postgresql" else sqlite3.Error
     try:
-        yield connection.connection.driver_connection
+        write(driver, into, map(values_of, rows), len(given + made + shared))
     except errors as error:
-        raise sa.exc.DBAPIError.instance(statement, None, error, errors, dialect=connection.dialect) from error
+        # As SQLAlchemy says it of its own statements: callers tell a violated constraint or a lock by it.
+        raise sa.exc.DBAPIError.instance(f"INSERT INTO {into}", None, error, errors, dialect=dialect) from error
 
 
 @lru_cache
@@ -395,20 +390,11 @@ def _update_from_json(table: sa.Table, names: tuple[str, ...]) -> sa.Update:
     return sa.update(table).where(key == given.c[key.name]).values(values)
 
 
-def _update_each(
-    connection: Connection, table: sa.Table, names: Sequence[str], rows: Sequence[Mapping[str, Any]]
-) -> None:
+@lru_cache
+def _update_each(table: sa.Table, names: tuple[str, ...]) -> sa.Update:
     (key,) = table.primary_key.columns
-    ordered = [table.c[name] for name in names if name != key.name] + [key]
-    processors = [(column.name, _processor(column.type, connection.dialect)) for column in ordered]
-    quote = connection.dialect.identifier_preparer.quote
-    changed = ", ".join(f"{quote(column.name)} = ?" for column in ordered[:-1])
-    statement = f"UPDATE {quote(table.name)} SET {changed} WHERE {quote(key.name)} = ?"  # noqa: S608  # our own names
-    with _driver_of(connection, statement) as driver:
-        driver.executemany(
-            statement,
-            ([process(row[name]) if process else row[name] for name, process in processors] for row in rows),
-        )
+    values = {name: sa.bindparam(f"given_{name}") for name in names if name != key.name}
+    return sa.update(table).where(key == sa.bindparam(f"given_{key.name}")).values(values)
 
 
 def _copy(driver: Any, into: str, rows: Iterable[list[Any]], width: int) -> None:

@@ -95,7 +95,7 @@ class Runner:
         self._claiming = threading.Lock()  # from the count of the free slots until what was claimed fills them
         self._pulled_at = time.monotonic()  # when the puller last looked, and the database answered
         self._lock = threading.Lock()
-        self._hints: set[int] = set()
+        self._hints: dict[Queue, set[int]] = defaultdict(set)
         self._wakeup = threading.Event()
         self._draining = threading.Event()
         self._stopped = threading.Event()
@@ -126,10 +126,12 @@ class Runner:
             slots=self._concurrency,
         )
 
-    def wake(self, job_ids: Sequence[int] = ()) -> None:
-        """A message arrived: look now, at these jobs first."""
+    def wake(self, job_ids: Sequence[int] = (), lane: str | None = None) -> None:
+        """A message arrived: look now, at these jobs first. `lane`: all of them are of this queue."""
         with self._lock:
-            self._hints.update(job_ids)
+            for name in self._queues:
+                if lane in (name, None):
+                    self._hints[name].update(job_ids)
         self._wakeup.set()
 
     def drain(self) -> None:
@@ -181,8 +183,8 @@ class Runner:
         if alone or not any(self._free_slots().values()):
             return True  # what messages named stays named until a slot is free
         with self._lock:
-            hints, self._hints = sorted(self._hints), set()
-        looks = self._must_look() or bool(hints)
+            hints, self._hints = self._hints, defaultdict(set)
+        looks = self._must_look() or any(hints.values())
         if looks:
             with reading() as session:
                 waiting = leases.waiting(session, self._queues)
@@ -194,7 +196,7 @@ class Runner:
                 return True
             self._backlog = waiting.queues
         for name in (name for name in self._queues if name in self._backlog):
-            for wanted in (hints, None) if hints else (None,):
+            for wanted in (sorted(hints[name]), None) if hints[name] else (None,):
                 # One claim per transaction: two would take locks of jobs and budgets in turns.
                 self._claim(name, job_ids=wanted)
         return looks
@@ -224,7 +226,8 @@ class Runner:
         alone, and all that a budget or a limit does not let through at once.
         """
         with self._lock:
-            hinted, self._hints = bool(self._hints), set()  # by priority like the others: a look finds them
+            # By priority like the others: a look finds them.
+            hinted, self._hints = any(self._hints.values()), defaultdict(set)
         if self._must_look() or hinted:
             waiting = leases.waiting(session, self._queues)
             self._backlog = frozenset() if waiting.quarantined else waiting.queues
