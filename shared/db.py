@@ -386,14 +386,14 @@ def _update_from_json(table: sa.Table, names: tuple[str, ...]) -> sa.Update:
     typed = [sa.column(name, table.c[name].type) for name in names]
     rows = sa.func.json_to_recordset(sa.bindparam("rows", type_=sa.JSON)).table_valued(*typed, name="given")
     given = rows.render_derived(with_types=True)
-    values = {name: given.c[name] for name in names if name != key.name}
+    values: dict[str, Any] = {name: given.c[name] for name in names if name != key.name}
     return sa.update(table).where(key == given.c[key.name]).values(values)
 
 
 @lru_cache
 def _update_each(table: sa.Table, names: tuple[str, ...]) -> sa.Update:
     (key,) = table.primary_key.columns
-    values = {name: sa.bindparam(f"given_{name}") for name in names if name != key.name}
+    values: dict[str, Any] = {name: sa.bindparam(f"given_{name}") for name in names if name != key.name}
     return sa.update(table).where(key == sa.bindparam(f"given_{key.name}")).values(values)
 
 

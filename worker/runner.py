@@ -195,8 +195,9 @@ class Runner:
                     self._pull_quarantined()
                 return True
             self._backlog = waiting.queues
-        for name in (name for name in self._queues if name in self._backlog):
-            for wanted in (sorted(hints[name]), None) if hints[name] else (None,):
+        named = [(name, sorted(hints[name])) for name in self._queues if hints[name]]
+        for name, wanted in [*named, *((name, None) for name in self._queues)]:
+            if name in self._backlog:
                 # One claim per transaction: two would take locks of jobs and budgets in turns.
                 self._claim(name, job_ids=wanted)
         return looks

@@ -637,6 +637,19 @@ def test_what_a_message_names_is_looked_for_in_its_own_lane_alone() -> None:
     assert runner._hints == {Queue.OPTIMIZATIONS: {2}, Queue.EXECUTIONS: {1, 2}}
 
 
+def test_what_a_message_names_is_claimed_before_what_other_lanes_have(admin: Caller) -> None:
+    (named,) = submit(admin)
+    run_id = waiting_run(admin, 0)
+    with db.transaction() as session:
+        jobs.enqueue_step(session, admin.workspace_id, JobKind.EVALUATION, run_id, 2)
+    runner = Runner(STEPS, queues=(Queue.OPTIMIZATIONS, Queue.EXECUTIONS), concurrency=1, sweep=lambda: None)
+
+    runner.wake([job_of(named).id], lane="executions")
+    runner._pull()
+
+    assert [running.lease.subject_id for running in runner._running.values()] == [named]
+
+
 def test_hints_of_a_message_do_not_outrank_priority_for_ever(admin: Caller, model: GatedProvider) -> None:
     """A message names jobs; it may bring them forward, but a wrong or stale one does no harm."""
     ids = submit(admin, 3)
