@@ -105,8 +105,8 @@ def _import(api: "_Api", dataset: str, first: int, cases: int) -> None:
 
 
 def _phases(evaluation_id: str) -> dict[str, float]:
-    """`claim`: from the row to the claim of its first step; `fan_out`: to the claim of the first call; `calls`: to the
-    end of the last one; `score`: to the end of the evaluation."""
+    """`claim`: from the row to the claim of the first call; `calls`: to the end of the last one; `score`: to the end of
+    the evaluation."""
     with db.reading() as session:
         evaluation = session.get_one(Evaluation, uuid.UUID(evaluation_id))
         begun, ended = session.execute(
@@ -114,8 +114,8 @@ def _phases(evaluation_id: str) -> dict[str, float]:
                 Execution.scope_id == evaluation.id
             )
         ).one()
-        times: list[Any] = [evaluation.created_at, evaluation.started_at, begun, ended, evaluation.completed_at]
-    names = ("claim", "fan_out", "calls", "score")
+        times: list[Any] = [evaluation.created_at, begun, ended, evaluation.completed_at]
+    names = ("claim", "calls", "score")
     return {
         name: 1000 * (after - before).total_seconds()
         for name, (before, after) in zip(names, itertools.pairwise(times), strict=True)

@@ -166,6 +166,22 @@ def bulk_insert(session: Session, model: type[Any], rows: Sequence[Mapping[str, 
         session.connection().execute(_insert_into(model.__table__), rows)
 
 
+def bulk_update(session: Session, model: type[Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the columns that these rows give, the same ones all, to the rows with their keys. JSON can say the values.
+
+    PostgreSQL is sent one statement, in which values go as JSON: of many each would be planned, run and answered alone.
+    """
+    session.flush()
+    if not rows:
+        return
+    names = tuple(rows[0])
+    if is_postgres(session):
+        session.connection().execute(_update_from_json(model.__table__, names), {"rows": list(rows)})
+    else:
+        given = [{f"given_{name}": value for name, value in row.items()} for row in rows]
+        session.connection().execute(_update_each(model.__table__, names), given)
+
+
 def bulk_insert_numbered(session: Session, model: type[Any], rows: Sequence[Mapping[str, Any]]) -> list[int]:
     """The same for a table whose key counts up and is never used again; the keys, in the order of the rows."""
     session.flush()
@@ -362,6 +378,23 @@ def _hand_over(session: Session, table: sa.Table, rows: Sequence[Mapping[str, An
     except errors as error:
         # As SQLAlchemy says it of its own statements: callers tell a violated constraint or a lock by it.
         raise sa.exc.DBAPIError.instance(f"INSERT INTO {into}", None, error, errors, dialect=dialect) from error
+
+
+@lru_cache
+def _update_from_json(table: sa.Table, names: tuple[str, ...]) -> sa.Update:
+    (key,) = table.primary_key.columns
+    typed = [sa.column(name, table.c[name].type) for name in names]
+    rows = sa.func.json_to_recordset(sa.bindparam("rows", type_=sa.JSON)).table_valued(*typed, name="given")
+    given = rows.render_derived(with_types=True)
+    values: dict[str, Any] = {name: given.c[name] for name in names if name != key.name}
+    return sa.update(table).where(key == given.c[key.name]).values(values)
+
+
+@lru_cache
+def _update_each(table: sa.Table, names: tuple[str, ...]) -> sa.Update:
+    (key,) = table.primary_key.columns
+    values: dict[str, Any] = {name: sa.bindparam(f"given_{name}") for name in names if name != key.name}
+    return sa.update(table).where(key == sa.bindparam(f"given_{key.name}")).values(values)
 
 
 def _copy(driver: Any, into: str, rows: Iterable[list[Any]], width: int) -> None:

@@ -95,7 +95,7 @@ class Runner:
         self._claiming = threading.Lock()  # from the count of the free slots until what was claimed fills them
         self._pulled_at = time.monotonic()  # when the puller last looked, and the database answered
         self._lock = threading.Lock()
-        self._hints: set[int] = set()
+        self._hints: dict[Queue, set[int]] = defaultdict(set)
         self._wakeup = threading.Event()
         self._draining = threading.Event()
         self._stopped = threading.Event()
@@ -126,10 +126,12 @@ class Runner:
             slots=self._concurrency,
         )
 
-    def wake(self, job_ids: Sequence[int] = ()) -> None:
-        """A message arrived: look now, at these jobs first."""
+    def wake(self, job_ids: Sequence[int] = (), lane: str | None = None) -> None:
+        """A message arrived: look now, at these jobs first. `lane`: all of them are of this queue."""
         with self._lock:
-            self._hints.update(job_ids)
+            for name in self._queues:
+                if lane in (name, None):
+                    self._hints[name].update(job_ids)
         self._wakeup.set()
 
     def drain(self) -> None:
@@ -181,8 +183,8 @@ class Runner:
         if alone or not any(self._free_slots().values()):
             return True  # what messages named stays named until a slot is free
         with self._lock:
-            hints, self._hints = sorted(self._hints), set()
-        looks = self._must_look() or bool(hints)
+            hints, self._hints = self._hints, defaultdict(set)
+        looks = self._must_look() or any(hints.values())
         if looks:
             with reading() as session:
                 waiting = leases.waiting(session, self._queues)
@@ -193,8 +195,9 @@ class Runner:
                     self._pull_quarantined()
                 return True
             self._backlog = waiting.queues
-        for name in (name for name in self._queues if name in self._backlog):
-            for wanted in (hints, None) if hints else (None,):
+        named = [(name, sorted(hints[name])) for name in self._queues if hints[name]]
+        for name, wanted in [*named, *((name, None) for name in self._queues)]:
+            if name in self._backlog:
                 # One claim per transaction: two would take locks of jobs and budgets in turns.
                 self._claim(name, job_ids=wanted)
         return looks
@@ -224,9 +227,8 @@ class Runner:
         alone, and all that a budget or a limit does not let through at once.
         """
         with self._lock:
-            if self._draining.is_set() or any(running.alone for running in self._running.values()):
-                return []
-            hinted, self._hints = bool(self._hints), set()  # by priority like the others: a look finds them
+            # By priority like the others: a look finds them.
+            hinted, self._hints = any(self._hints.values()), defaultdict(set)
         if self._must_look() or hinted:
             waiting = leases.waiting(session, self._queues)
             self._backlog = frozenset() if waiting.quarantined else waiting.queues
@@ -234,12 +236,29 @@ class Runner:
         room = 0 if first is None else min(self._free_slots(ending)[first], CLAIM_AT_MOST)
         if first is None or room <= 0:
             return []
-        claimed = leases.claim_at_once(
-            session, self.owner, queue=first, limit=room, lease_seconds=settings().job_lease_seconds
-        )
+        claimed = self._claim_at_once(session, first, room)
         if len(claimed) < room:
             self._backlog -= {first}
         return claimed
+
+    def _claim_steps(
+        self, session: Session, ending: Sequence[Lease], taken: int, steps: Mapping[Queue, Sequence[int]]
+    ) -> list[Lease]:
+        """The same for the steps that these outcomes have set off: nobody else sees them yet, and their runs wait."""
+        claimed: list[Lease] = []
+        for name in (name for name in self._queues if name in steps):
+            room = self._free_slots(ending)[name] - taken - len(claimed)
+            if room > 0:
+                claimed += self._claim_at_once(session, name, room, job_ids=steps[name])
+        return claimed
+
+    def _claim_at_once(self, session: Session, name: Queue, room: int, **which: Any) -> list[Lease]:
+        seconds = settings().job_lease_seconds
+        return leases.claim_at_once(session, self.owner, queue=name, limit=room, lease_seconds=seconds, **which)
+
+    def _may_claim_beside(self) -> bool:
+        with self._lock:
+            return not (self._draining.is_set() or any(running.alone for running in self._running.values()))
 
     def _must_look(self) -> bool:
         """Whether it is time to look at all queues. Then somebody does, and not again so soon."""
@@ -302,14 +321,14 @@ class Runner:
         after: Sequence[Lease] = (),
     ) -> None:
         """Give these a slot each; those of `after` are free in the same moment, so that nobody else fills them.
-        What they need is read by a slot, unless it was when they were claimed."""
+        What they need is read by a slot, unless they are calls and it was when they were claimed."""
         with self._lock:
             ended = [running for lease in after if (running := self._running.pop(_key(lease), None)) is not None]
             for lease in claimed:
                 self._running[_key(lease)] = _Running(lease, claimed_at, alone)
         by_kind = defaultdict(list)
         for lease in claimed:
-            if loaded is None:
+            if loaded is None or lease.kind != JobKind.EXECUTION:
                 by_kind[lease.kind].append(lease)
             else:
                 self._work.put(partial(self._run, lease, loaded))
@@ -438,16 +457,20 @@ class Runner:
         puller is claiming. As soon as that is durable the slots are free, all at once."""
         ending = _slots_of(group)
         claimed: list[Lease] = []
-        loaded: dict[int, Any] | None = None
+        loaded: dict[int, Any] = {}
         began = time.monotonic()
         awaited = any(ended.lease.queue == Queue.INTERACTIVE for ended in group)
-        claiming = claiming and not awaited and self._claiming.acquire(blocking=False)
+        claiming = claiming and not awaited and self._may_claim_beside() and self._claiming.acquire(blocking=False)
 
         def claim(session: Session) -> None:
-            nonlocal loaded
             claimed.extend(self._claim_beside(session, ending) if claiming else ())
-            if all(lease.kind == JobKind.EXECUTION for lease in claimed):  # what a step needs may be much
-                loaded = dict(self._steps[JobKind.EXECUTION].load(session, claimed)) if claimed else {}
+            calls = [lease for lease in claimed if lease.kind == JobKind.EXECUTION]
+            if calls:  # and no step: what one needs may be much
+                loaded.update(self._steps[JobKind.EXECUTION].load(session, calls))
+
+        def claim_steps(session: Session, steps: Mapping[Queue, Sequence[int]]) -> None:
+            if claiming and steps:
+                claimed.extend(self._claim_steps(session, ending, len(claimed), steps))
 
         def committed() -> None:
             self._start(claimed, began, loaded=loaded, after=ending)
@@ -455,7 +478,8 @@ class Runner:
                 self._wakeup.set()
 
         try:
-            record(self._steps, [(ended.lease, ended.outcome) for ended in group], beside=claim, committed=committed)
+            outcomes = [(ended.lease, ended.outcome) for ended in group]
+            record(self._steps, outcomes, beside=claim, set_off=claim_steps, committed=committed)
         finally:
             if claiming:
                 self._claiming.release()
@@ -554,12 +578,13 @@ def record(
     group: Sequence[tuple[Lease, Any]],
     *,
     beside: Callable[[Session], None] = lambda session: None,
+    set_off: Callable[[Session, Mapping[Queue, Sequence[int]]], None] = lambda session, steps: None,
     committed: Callable[[], None] = lambda: None,
 ) -> None:
     """Write the outcomes whose fence is still the newest, in one transaction; drop the others.
 
-    `beside` writes in that transaction too. `committed` is called as soon as all of it is durable, before messages
-    leave and lines are logged.
+    `beside` writes in that transaction too, and so does `set_off`, which is told the jobs of the steps that begin now.
+    `committed` is called as soon as all of it is durable, before messages leave and lines are logged.
     """
     # By job: the newest lease, for this process may have lost the job and claimed it again; and of one lease
     # the answer that came rather than the cancel that came with it.
@@ -594,8 +619,10 @@ def record(
                 job.fence += 1  # this outcome is written: its lease has no second one to write
                 jobs.requeue(session, [job], delay_seconds=verdict.retry_in_seconds, error=verdict.error)
             else:
-                endings.append(jobs.Ending(job, verdict.state, verdict.error, verdict.message, tried=True))
-        jobs.close(session, endings)
+                endings.append(
+                    jobs.Ending(job, verdict.state, verdict.error, verdict.message, tried=True, unmade=verdict.unmade)
+                )
+        set_off(session, jobs.close(session, endings))
     metrics.outcomes_recorded(dropped=len(newest) - len(held), salvaged=salvaged, retried=retried)
 
 

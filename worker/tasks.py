@@ -31,11 +31,11 @@ log = structlog.get_logger("worker")
 _runner: Runner | None = None
 
 
-@celery.task(name="promptmill.claim")
-def claim(job_ids: list[int]) -> None:
+@celery.task(name="promptmill.claim", bind=True)
+def claim(self: Any, job_ids: list[int]) -> None:
     """Jobs are due: claim those still queued."""
     if _runner is not None:
-        _runner.wake(job_ids)
+        _runner.wake(job_ids, lane=self.request.delivery_info.get("routing_key"))
 
 
 @celery.task(name="promptmill.sweep")

@@ -17,7 +17,7 @@ from app.auth import caller
 from shared.db import reading
 from shared.domain import evaluations, forecasts
 from shared.domain.budgets import Limits
-from shared.domain.evaluations import EvaluationRequest, Target
+from shared.domain.evaluations import EvaluationRequest, Plan
 from shared.domain.tenants import Caller
 from shared.models import Evaluation, JobKind, Role
 from shared.scoring import check_scorers, describe, openapi
@@ -163,13 +163,12 @@ def create_evaluation(body: dict[str, Any]) -> flask.Response:
     request = _request(body)
     scorers = check_scorers(request.scorers)
 
-    def plan() -> Target:
+    def plan() -> Plan:
         with reading() as session:
-            return evaluations.plan_target(session, author, request, scorers)
+            return evaluations.plan(session, author, request, scorers)
 
-    def make(session: Session, target: Target) -> Any:
-        evaluation = evaluations.create_evaluation(session, author, request, scorers, target)
-        return _evaluation(session, evaluation)
+    def make(session: Session, planned: Plan) -> Any:
+        return _evaluation(session, evaluations.create_evaluation(session, author, planned))
 
     if body["dry_run"]:
         with reading() as session:

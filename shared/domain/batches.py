@@ -21,7 +21,7 @@ from shared.domain.executions import NewExecution, RunRequest
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller
 from shared.errors import Conflict, FieldError, NotFound, PromptmillError, Unprocessable, field_error
-from shared.models import OPEN_STATES, Batch, Execution, Queue, State, TestCase, new_id
+from shared.models import OPEN_STATES, Batch, Execution, Queue, State, new_id
 
 MAX_ITEMS = 10_000
 MAX_PLAN_SECONDS = 20.0  # for rendering, while somebody waits for the answer
@@ -104,7 +104,7 @@ def items_of_dataset(
     executions.resolve(session, caller, request)  # what is wrong for every case is said once, of the request itself
     if not 1 <= dataset.case_count <= MAX_ITEMS:
         raise field_error("/dataset", f"{dataset.case_count:,} test cases; a batch takes 1 to {MAX_ITEMS:,}")
-    cases: Sequence[TestCase] = datasets.cases_of(session, dataset.id, dataset.revision)
+    cases = datasets.cases_of(session, dataset.id, dataset.revision)
     items = [
         Item("", (), replace(request, variables=case.inputs, correlation_id=str(case.case_id)), case.ordinal)
         for case in cases

@@ -41,9 +41,9 @@ def choose(session: Session, caller: Caller, project: str, case_ids: Collection[
         if len(only) != 1:
             detail = "name the test cases: there are several datasets" if only else "there are no test cases yet"
             raise field_error(POINTER, f"project {home.name}: {detail}")
-        return Chosen(only[0], datasets.cases_of(session, only[0].id, only[0].revision))
+        return Chosen(only[0], datasets.rows_of(session, only[0].id, only[0].revision))
     dataset = _dataset_of(session, home.id, case_ids)
-    cases = datasets.cases_of(session, dataset.id, dataset.revision)
+    cases = datasets.rows_of(session, dataset.id, dataset.revision)
     if {case.case_id for case in cases} != set(case_ids):
         raise field_error(
             POINTER,
@@ -55,7 +55,7 @@ def choose(session: Session, caller: Caller, project: str, case_ids: Collection[
 
 def ids_of(session: Session, dataset_id: uuid.UUID, revision: int) -> list[uuid.UUID]:
     """The test cases of a revision, in order."""
-    return [case.case_id for case in datasets.cases_of(session, dataset_id, revision)]
+    return [case.case_id for case in datasets.rows_of(session, dataset_id, revision)]
 
 
 def _dataset_of(session: Session, project_id: uuid.UUID, case_ids: Collection[uuid.UUID]) -> Dataset:
@@ -120,13 +120,13 @@ def pin(session: Session, caller: Caller, project_id: uuid.UUID, case_ids: Seque
     Where they are some of a dataset, a revision of the project's dataset of selections is made of them.
     """
     dataset = _dataset_of(session, project_id, case_ids)
-    cases = datasets.cases_of(session, dataset.id, dataset.revision)
+    cases = datasets.rows_of(session, dataset.id, dataset.revision)
     chosen = [case for case in cases if case.case_id in set(case_ids)]
     if len(chosen) == len(cases):
         return dataset.name, dataset.revision
     about = "What was run on some test cases of the project; each revision is one selection."
     selection = datasets.lock(session, _made(session, caller, project_id, SELECTED, about))
-    before = datasets.cases_of(session, selection.id, selection.revision)
+    before = datasets.rows_of(session, selection.id, selection.revision)
     if list(map(_copied, before)) != list(map(_copied, chosen)):
         test_cases.replace_cases(session, caller, selection, chosen)
     return selection.name, selection.revision

@@ -4,19 +4,23 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.domain import budgets, datasets, events, executions, jobs, judges, pages, projects, providers, queues
+from shared.domain import budgets, datasets, events, executions, jobs, judges, pages, projects, providers, queues, runs
 from shared.domain.budgets import NANO, Limits
 from shared.domain.content import render_messages
+from shared.domain.datasets import RunCase
 from shared.domain.executions import NewExecution, RunRequest
 from shared.domain.pages import Page
 from shared.domain.providers import Quote
+from shared.domain.runs import Reuse, Unit
 from shared.domain.tenants import Caller, get_visible
 from shared.errors import BudgetTooSmall, Conflict, FieldError, PromptmillError, field_error
+from shared.hashing import hash_of
 from shared.models import (
     OPEN_STATES,
     Evaluation,
@@ -34,6 +38,8 @@ from shared.scoring import Delivered, asks, facts_needed, problem_with_expected
 
 MAX_CHECK_SECONDS = 5.0  # of CPU time, for rendering every case of a dataset while somebody waits for the answer
 MAX_QUESTIONS = 200_000  # to judges, of one evaluation
+FAN_OUT, SCORE, JUDGED = 1, 2, 3  # the steps: the second scores, or asks the judges whose replies the third needs
+FIRST_CALLS = 32  # are made with the evaluation, for the fleet to begin with while the first step makes the others
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Target:
     version: Version
     dataset_id: uuid.UUID
     dataset_revision: int
-    cases: Sequence[TestCase]
+    cases: Sequence[RunCase]
     model: Mapping[str, Any]  # {"provider", "model_name", "params"}
 
 
@@ -70,6 +76,26 @@ class EvaluationRequest(TargetRequest):
     repeats: int = 1
     fresh: bool = False
     limits: Limits | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An evaluation that can be inserted, with the first of its `cells`; rendered and hashed already."""
+
+    evaluation: Evaluation
+    limits: Limits | None
+    units: Sequence[Unit]
+    cells: int
+
+
+def plan(session: Session, caller: Caller, request: EvaluationRequest, scorers: Sequence[Mapping[str, Any]]) -> Plan:
+    """Check the request as `plan_target` does, and its limits. Reads only."""
+    target = plan_target(session, caller, request, scorers)
+    check_request(session, request, scorers, target)
+    evaluation = planned(caller, request, scorers, target)
+    quote = providers.quote(session, target.model["provider"], target.model["model_name"])
+    units = islice(units_of(evaluation, target.version, target.cases, quote), FIRST_CALLS)
+    return Plan(evaluation, request.limits, list(units), len(target.cases) * request.repeats)
 
 
 def plan_target(
@@ -122,7 +148,7 @@ def plan_target(
     return Target(prompt, version, dataset.id, revision, cases, model)
 
 
-def _how_to_label(case: TestCase) -> str:
+def _how_to_label(case: RunCase) -> str:
     if case.expected is not None or not case.generated:
         return ""
     return "; a model wrote its inputs: PATCH it, or collect answers that you trust with cases:from-executions"
@@ -170,19 +196,24 @@ def questions_per_answer(scorers: Sequence[Mapping[str, Any]]) -> int:
     return len(asks(scorers, Delivered("an answer", "what is expected")))
 
 
-def create_evaluation(
-    session: Session,
-    caller: Caller,
-    request: EvaluationRequest,
-    scorers: Sequence[Mapping[str, Any]],
-    target: Target,
-) -> Evaluation:
-    """Insert the evaluation and its first job."""
-    check_request(session, request, scorers, target)
-    evaluation = planned(caller, request, scorers, target)
-    if request.limits:
-        evaluation.budget_id = budgets.create(session, caller.workspace_id, evaluation.id, request.limits)
-    return _start(session, caller, evaluation)
+def create_evaluation(session: Session, caller: Caller, plan: Plan) -> Evaluation:
+    """Insert the evaluation with its first calls, and the job that makes the others."""
+    evaluation = plan.evaluation
+    if plan.limits:
+        budgets.create(session, caller.workspace_id, evaluation.id, plan.limits, budget_id=evaluation.budget_id)
+    _insert(session, caller, evaluation)
+    runs.begin(
+        session,
+        workspace_id=evaluation.workspace_id,
+        kind=JobKind.EVALUATION,
+        subject_id=evaluation.id,
+        step_no=SCORE,
+        units=plan.units,
+        total=plan.cells,
+        reuse=Reuse(evaluation.project_id, fresh=evaluation.fresh),
+    )
+    jobs.enqueue_step(session, caller.workspace_id, JobKind.EVALUATION, evaluation.id, FAN_OUT)
+    return evaluation
 
 
 def planned(
@@ -202,6 +233,7 @@ def planned(
         model=capped(target.model, request.limits),
         repeats=request.repeats,
         fresh=request.fresh,
+        budget_id=new_id() if request.limits else None,
         created_by=caller.user_name,
     )
 
@@ -246,10 +278,12 @@ def retry_evaluation(session: Session, caller: Caller, evaluation_id: uuid.UUID,
     evaluation.budget_id = (
         budgets.create(session, caller.workspace_id, evaluation.id, limits) if limits else first.budget_id
     )
-    return _start(session, caller, evaluation)
+    _insert(session, caller, evaluation)
+    jobs.enqueue_step(session, caller.workspace_id, JobKind.EVALUATION, evaluation.id, FAN_OUT)
+    return evaluation
 
 
-def _start(session: Session, caller: Caller, evaluation: Evaluation) -> Evaluation:
+def _insert(session: Session, caller: Caller, evaluation: Evaluation) -> None:
     queues.accept(session, Queue.OPTIMIZATIONS, Queue.EXECUTIONS)
     session.add(evaluation)
     session.flush()
@@ -258,13 +292,17 @@ def _start(session: Session, caller: Caller, evaluation: Evaluation) -> Evaluati
         session,
         [events.Change(caller.workspace_id, "evaluation.queued", evaluation.id, retried, caller.user_name)],
     )
-    jobs.enqueue_step(session, caller.workspace_id, JobKind.EVALUATION, evaluation.id, 1)
-    return evaluation
+
+
+def units_of(evaluation: Evaluation, version: Version, cases: Sequence[RunCase], quote: Quote) -> Iterator[Unit]:
+    """The units of work, in the order of the cases."""
+    for case, repeat, call in calls_of(evaluation, version, cases, quote):
+        yield Unit(hash_of(["case", case.ordinal, repeat]), "evaluate", call, test_case_id=case.id, repeat=repeat)
 
 
 def calls_of(
-    evaluation: Evaluation, version: Version, cases: Sequence[TestCase], quote: Quote
-) -> Iterator[tuple[TestCase, int, NewExecution]]:
+    evaluation: Evaluation, version: Version, cases: Sequence[RunCase], quote: Quote
+) -> Iterator[tuple[RunCase, int, NewExecution]]:
     """(case, repeat, the call that answers it): each case, as often as it is repeated."""
     for case in cases:
         messages = render_messages(version.content, case.inputs)

@@ -13,10 +13,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.domain import evaluations, executions, judges, providers, status
+from shared.domain.datasets import RunCase
 from shared.domain.evaluations import EvaluationRequest, Target
 from shared.domain.providers import Quote
 from shared.domain.tenants import Caller
-from shared.models import Execution, Queue, State, TestCase
+from shared.models import Execution, Queue, State
 from shared.scoring import Delivered, asks
 from shared.scoring.scores import text_of
 
@@ -143,11 +144,11 @@ def _judge_lots(
     return list(found.values())
 
 
-def _standin(case: TestCase) -> Delivered:
+def _standin(case: RunCase) -> Delivered:
     return Delivered(STANDIN if case.expected is None else text_of(case.expected), case.expected, inputs=case.inputs)
 
 
-def _spread(cases: Sequence[TestCase], most: int) -> Sequence[TestCase]:
+def _spread(cases: Sequence[RunCase], most: int) -> Sequence[RunCase]:
     if len(cases) <= most:
         return cases
     return [cases[i * len(cases) // most] for i in range(most)]

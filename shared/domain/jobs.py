@@ -103,6 +103,14 @@ class NewJob:
 
 
 @dataclass(frozen=True)
+class Unmade:
+    """What a barrier has counted in vain until the step that says so: so many calls, and one for that step."""
+
+    barrier_id: int
+    calls: int
+
+
+@dataclass(frozen=True)
 class Ending:
     """How a job ends. `error` is the code and `message` the sentence that the subject shows. `tried`: by a try
     of its own, which is counted."""
@@ -112,6 +120,7 @@ class Ending:
     error: str | None = None
     message: str | None = None
     tried: bool = False
+    unmade: Unmade | None = None
 
 
 def enqueue(session: Session, new_jobs: Sequence[NewJob]) -> Sequence[int]:
@@ -241,13 +250,14 @@ def lock(session: Session, job_ids: Iterable[int], *, skip_locked: bool = False)
     return list(session.scalars(_LOCKS[skip_locked], {"ids": ids}))
 
 
-def close(session: Session, endings: Sequence[Ending]) -> None:
+def close(session: Session, endings: Sequence[Ending]) -> Mapping[Queue, Sequence[int]]:
     """End locked, open jobs: leases go, subjects follow a failure or a cancel, barriers count down.
 
-    A success leaves the subject alone: the step that finished wrote its outcome itself.
+    A success leaves the subject alone: the step that finished wrote its outcome itself. Returns the jobs of the steps
+    that this has set off.
     """
     if not endings:
-        return
+        return {}
     alike: dict[tuple[State, str | None, bool], list[int]] = defaultdict(list)
     for ending in endings:
         if ending.job.state not in OPEN_STATES:
@@ -263,7 +273,8 @@ def close(session: Session, endings: Sequence[Ending]) -> None:
     after_commit(session, lambda: metrics.jobs_completed(ended))
     drop_leases(session, [ending.job.id for ending in endings])
     _follow(session, [ending for ending in endings if ending.state != State.SUCCEEDED])
-    _count_down(session, Counter(ending.job.barrier_id for ending in endings if ending.job.barrier_id))
+    ended_calls = Counter(ending.job.barrier_id for ending in endings if ending.job.barrier_id)
+    return _count_down(session, ended_calls, [ending.unmade for ending in endings if ending.unmade is not None])
 
 
 def requeue(
@@ -366,7 +377,9 @@ def open_job_of(session: Session, subject_id: uuid.UUID) -> Job | None:
     return next((job for job in lock(session, ids) if job.state in OPEN_STATES), None)
 
 
-def enqueue_step(session: Session, workspace_id: uuid.UUID, kind: JobKind, subject_id: uuid.UUID, step_no: int) -> None:
+def enqueue_step(
+    session: Session, workspace_id: uuid.UUID, kind: JobKind, subject_id: uuid.UUID, step_no: int
+) -> Sequence[int]:
     """The job for one step of an evaluation, optimization or bulk operation; unique per (subject, step).
 
     That of an optimization costs nothing, and belongs to its budget, which is held while the run is paused.
@@ -379,12 +392,12 @@ def enqueue_step(session: Session, workspace_id: uuid.UUID, kind: JobKind, subje
         )
     )
     if exists is not None:
-        return
+        return []
     budget_id = None
     if kind == JobKind.OPTIMIZATION:
         budget_id = session.scalar(sa.select(Optimization.budget_id).where(Optimization.id == subject_id))
     job = NewJob(workspace_id, kind, STEP_QUEUES[kind], subject_id, priority=3, step_no=step_no, budget_id=budget_id)
-    enqueue(session, [job])
+    return enqueue(session, [job])
 
 
 def _follow(session: Session, endings: Sequence[Ending]) -> None:
@@ -415,16 +428,25 @@ def _follow(session: Session, endings: Sequence[Ending]) -> None:
     events.record(session, changes)
 
 
-def _count_down(session: Session, ended: "Counter[int]") -> None:
+def _count_down(session: Session, ended: "Counter[int]", unmade: Sequence[Unmade]) -> Mapping[Queue, Sequence[int]]:
+    steps: dict[Queue, list[int]] = defaultdict(list)
+    in_vain = Counter({each.barrier_id: each.calls for each in unmade})
+    ended = Counter(ended)
+    ended.update(in_vain)
+    ended.update(each.barrier_id for each in unmade)
     for barrier_id in sorted(ended):
         barrier = session.execute(
             sa.update(Barrier)
             .where(Barrier.id == barrier_id)
-            .values(remaining=Barrier.remaining - ended[barrier_id])
+            .values(total=Barrier.total - in_vain[barrier_id], remaining=Barrier.remaining - ended[barrier_id])
             .returning(Barrier.remaining, Barrier.workspace_id, Barrier.kind, Barrier.subject_id, Barrier.step_no)
         ).one()
-        if barrier.remaining == 0 and _is_live(session, JobKind(barrier.kind), barrier.subject_id):
-            enqueue_step(session, barrier.workspace_id, JobKind(barrier.kind), barrier.subject_id, barrier.step_no)
+        kind = JobKind(barrier.kind)
+        if barrier.remaining == 0 and _is_live(session, kind, barrier.subject_id):
+            steps[STEP_QUEUES[kind]] += enqueue_step(
+                session, barrier.workspace_id, kind, barrier.subject_id, barrier.step_no
+            )
+    return steps
 
 
 def _is_live(session: Session, kind: JobKind, subject_id: uuid.UUID) -> bool:

@@ -6,9 +6,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from shared.domain import providers
+from shared.domain.datasets import RunCase
 from shared.domain.providers import Quote
 from shared.errors import field_error
-from shared.models import TestCase
 from shared.scoring import JUDGE_MAX_NEW_TOKENS, Ask, Delivered, asking_models, asks
 
 Quotes = Mapping[tuple[str, str], Quote]
@@ -46,7 +46,7 @@ def longest_answer(params: Mapping[str, Any]) -> int:
     return 4 * int(params.get("max_new_tokens", providers.DEFAULT_OUTPUT_TOKENS))
 
 
-def asked_about(scorers: Sequence[Mapping[str, Any]], case: TestCase, longest: int) -> Sequence[Ask]:
+def asked_about(scorers: Sequence[Mapping[str, Any]], case: RunCase, longest: int) -> Sequence[Ask]:
     """What would be asked about an answer to the case that has so many characters."""
     return asks(scorers, Delivered("x" * longest, case.expected, inputs=case.inputs))
 

@@ -100,14 +100,23 @@ def claim(
     return Claim(claimed, more=limit > 0)
 
 
-def claim_at_once(session: Session, owner: str, *, queue: Queue, limit: int, lease_seconds: float) -> list[Lease]:
-    """Take due jobs in a transaction that holds other locks already, where `claim` takes its own first.
+def claim_at_once(
+    session: Session,
+    owner: str,
+    *,
+    queue: Queue,
+    limit: int,
+    lease_seconds: float,
+    job_ids: Sequence[int] | None = None,
+) -> list[Lease]:
+    """Take due jobs in a transaction that holds other locks already, where `claim` takes its own first; of `job_ids`
+    only, when they are given.
 
     It waits for no lock, so that two such transactions never wait for each other, and it changes no job that it
     does not take: what a budget or a limit does not let through now is left to `claim`.
     """
     limit = room_in(session, queue, limit, waits=False)
-    wanted = _lock_due(session, queue, limit, None, False) if limit else []
+    wanted = _lock_due(session, queue, limit, job_ids, False) if limit else []
     affordable = budgets.reserve_at_once(session, wanted)
     return _take(session, owner, affordable, lease_seconds) if affordable else []
 

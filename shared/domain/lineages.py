@@ -72,7 +72,7 @@ def lineage_of(session: Session, optimization: Optimization, candidate: Candidat
     keys = [candidate.lineage["proposal"]] if "proposal" in candidate.lineage else []
     of_run = sa.select(WorkItem).where(WorkItem.scope_id == optimization.id, WorkItem.work_key.in_(keys))
     shown = set(candidate.lineage.get("evidence", []))
-    cases = datasets.cases_of(session, optimization.dataset_id, optimization.dataset_revision)
+    cases = datasets.rows_of(session, optimization.dataset_id, optimization.dataset_revision)
     return Lineage(
         candidate,
         list(chain.values()),

@@ -7,14 +7,16 @@ Several units may share one call: the ledger decides, by the content of the requ
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.db import bulk_insert, db_now
+from shared.db import IDS, bulk_insert, bulk_update, db_now
 from shared.domain import budgets, events, executions, jobs, providers
 from shared.domain.executions import NewExecution
+from shared.domain.jobs import Unmade
 from shared.domain.tenants import Caller
 from shared.errors import Conflict
 from shared.models import (
@@ -75,6 +77,33 @@ class Collected:
     cached: bool = False  # the answer is that of another run, and was paid for there
 
 
+def begin(
+    session: Session,
+    *,
+    workspace_id: uuid.UUID,
+    kind: JobKind,
+    subject_id: uuid.UUID,
+    step_no: int,
+    units: Sequence[Unit],
+    total: int,
+    reuse: Reuse,
+) -> None:
+    """Insert the first of `total` units of a new run and their calls, before the step that fans out the others.
+
+    The barrier counts those others as calls already, and stays up until that step has said how many it has made.
+    """
+    missing, known = _sorted_out(session, subject_id, units, reuse)
+    calls = len(missing) + total - len(units)
+    barrier_id = _raise_barrier(session, workspace_id, kind, subject_id, step_no, total=calls, remaining=calls + 1)
+    _insert(session, workspace_id, subject_id, step_no, units, missing, known, barrier_id)
+
+
+def count_begun(session: Session, subject_id: uuid.UUID, step_no: int) -> int:
+    """How many units `begin` has inserted."""
+    begun = sa.select(sa.func.count()).where(WorkItem.scope_id == subject_id, WorkItem.step_no == step_no)
+    return session.scalars(begun).one()
+
+
 def fan_out(
     session: Session,
     *,
@@ -84,12 +113,33 @@ def fan_out(
     step_no: int,
     units: Sequence[Unit],
     reuse: Reuse | None = None,
-) -> None:
+    begun: int = 0,
+) -> Unmade | None:
     """Insert the units, their calls and a barrier that starts step `step_no` when all calls have ended.
 
     A call that the ledger of this run holds already is not made again; it is only waited for if open. With `reuse`
     neither is one that another run has had answered: the unit then points at that execution, and nothing is charged.
+    `begun`: so many units come before these, and a barrier waits; the job of the step must end with what is returned.
     """
+    missing, known = _sorted_out(session, subject_id, units, reuse)
+    if begun:
+        found = sa.select(Barrier.id, Barrier.total).where(Barrier.subject_id == subject_id, Barrier.step_no == step_no)
+        barrier_id, counted = session.execute(found).one()
+        _insert(session, workspace_id, subject_id, step_no, units, missing, known, barrier_id, first=begun)
+        made = session.scalars(sa.select(sa.func.count()).where(Call.scope_id == subject_id)).one()
+        return Unmade(barrier_id, counted - made)
+    count = len(missing)
+    barrier_id = _raise_barrier(session, workspace_id, kind, subject_id, step_no, total=count, remaining=count)
+    _insert(session, workspace_id, subject_id, step_no, units, missing, known, barrier_id)
+    if not missing:
+        jobs.enqueue_step(session, workspace_id, kind, subject_id, step_no)
+    return None
+
+
+def _sorted_out(
+    session: Session, subject_id: uuid.UUID, units: Sequence[Unit], reuse: Reuse | None
+) -> tuple[list[NewExecution], dict[str, uuid.UUID]]:
+    """(the calls that are to be made, the executions of the others by call key)"""
     wanted = {unit.call.call_key: unit.call for unit in units if unit.call is not None}
     known = executions.find_calls(session, subject_id, list(wanted))
     generations: Mapping[str, int] = {}
@@ -101,17 +151,40 @@ def fan_out(
         for key, call in wanted.items()
         if key not in known
     ]
+    return missing, known
+
+
+def _raise_barrier(
+    session: Session,
+    workspace_id: uuid.UUID,
+    kind: JobKind,
+    subject_id: uuid.UUID,
+    step_no: int,
+    *,
+    total: int,
+    remaining: int,
+) -> int:
     barrier = Barrier(
-        workspace_id=workspace_id,
-        kind=kind,
-        subject_id=subject_id,
-        step_no=step_no,
-        total=len(missing),
-        remaining=len(missing),
+        workspace_id=workspace_id, kind=kind, subject_id=subject_id, step_no=step_no, total=total, remaining=remaining
     )
     session.add(barrier)
     session.flush()
-    ids = executions.submit_many(session, missing, queue=Queue.EXECUTIONS, barrier_id=barrier.id)
+    return barrier.id
+
+
+def _insert(
+    session: Session,
+    workspace_id: uuid.UUID,
+    subject_id: uuid.UUID,
+    step_no: int,
+    units: Sequence[Unit],
+    missing: Sequence[NewExecution],
+    known: dict[str, uuid.UUID],
+    barrier_id: int,
+    *,
+    first: int = 0,
+) -> None:
+    ids = executions.submit_many(session, missing, queue=Queue.EXECUTIONS, barrier_id=barrier_id)
     known |= {call.call_key: execution_id for call, execution_id in zip(missing, ids, strict=True)}
     if units:
         bulk_insert(
@@ -131,11 +204,9 @@ def fan_out(
                     "execution_id": known[unit.call.call_key] if unit.call else None,
                     "feedback": unit.problem or None,
                 }
-                for ordinal, unit in enumerate(units)
+                for ordinal, unit in enumerate(units, start=first)
             ],
         )
-    if not missing:
-        jobs.enqueue_step(session, workspace_id, kind, subject_id, step_no)
 
 
 def _paid_for(session: Session, reuse: Reuse, units: Sequence[Unit]) -> dict[str, uuid.UUID]:
@@ -195,25 +266,7 @@ def _generations(session: Session, run_id: uuid.UUID | None, call_keys: Sequence
 
 def collect(session: Session, subject_id: uuid.UUID, step_no: int) -> list[Collected]:
     """The units that a step was waiting for, in the order of their emission."""
-    rows = session.execute(
-        sa.select(
-            WorkItem.id,
-            WorkItem.work_key,
-            WorkItem.kind,
-            WorkItem.candidate,
-            WorkItem.test_case_id,
-            WorkItem.repeat,
-            Execution.state,
-            Execution.response_text,
-            Execution.error_type,
-            Execution.scope_id,
-            Execution.latency_ms,
-            Execution.cost_nano,
-        )
-        .join(Execution, Execution.id == WorkItem.execution_id, isouter=True)
-        .where(WorkItem.scope_id == subject_id, WorkItem.step_no == step_no)
-        .order_by(WorkItem.ordinal)
-    )
+    rows = session.connection().execute(_collected(), {"scope": subject_id, "step": step_no})
     return [
         Collected(
             row.id,
@@ -231,6 +284,30 @@ def collect(session: Session, subject_id: uuid.UUID, step_no: int) -> list[Colle
     ]
 
 
+# Built once, here and below: to build a statement anew costs as much as to run it.
+@cache
+def _collected() -> sa.Select[*tuple[Any, ...]]:
+    return (
+        sa.select(
+            WorkItem.id,
+            WorkItem.work_key,
+            WorkItem.kind,
+            WorkItem.candidate,
+            WorkItem.test_case_id,
+            WorkItem.repeat,
+            Execution.state,
+            Execution.response_text,
+            Execution.error_type,
+            Execution.scope_id,
+            Execution.latency_ms,
+            Execution.cost_nano,
+        )
+        .join(Execution, Execution.id == WorkItem.execution_id, isouter=True)
+        .where(WorkItem.scope_id == sa.bindparam("scope"), WorkItem.step_no == sa.bindparam("step"))
+        .order_by(WorkItem.ordinal)
+    )
+
+
 def _error(row: Any) -> str | None:
     if row.state == State.SUCCEEDED:
         return None
@@ -240,9 +317,8 @@ def _error(row: Any) -> str | None:
 
 
 def record_scores(session: Session, scores: Sequence[Mapping[str, Any]]) -> None:
-    """Write score, passed and feedback of work items, by `id`, in one statement."""
-    if scores:
-        session.execute(sa.update(WorkItem), list(scores))
+    """Write score, passed, feedback and details of work items, by `id`."""
+    bulk_update(session, WorkItem, scores)
 
 
 @dataclass(frozen=True)
@@ -263,13 +339,18 @@ def spends_of(session: Session, subject_ids: Sequence[uuid.UUID]) -> dict[uuid.U
     An attempt whose answer was never read is charged at its bound, like an answer that reports no usage. A call
     that was never attempted (canceled first, or over the budget) is none.
     """
-    rows = session.execute(
-        sa.select(Execution.scope_id, *_figures(Execution.ambiguous_attempts))
-        .where(Execution.scope_id.in_(subject_ids), _ATTEMPTED)
-        .group_by(Execution.scope_id)
-    )
+    rows = session.connection().execute(_spends(), {"ids": list(subject_ids)})
     found = {row[0]: _spend(row[1:]) for row in rows}
     return {subject_id: found.get(subject_id, Spend(0, 0, 0, 0, 0, 0)) for subject_id in subject_ids}
+
+
+@cache
+def _spends() -> sa.Select[*tuple[Any, ...]]:
+    return (
+        sa.select(Execution.scope_id, *_figures(Execution.ambiguous_attempts))
+        .where(Execution.scope_id.in_(IDS), _ATTEMPTED)
+        .group_by(Execution.scope_id)
+    )
 
 
 def logical_spend_of(
@@ -325,16 +406,24 @@ def charged(presumed_paid: sa.SQLColumnExpression[int]) -> tuple[sa.ColumnElemen
 
 
 def open_calls(session: Session, subject_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, tuple[int, int]]:
-    """(done, total) of the calls of each run's newest barrier: how far its current step has come."""
+    """(done, total) of the calls of each run's newest barrier: how far its current step has come.
+
+    One of those done is missing while a step has yet to make others: the barrier is held for it."""
+    rows = session.connection().execute(_newest_barriers(), {"ids": list(subject_ids)})
+    done = {row.subject_id: (max(0, row.total - row.remaining), row.total) for row in rows}
+    return dict.fromkeys(subject_ids, (0, 0)) | done
+
+
+@cache
+def _newest_barriers() -> sa.Select[*tuple[Any, ...]]:
     newest = (
         sa.select(Barrier.subject_id, sa.func.max(Barrier.step_no).label("step_no"))
-        .where(Barrier.subject_id.in_(subject_ids))
+        .where(Barrier.subject_id.in_(IDS))
         .group_by(Barrier.subject_id)
         .subquery()
     )
     is_newest = sa.and_(Barrier.subject_id == newest.c.subject_id, Barrier.step_no == newest.c.step_no)
-    rows = session.execute(sa.select(Barrier.subject_id, Barrier.total, Barrier.remaining).join(newest, is_newest))
-    return dict.fromkeys(subject_ids, (0, 0)) | {row.subject_id: (row.total - row.remaining, row.total) for row in rows}
+    return sa.select(Barrier.subject_id, Barrier.total, Barrier.remaining).join(newest, is_newest)
 
 
 def cancel_run(

@@ -154,7 +154,9 @@ class JobLease(Base):
 
 
 class Barrier(Base):
-    """Counts the open calls of one step; the call that brings it to zero starts the next step."""
+    """Counts the open calls of one step; the call that brings it to zero starts the next step.
+
+    While a step has yet to make some of them, those are counted too, and one more for that step."""
 
     __tablename__ = "barriers"
     __table_args__ = (sa.UniqueConstraint("subject_id", "step_no"), {"sqlite_autoincrement": True})

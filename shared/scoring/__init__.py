@@ -50,7 +50,7 @@ def _checked(item: Any, pointer: str, depth: int) -> dict[str, Any]:
     if name not in SCORERS:
         raise field_error(f"{pointer}/type", f"must be one of {', '.join(SCORERS)}")
     kind = SCORERS[name]
-    options = kind.all_options()
+    options = kind.all_options
     pinned = ("type", "version", "hash")  # as they are shown, so that what was read can be sent again
     unknown = [key for key in item if key not in (*pinned, *options)]
     if unknown:
@@ -179,7 +179,7 @@ def _complete(item: Mapping[str, Any]) -> Mapping[str, Any]:
     """What was stored, with the defaults of options that there were not yet."""
     if item["type"] not in SCORERS:  # of a version that knew others
         return item
-    options = SCORERS[item["type"]].all_options()
+    options = SCORERS[item["type"]].all_options
     return {**{name: option.default for name, option in options.items()}, "version": 1, **item}
 
 
@@ -240,8 +240,8 @@ def describe() -> list[dict[str, Any]]:
             "version": kind.version,
             "description": kind.description,
             "asks_a_model": kind.asks is not None,
-            "options": {key: as_json_schema(option) for key, option in kind.all_options().items()},
-            "required": [key for key, option in kind.all_options().items() if option.is_required],
+            "options": {key: as_json_schema(option) for key, option in kind.all_options.items()},
+            "required": [key for key, option in kind.all_options.items() if option.is_required],
         }
         for name, kind in SCORERS.items()
     ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from shared.errors import field_error
@@ -27,7 +28,8 @@ class Kind:
     rule: Callable[[Mapping[str, Any], str], None] = lambda settings, pointer: None  # across options
     version: int = 1
 
-    def all_options(self) -> dict[str, Option]:
+    @cached_property
+    def all_options(self) -> Mapping[str, Option]:
         """Its own, then those that all have."""
         threshold = replace(COMMON["threshold"], default=self.threshold)
         return {

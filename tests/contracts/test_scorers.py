@@ -206,7 +206,7 @@ def test_what_was_stored_before_an_option_was_there_has_its_default(kind: str) -
 @each
 def test_each_option_is_described_and_refused_by_its_name_when_it_is_of_another_kind(kind: str) -> None:
     assert SCORERS[kind].description
-    for name, option in SCORERS[kind].all_options().items():
+    for name, option in SCORERS[kind].all_options.items():
         assert option.note
         for bad in ({"a": {"b": []}}, 10**400, "", [None]):
             if (option.kind, type(bad)) in (("json_schema", dict), ("field_weights", dict)) or bad == option.default:
@@ -220,7 +220,7 @@ def test_each_option_is_described_and_refused_by_its_name_when_it_is_of_another_
 def test_openapi_has_each_option_with_its_range_and_default(kind: str) -> None:
     (schema,) = [one for one in scoring.openapi()["oneOf"] if one["properties"]["type"]["enum"] == [kind]]
 
-    for name, option in SCORERS[kind].all_options().items():
+    for name, option in SCORERS[kind].all_options.items():
         shown = schema["properties"][name]
         assert shown["description"] == option.note
         assert ("default" in shown) is not option.is_required

@@ -99,7 +99,7 @@ def test_a_schema_does_not_change_how_a_value_is_printed() -> None:
 
 def test_all_messages_of_a_prompt_share_one_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a clock that goes on by half a second whenever it is read."""
-    content = check_content(messages=[{"role": "user", "content": "Hello"}] * 4)
+    content = check_content(messages=[{"role": "user", "content": "Hello {{ 1 }}"}] * 4)
     seconds = iter(range(1_000))
     render_messages(content.body, {})
 

@@ -5,6 +5,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jinja2
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -189,6 +190,12 @@ def test_a_value_that_a_filter_cannot_take_is_the_callers_error(source: str) -> 
 
     with pytest.raises(RenderFailed):
         render(source, variables)
+
+
+@given(source=st.text(alphabet="a \n\r\t}#%-é🐘", max_size=12))
+def test_a_text_without_a_construct_is_rendered_as_jinja_renders_it(source: str) -> None:
+    """Which is as itself, but for carriage returns."""
+    assert render(source, {}) == jinja2.Template(source, keep_trailing_newline=True).render()
 
 
 def test_the_variables_of_a_template_are_those_that_it_does_not_set_itself() -> None:

@@ -37,11 +37,12 @@ def die_on(marker: str) -> None:
 def die_in_fan_out(deaths: str) -> None:
     fan_out = runs.fan_out
 
-    def fan_out_and_die(*args: Any, **options: Any) -> None:
-        fan_out(*args, **options)
+    def fan_out_and_die(*args: Any, **options: Any) -> Any:
+        unmade = fan_out(*args, **options)
         for file in Path(deaths).iterdir():
             file.unlink()
             os._exit(1)
+        return unmade
 
     runs.fan_out = fan_out_and_die
 

@@ -628,6 +628,28 @@ def test_a_crash_in_a_step_is_retried_and_then_fails_in_the_open(
     assert "a bug" in (row.error_message or "")
 
 
+def test_what_a_message_names_is_looked_for_in_its_own_lane_alone() -> None:
+    runner = Runner(STEPS, queues=(Queue.OPTIMIZATIONS, Queue.EXECUTIONS), concurrency=1, sweep=lambda: None)
+
+    runner.wake([1], lane="executions")
+    runner.wake([2])
+
+    assert runner._hints == {Queue.OPTIMIZATIONS: {2}, Queue.EXECUTIONS: {1, 2}}
+
+
+def test_what_a_message_names_is_claimed_before_what_other_lanes_have(admin: Caller) -> None:
+    (named,) = submit(admin)
+    run_id = waiting_run(admin, 0)
+    with db.transaction() as session:
+        jobs.enqueue_step(session, admin.workspace_id, JobKind.EVALUATION, run_id, 2)
+    runner = Runner(STEPS, queues=(Queue.OPTIMIZATIONS, Queue.EXECUTIONS), concurrency=1, sweep=lambda: None)
+
+    runner.wake([job_of(named).id], lane="executions")
+    runner._pull()
+
+    assert [running.lease.subject_id for running in runner._running.values()] == [named]
+
+
 def test_hints_of_a_message_do_not_outrank_priority_for_ever(admin: Caller, model: GatedProvider) -> None:
     """A message names jobs; it may bring them forward, but a wrong or stale one does no harm."""
     ids = submit(admin, 3)
@@ -674,6 +696,34 @@ def test_outcomes_and_the_claim_beside_them_are_committed_together_or_not_at_all
 
     assert set(runner._running) == before
     assert state_counts() == {"running": 2, "queued": 2}
+
+
+def test_the_commit_that_ends_the_last_call_of_a_step_claims_the_next_step(admin: Caller) -> None:
+    run_id = waiting_run(admin, 2)
+    runner = Runner(STEPS, queues=(Queue.OPTIMIZATIONS, Queue.EXECUTIONS), concurrency=2, sweep=lambda: None)
+    runner._pull()
+
+    runner._record(ended(runner, 2))
+
+    (running,) = runner._running.values()
+    assert (running.lease.subject_id, running.lease.step_no) == (run_id, 2)
+    assert [row.job_id for row in lease_rows()] == [running.lease.job_id]
+
+
+@pytest.mark.parametrize("queues", [(Queue.EXECUTIONS,), (Queue.OPTIMIZATIONS, Queue.EXECUTIONS)])
+def test_a_step_is_left_to_others_where_this_process_does_not_serve_it_or_has_no_slot_left(
+    admin: Caller, queues: tuple[Queue, ...]
+) -> None:
+    waiting_run(admin, 1)
+    runner = Runner(STEPS, queues=queues, concurrency=1, sweep=lambda: None)
+    runner._pull()
+    if len(queues) > 1:
+        submit(admin)  # which takes the slot
+
+    runner._record(ended(runner, 1))
+
+    with db.reading() as session:
+        assert session.scalars(sa.select(Job.state).where(Job.step_no.is_not(None))).one() == State.QUEUED
 
 
 def test_a_late_answer_is_not_claimed_again_by_its_own_commit(admin: Caller) -> None:

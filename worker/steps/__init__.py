@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from sqlalchemy.orm import Session
 
+from shared.domain.jobs import Unmade
 from shared.domain.leases import Lease
 from shared.models import Job, State
 
@@ -42,12 +43,14 @@ class Done:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of the job: ended in `state`, or back into the queue after `retry_in_seconds`."""
+    """What becomes of the job: ended in `state`, or back into the queue after `retry_in_seconds`. `unmade`: what a
+    barrier had counted for it."""
 
     state: State
     error: str | None = None
     message: str | None = None
     retry_in_seconds: float | None = None
+    unmade: Unmade | None = None
 
 
 def storable(text: str, limit: int) -> str:

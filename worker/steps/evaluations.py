@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,23 +12,23 @@ from sqlalchemy.orm import Session
 from shared.db import db_now
 from shared.domain import datasets, evaluations, events, judges, providers, runs
 from shared.domain.aggregates import Cell, aggregate_of, slices_of
+from shared.domain.datasets import RunCase
+from shared.domain.evaluations import FAN_OUT, JUDGED, SCORE
 from shared.domain.executions import NewExecution
 from shared.domain.judges import Quotes
 from shared.domain.leases import Lease
 from shared.domain.runs import Collected, Reuse, Unit
-from shared.hashing import hash_of
-from shared.models import Evaluation, JobKind, State, TestCase, Version
+from shared.models import Evaluation, JobKind, State, Version
 from shared.scoring import Ask, Missing
 from worker.steps import Done, Failure, Verdict, judging
-
-FAN_OUT, SCORE, JUDGED = 1, 2, 3
 
 
 @dataclass(frozen=True)
 class _Loaded:
     evaluation: Evaluation
-    cases: Sequence[TestCase]
+    cases: Sequence[RunCase]
     version: Version | None = None
+    begun: int = 0  # units that were inserted with the evaluation
     quote: providers.Quote | None = None
     collected: Sequence[Collected] = ()
     replies: Sequence[Collected] = ()
@@ -38,6 +39,7 @@ class _Loaded:
 class _FannedOut:
     units: Sequence[Unit]
     next_step: int
+    begun: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
                 evaluation,
                 cases,
                 version=session.get_one(Version, evaluation.version_id),
+                begun=runs.count_begun(session, evaluation.id, SCORE),
                 quote=providers.quote(session, model["provider"], model["model_name"]),
             )
         else:
@@ -67,7 +70,7 @@ def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
                 evaluation,
                 cases,
                 collected=runs.collect(session, evaluation.id, SCORE),
-                replies=runs.collect(session, evaluation.id, JUDGED),
+                replies=runs.collect(session, evaluation.id, JUDGED) if lease.step_no == JUDGED else (),
                 judges=judges.quotes_of(session, evaluation.scorers),
             )
     return loaded
@@ -75,7 +78,7 @@ def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
 
 def run(lease: Lease, loaded: _Loaded) -> _FannedOut | _Scored:
     if lease.step_no == FAN_OUT:
-        return _FannedOut(_answers(loaded), SCORE)
+        return _FannedOut(_answers(loaded), SCORE, loaded.begun)
     if lease.step_no == SCORE and loaded.judges:
         return _FannedOut(_questions(loaded), JUDGED)
     return _score(loaded)
@@ -92,7 +95,7 @@ def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
             verdicts[job.id] = step_failure(job, outcome)
         elif isinstance(outcome, _FannedOut):
             evaluation.step_no = job.step_no or FAN_OUT
-            runs.fan_out(
+            unmade = runs.fan_out(
                 session,
                 workspace_id=evaluation.workspace_id,
                 kind=JobKind.EVALUATION,
@@ -100,8 +103,9 @@ def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
                 step_no=outcome.next_step,
                 units=outcome.units,
                 reuse=Reuse(evaluation.project_id, fresh=evaluation.fresh, retry_of=evaluation.retry_of),
+                begun=outcome.begun,
             )
-            verdicts[job.id] = Verdict(State.SUCCEEDED)
+            verdicts[job.id] = Verdict(State.SUCCEEDED, unmade=unmade)
         elif isinstance(outcome, _Scored):
             _conclude(session, evaluation, outcome, job.step_no or SCORE)
             verdicts[job.id] = Verdict(State.SUCCEEDED)
@@ -120,10 +124,8 @@ def step_failure(job: Any, failure: Failure) -> Verdict:
 def _answers(loaded: _Loaded) -> list[Unit]:
     assert loaded.version is not None
     assert loaded.quote is not None
-    return [
-        Unit(hash_of(["case", case.ordinal, repeat]), "evaluate", call, test_case_id=case.id, repeat=repeat)
-        for case, repeat, call in evaluations.calls_of(loaded.evaluation, loaded.version, loaded.cases, loaded.quote)
-    ]
+    units = evaluations.units_of(loaded.evaluation, loaded.version, loaded.cases, loaded.quote)
+    return list(islice(units, loaded.begun, None))
 
 
 def _questions(loaded: _Loaded) -> list[Unit]:

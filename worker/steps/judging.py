@@ -8,15 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 from shared import scoring
+from shared.domain.datasets import RunCase
 from shared.domain.executions import NewExecution
 from shared.domain.runs import Collected, Unit
 from shared.hashing import hash_of
-from shared.models import TestCase
 from shared.scoring import Ask, Delivered, Missing, Score, Told
 
 KINDS = ("judge", "embedding")
 Scorers = Sequence[Mapping[str, Any]]
-Cell = tuple[Collected, TestCase]  # an answer that was delivered, and the case that it answers
+Cell = tuple[Collected, RunCase]  # an answer that was delivered, and the case that it answers
 
 
 def questions(scorers: Scorers, cells: Sequence[Cell], call: Callable[[Ask], NewExecution]) -> list[Unit]:
@@ -70,7 +70,7 @@ def row(item: Collected, result: Score | Missing) -> dict[str, Any]:
     }
 
 
-def _delivered(item: Collected, case: TestCase) -> Delivered:
+def _delivered(item: Collected, case: RunCase) -> Delivered:
     assert item.text is not None
     return Delivered(item.text, case.expected, item.facts, case.inputs)
 

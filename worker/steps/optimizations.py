@@ -14,6 +14,7 @@ from shared.db import db_now
 from shared.domain import controls, datasets, events, judges, prompts, providers, runs, takeovers
 from shared.domain.budgets import NANO
 from shared.domain.content import check_content, components_of, content_from, message_templates, render_messages
+from shared.domain.datasets import RunCase
 from shared.domain.events import Change
 from shared.domain.executions import NewExecution
 from shared.domain.judges import Quotes
@@ -21,7 +22,7 @@ from shared.domain.leases import Lease
 from shared.domain.providers import Quote
 from shared.domain.runs import Collected, Spend, Unit
 from shared.errors import PromptmillError
-from shared.models import LIVE_STATES, Candidate, JobKind, Optimization, State, TestCase, Version, new_id
+from shared.models import LIVE_STATES, Candidate, JobKind, Optimization, State, Version, new_id
 from shared.scoring import Ask, Missing
 from shared.splits import draw
 from worker.steps import Done, Failure, Verdict, judging, timing
@@ -38,7 +39,7 @@ class Loaded:
 
     optimization: Optimization
     version: Version
-    cases: Sequence[TestCase]
+    cases: Sequence[RunCase]
     task: Quote
     proposer: Quote
     others: Mapping[str, Quote]  # by name, the models that a candidate may ask for in place of the task's
@@ -282,7 +283,7 @@ class _Calls:
         except PromptmillError as error:
             return f"cannot be rendered: {error.detail}"[:500]
 
-    def _evaluation(self, work: Evaluate, case: TestCase, messages: Sequence[Mapping[str, str]]) -> NewExecution:
+    def _evaluation(self, work: Evaluate, case: RunCase, messages: Sequence[Mapping[str, str]]) -> NewExecution:
         model, params = self._model(work.genes)
         # The first scoring is the same in runs of any seed, so that these are compared on equal answers.
         again = work.repeat >= self._loaded.optimization.spec["evaluation"]["repeats"]
@@ -449,7 +450,7 @@ def _ending(session: Session, optimization: Optimization, state: Mapping[str, An
     }
 
 
-def _cases(session: Session, optimization: Optimization) -> Sequence[TestCase]:
+def _cases(session: Session, optimization: Optimization) -> Sequence[RunCase]:
     return datasets.cases_of(session, optimization.dataset_id, optimization.dataset_revision)
 
 

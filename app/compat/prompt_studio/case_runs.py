@@ -19,7 +19,7 @@ from app.compat.prompt_studio.test_cases import StudioCaseOut, refuse_signature,
 from shared.db import reading, transaction
 from shared.domain import case_choices, datasets, evaluations, generations, test_cases, versions
 from shared.domain.case_requests import DIVERSE, STRATEGIES
-from shared.domain.evaluations import EvaluationRequest, Target
+from shared.domain.evaluations import EvaluationRequest, Plan
 from shared.domain.generations import MAX_COUNT, GenerationRequest
 from shared.domain.tenants import Caller
 from shared.errors import NotFound, PromptmillError, field_error
@@ -67,13 +67,11 @@ def run_cases(body: dict[str, Any]) -> flask.Response:
     """Run a prompt on test cases of its project and wait for the results; it is an evaluation"""
     author, seconds = caller(Role.EDITOR), wait_seconds()
 
-    def plan() -> tuple[EvaluationRequest, Target]:
+    def plan() -> Plan:
         return _planned(author, body)
 
-    def make(session: Session, planned: tuple[EvaluationRequest, Target]) -> Any:
-        request, target = planned
-        made = evaluations.create_evaluation(session, author, request, request.scorers, target)
-        return enveloped(_run(session, made))
+    def make(session: Session, planned: Plan) -> Any:
+        return enveloped(_run(session, evaluations.create_evaluation(session, author, planned)))
 
     answer = replay.create(author, flask.g.body, 202, make, plan=plan)
     evaluation_id = uuid.UUID(answer.get_json()["data"]["evaluation_id"])
@@ -87,7 +85,7 @@ def run_cases(body: dict[str, Any]) -> flask.Response:
     return answer
 
 
-def _planned(author: Caller, body: dict[str, Any]) -> tuple[EvaluationRequest, Target]:
+def _planned(author: Caller, body: dict[str, Any]) -> Plan:
     with transaction() as session:  # which cases are meant is fixed first, in a revision that holds them and no others
         found = versions.get_relative(session, author, body["prompt_id"], writing=True)
         settings = found.version.content.get("model", {})
@@ -108,7 +106,7 @@ def _planned(author: Caller, body: dict[str, Any]) -> tuple[EvaluationRequest, T
             scorers=scorers_for(body.get("scorers"), None, cases, "/scorers"),
         )
         try:
-            return request, evaluations.plan_target(session, author, request, request.scorers)
+            return evaluations.plan(session, author, request, request.scorers)
         except PromptmillError as error:
             raise relocated(error, MOVED) from error
 

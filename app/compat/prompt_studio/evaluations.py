@@ -26,7 +26,7 @@ from app.compat.prompt_studio.models import StudioModelConfig, chosen, params_of
 from app.compat.prompt_studio.targets import MOVED, scorers_for, test_case_ids_field
 from shared.db import reading
 from shared.domain import case_choices, evaluations, pages, projects, providers, runs, versions
-from shared.domain.evaluations import EvaluationRequest, Target
+from shared.domain.evaluations import EvaluationRequest, Plan
 from shared.errors import Conflict, NotFound, PromptmillError, field_error
 from shared.models import Evaluation, Role, TestCase
 
@@ -123,14 +123,14 @@ def create_evaluation(body: dict[str, Any]) -> flask.Response:
     params, warnings = params_of(config, at)
     warnings += [f"{name}: is not kept" for name in ("description", "tags") if body.get(name)]
 
-    def plan() -> tuple[EvaluationRequest, Target]:
+    def plan() -> Plan:
         with reading() as session:
             return _planned(session, body, config, at, params)
 
-    def make(session: Session, planned: tuple[EvaluationRequest, Target]) -> Any:
-        request, target = planned
-        made = evaluations.create_evaluation(session, author, request, request.scorers, target)
-        return enveloped(_evaluation(session, made), warnings=warnings)
+    def make(session: Session, planned: Plan) -> Any:
+        return enveloped(
+            _evaluation(session, evaluations.create_evaluation(session, author, planned)), warnings=warnings
+        )
 
     answer = replay.create(author, flask.g.body, 202, make, plan=plan)
     evaluation_id = uuid.UUID(answer.get_json()["data"]["id"])
@@ -200,7 +200,7 @@ def _config_of(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
 
 def _planned(
     session: Session, body: Mapping[str, Any], config: Mapping[str, Any], at: str, params: Mapping[str, Any]
-) -> tuple[EvaluationRequest, Target]:
+) -> Plan:
     author, project = caller(Role.EDITOR), str(body["project_id"])
     projects.get_project(session, author, project)
     prompt_id = body["prompt_id"]
@@ -222,7 +222,7 @@ def _planned(
         name=body.get("name") or "",
     )
     try:
-        return request, evaluations.plan_target(session, author, request, request.scorers)
+        return evaluations.plan(session, author, request, request.scorers)
     except PromptmillError as error:
         raise relocated(error, {**MOVED, "/params/max_new_tokens": f"{at}/max_tokens", "/params": at}) from error
 

@@ -6,6 +6,7 @@ from typing import Any
 import marshmallow as ma
 
 from app.api.content import Length
+from shared.domain.datasets import RunCase
 from shared.errors import field_error
 from shared.models import TestCase
 from shared.scoring import SCORERS, check_scorers
@@ -25,7 +26,7 @@ def test_case_ids_field() -> "ma.fields.List[Any]":
 
 
 def scorers_for(
-    given: Sequence[Mapping[str, Any]] | None, metric: str | None, cases: Sequence[TestCase], field: str
+    given: Sequence[Mapping[str, Any]] | None, metric: str | None, cases: Sequence[TestCase | RunCase], field: str
 ) -> list[dict[str, Any]]:
     """The scorers that were given, else the one of the metric, else by what is expected; 422 on `field` for neither.
 

@@ -1,0 +1,59 @@
+"""Columns of many rows written by their keys: to the last bit what was given, and to no other row."""
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from shared import db
+from shared.domain.tenants import Caller
+from shared.models import WorkItem, new_id
+
+GIVEN: list[tuple[float | None, bool | None, str | None, Any]] = [
+    (0.1 + 0.2, True, "Grüße 🐘 \\ \" ' \n", {"parts": [{"score": 1 / 3, "feedback": None}]}),
+    (5e-324, False, "", []),
+    (None, None, None, None),
+    (1.0, True, "null", "null"),
+    (0.0, False, "NULL", 0),
+]
+
+
+def fill(admin: Caller, count: int) -> list[int]:
+    scope_id = new_id()
+    values = {"workspace_id": admin.workspace_id, "scope_id": scope_id, "step_no": 2, "kind": "evaluate"}
+    with db.transaction() as session:
+        rows = [{**values, "ordinal": n, "work_key": str(n), "candidate": "kept"} for n in range(count)]
+        return db.bulk_insert_numbered(session, WorkItem, rows)
+
+
+def stored() -> list[tuple[Any, ...]]:
+    columns = (WorkItem.score, WorkItem.passed, WorkItem.feedback, WorkItem.details, WorkItem.candidate)
+    with db.reading() as session:
+        return [tuple(row) for row in session.execute(sa.select(*columns).order_by(WorkItem.id))]
+
+
+def test_every_row_gets_its_own_values_and_other_columns_and_rows_stay(admin: Caller) -> None:
+    ids = fill(admin, len(GIVEN) + 1)
+    names = ("score", "passed", "feedback", "details")
+    rows = [{"id": key, **dict(zip(names, given, strict=True))} for key, given in zip(ids, GIVEN, strict=False)]
+
+    with db.transaction() as session:
+        db.bulk_update(session, WorkItem, rows[::-1])
+
+    untouched = (None, None, None, None, "kept")
+    assert stored() == [*((*given, "kept") for given in GIVEN), untouched]
+
+
+def test_no_rows_are_no_statement(admin: Caller) -> None:
+    with db.transaction() as session:
+        db.bulk_update(session, WorkItem, [])
+
+
+def test_a_value_that_the_column_cannot_hold_is_refused_as_of_any_other_statement(admin: Caller) -> None:
+    (key,) = fill(admin, 1)
+
+    with pytest.raises(DBAPIError), db.transaction() as session:
+        db.bulk_update(session, WorkItem, [{"id": key, "scope_id": None}])
+
+    assert stored() == [(None, None, None, None, "kept")]
