@@ -56,8 +56,9 @@ def test_a_case_that_weighs_otherwise_is_run_with_its_new_weight(
 
     with db.reading() as session:
         copies = datasets.cases_of(session, selection(session, admin).id, revision)
+        copy = session.get_one(TestCase, copies[0].id)
     assert (name, revision) == (case_choices.SELECTED, 2)
-    assert {field: getattr(copies[0], field) for field in fields} == fields
+    assert {field: getattr(copy, field) for field in fields} == fields
 
 
 def test_a_copy_that_is_restored_is_at_nobodys_place(admin: Caller, ids: list[uuid.UUID]) -> None:
