@@ -56,6 +56,11 @@ def create(
     return answer
 
 
+def is_asked() -> bool:
+    """Whether the request carries a key."""
+    return HEADER in flask.request.headers
+
+
 def run(
     caller: Caller,
     body: Any,

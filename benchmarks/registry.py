@@ -84,7 +84,7 @@ def _options() -> argparse.Namespace:
     add("--warm-seconds", type=float, default=3, help="of the same load before it (%(default)s)")
     add("--warm-passes", type=int, default=6, help="how often ours is asked for every prompt before (%(default)s)")
     add("--connections", type=int, nargs="+", default=[8, 32, 64], help="tried before; each keeps its best (8 32 64)")
-    add("--clients", type=int, default=4, help="that create versions (%(default)s)")
+    add("--clients", type=int, nargs="+", default=[4, 32], help="that create versions, tried in the same way (4 32)")
     add("--searches", type=int, default=300, help="of each kind in a round (%(default)s)")
     add("--generator", choices=("wrk", "own"), default="wrk", help="of the load that fills a server (%(default)s)")
     add("--smoke", action="store_true", help="tiny sizes, once, ours alone, no wrk: does it run at all?")
@@ -92,7 +92,7 @@ def _options() -> argparse.Namespace:
     chosen.part = chosen.part or [part for part in PARTS if part != "profile"]
     if chosen.smoke:
         chosen.prompts, chosen.versions, chosen.rounds, chosen.searches = 40, 3, 1, 4
-        chosen.seconds, chosen.warm_seconds, chosen.connections, chosen.clients = 0.5, 0.2, [4], 2
+        chosen.seconds, chosen.warm_seconds, chosen.connections, chosen.clients = 0.5, 0.2, [4], [2]
         chosen.generator, chosen.without_mlflow, chosen.warm_passes = "own", True, 1
     if chosen.generator == "wrk" and not shutil.which("wrk"):
         parser.error("wrk is not installed: apt-get install wrk, or --generator own")
@@ -116,10 +116,11 @@ class Bench:
     work: Path
     facts: Mapping[str, Any]
     connections: dict[str, int]
+    clients: dict[str, int]  # that create versions
     used: int = 0  # numbers given to requests: each stands in one only
 
     def described(self) -> dict[str, Any]:
-        return {**self.facts, "connections": self.connections}
+        return {**self.facts, "connections": self.connections, "clients": self.clients}
 
     def round(self, number: int) -> dict[str, dict[str, Any]]:
         """All measurements once: by part, what was found of each registry."""
@@ -157,12 +158,12 @@ class Bench:
         return {"full": full, "half": half}
 
     def create(self, registry: Registry, *, number: int) -> dict[str, Any]:
-        return {"full": self.saturate(registry, registry.create, "uniform", self.options.clients, turn=number)}
+        return {"full": self.saturate(registry, registry.create, "uniform", self.clients[registry.name], turn=number)}
 
     def create_many(self, registry: Registry, *, number: int) -> dict[str, Any]:
         """The same, a batch to a request."""
         assert registry.create_many is not None
-        full = self.saturate(registry, registry.create_many, "uniform", self.options.clients, turn=number)
+        full = self.saturate(registry, registry.create_many, "uniform", min(self.options.clients), turn=number)
         return {"full": {**full, "versions_per_s": full["per_s"] * registries.BATCH}}
 
     def warm(self, registry: Registry) -> None:
@@ -365,10 +366,12 @@ def _bench(options: argparse.Namespace) -> Iterator[Bench]:
         for registry in compared:
             registry.check([draw.randint(1, options.prompts) for _ in range(20)], options.versions)
         facts = _facts(options, filled, redis.Redis.from_url(broker.url).info("server")["redis_version"])
-        bench = Bench(options, compared, environment, work, facts, {})
+        bench = Bench(options, compared, environment, work, facts, {}, {})
         bench.warm(compared[0])
         for registry in compared:
-            bench.connections[registry.name] = _best_connections(bench, registry)
+            bench.connections[registry.name] = _best(bench, registry, registry.read, options.connections)
+            if "create" in options.part:
+                bench.clients[registry.name] = _best(bench, registry, registry.create, options.clients)
         yield bench
 
 
@@ -383,15 +386,14 @@ def _draw(work: Path, prompts: int) -> None:
     (work / "zipf.txt").write_text("\n".join(draw.choices(names, cum_weights=weights, k=LINES)))
 
 
-def _best_connections(bench: Bench, registry: Registry) -> int:
-    if len(bench.options.connections) == 1:
-        return int(bench.options.connections[0])
-    found = {
-        connections: bench.saturate(registry, registry.read, "uniform", connections, turn=15)["per_s"]
-        for connections in bench.options.connections
-    }
-    say(f"{registry.name}: " + ", ".join(f"{rate:.0f}/s over {many} connections" for many, rate in found.items()))
-    return max(found, key=lambda connections: found[connections])
+def _best(bench: Bench, registry: Registry, request: Request, tried: Sequence[int]) -> int:
+    """Over how many connections it answers this request most often."""
+    if len(tried) == 1:
+        return tried[0]
+    found = {each: bench.saturate(registry, request, "uniform", each, turn=15)["per_s"] for each in tried}
+    told = ", ".join(f"{rate:.0f}/s over {many} connections" for many, rate in found.items())
+    say(f"{registry.name}, {request['method']}: {told}")
+    return max(found, key=lambda each: found[each])
 
 
 def _facts(options: argparse.Namespace, filled: Mapping[str, Any], redis_version: str) -> dict[str, Any]:

@@ -89,8 +89,7 @@ def list_events(query: dict[str, Any]) -> flask.Response:
     if flask.request.accept_mimetypes.best_match(["application/json", STREAM]) == STREAM:
         return _stream(reader, position, options)
     with reading() as session:
-        found = event_feed.read(session, reader, after=position, limit=query["limit"], **options)
-        last = _place(found[-1]) if found else position
+        found, last = event_feed.read(session, reader, after=position, limit=query["limit"], **options)
         rows = [_rendered(event) for event in found]
     return flask.jsonify({"data": rows, "next_cursor": event_feed.cursor_of(last)})
 
@@ -141,7 +140,7 @@ def _frames(
     while time.monotonic() < ends_at:
         with reading() as session:
             over = event_feed.is_over(session, reader, after=position, **options)
-            found = event_feed.read(session, reader, after=position, limit=500, **options)
+            found, position = event_feed.read(session, reader, after=position, limit=500, **options)
         for event in found:
             yield _frame(event)
         if over and not found:
@@ -151,20 +150,14 @@ def _frames(
             if not is_good(key):
                 return  # it was revoked meanwhile
             yield ": still here\n\n"
-        if found:
-            position = _place(found[-1])
-        else:
+        if not found:
             closed.wait(POLL_SECONDS)
-
-
-def _place(event: Event) -> Position:
-    return event.xid, event.id
 
 
 def _rendered(event: Event) -> Any:
     return EventOut().dump(
         {
-            "cursor": event_feed.cursor_of(_place(event)),
+            "cursor": event_feed.cursor_of(event_feed.position_after(event)),
             **{name: getattr(event, name) for name in ("type", "subject_id", "actor", "data", "created_at")},
         }
     )

@@ -22,10 +22,14 @@ from app.api import (
 from app.api.content import ContentIn, Length, TrueOrFalse, VersionOut, take_content, version_choice
 from app.api.labels import LabelOut, rendered
 from app.auth import caller
+from app.together import Together
 from shared.db import reading
 from shared.domain import labels, prompt_rows, prompts, versions
 from shared.domain.modes import MODES
 from shared.domain.names import PRODUCTION, VersionChoice, check_name
+from shared.domain.new_versions import Added
+from shared.domain.prompts import NamedContent
+from shared.domain.tenants import Caller
 from shared.errors import NotFound, field_error
 from shared.models import Prompt, Role, Version
 
@@ -217,12 +221,31 @@ def _upsert(name: str, body: dict[str, Any], *, status: int) -> flask.Response:
     author = caller(Role.EDITOR)
     check_name(name)
     content = take_content(body)
+    if status == 200 and not replay.is_asked() and not body.keys() - _OF_A_VERSION:
+        wanted = NamedContent(name, content, body.get("created_by") or author.user_name, body.get("message", ""))
+        added = _new_versions.do((author, body.get("project")), wanted)
+        if added is not None:
+            prompt, version = added
+            return flask.jsonify(
+                _UPSERTED.dump({"prompt": prompt, "version": version, "version_change": version.is_new})
+            )
     fields = {**body, "must_be_new": status == 201}
 
     def make(session: Session, _: Any) -> Any:
         return _UPSERTED.dump(prompts.upsert(session, author, name, content, **fields))
 
     return replay.create(author, [content.content_hash, fields], status, make)
+
+
+def _add_versions(
+    session: Session, whose: tuple[Caller, str | None], wanted: Sequence[NamedContent]
+) -> list[tuple[Prompt, Added] | None]:
+    author, project = whose
+    return prompts.add_together(session, author, wanted, project=project)
+
+
+_OF_A_VERSION = {"created_by", "message", "project"}  # what more than these are given is not only a version
+_new_versions = Together(_add_versions)
 
 
 def _prompt(session: Session, prompt: Prompt) -> Any:

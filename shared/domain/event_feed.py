@@ -53,12 +53,33 @@ def read(
     subject_id: uuid.UUID | None = None,
     types: Sequence[str] = (),
     limit: int,
-    settled: bool = True,
-) -> Sequence[Event]:
-    """The next events, oldest first. `types` are whole types (`optimization.round`) or subjects (`optimization`).
+) -> tuple[Sequence[Event], Position]:
+    """The next events, oldest first, and behind what to read on. `types` are whole types (`optimization.round`) or
+    subjects (`optimization`).
 
-    With `settled` only those before which none can come any more, which is what a reader may be told.
+    Only those before which none can come any more. What is behind them and was left out is not looked at again.
     """
+    end = now(session)  # before they are read: what settles meanwhile may be missing among them
+    found = _after(session, caller, after, subject_id, types, limit, settled=True)
+    if len(found) < limit:
+        return found, max(after, end, *map(position_after, found))
+    return found, position_after(found[-1])
+
+
+def position_after(event: Event) -> Position:
+    return event.xid, event.id
+
+
+def _after(
+    session: Session,
+    caller: Caller,
+    after: Position,
+    subject_id: uuid.UUID | None,
+    types: Sequence[str],
+    limit: int,
+    *,
+    settled: bool,
+) -> Sequence[Event]:
     order = (Event.xid, Event.id) if is_postgres(session) else (Event.id,)
     query = sa.select(Event).where(Event.workspace_id == caller.workspace_id, _is_behind(session, after))
     if settled and is_postgres(session):
@@ -94,8 +115,7 @@ def is_over(
     )
     if all(state not in ENDED for state in states):
         return False
-    left = read(session, caller, after=after, subject_id=subject_id, types=types, limit=1, settled=False)
-    return not left
+    return not _after(session, caller, after, subject_id, types, 1, settled=False)
 
 
 def cursor_of(position: Position) -> str:

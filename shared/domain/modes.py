@@ -12,13 +12,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.db import bulk_insert, db_now, insert_all_absent
+from shared.db import db_now, insert_all_absent
 from shared.domain import events, executions, labels, pages, projects, prompts, providers, search_index
 from shared.domain.content import Content
 from shared.domain.events import Change
 from shared.domain.executions import NewExecution, RunRequest
 from shared.domain.labels import Target
 from shared.domain.names import PRODUCTION
+from shared.domain.new_versions import Added, NewVersion, add_versions
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller
 from shared.errors import Conflict, FieldError, field_error
@@ -52,14 +53,6 @@ class Registered:
     mode: str = TRACKING
 
 
-@dataclass(frozen=True)
-class Current:
-    """A version that is current or becomes so."""
-
-    version_id: uuid.UUID
-    number: int
-
-
 def register_code(
     session: Session,
     caller: Caller,
@@ -86,18 +79,24 @@ def register_code(
     ]
     changes += _describe(session, wanted, found, author)
     described = {change.subject_id for change in changes}
-    versions, made = _add_versions(session, wanted, found, author)
+    contents = [NewVersion(found[code.name], code.content, author, code.message) for code in wanted]
+    versions, made = add_versions(session, contents)
     changes += made
     before = current_versions(session, prompt_ids)
     events.record(session, changes)
-    targets = [Target(found[code.name], versions[code.name].version_id, versions[code.name].number) for code in wanted]
+    targets = [
+        Target(each.prompt, version.id, version.number) for each, version in zip(contents, versions, strict=True)
+    ]
     asked = labels.move_labels(session, caller, PRODUCTION, targets)
     _refuse_protected(wanted, found, asked)
     if described:  # what only moved is indexed by now
         # Anew: they were written by statements that these objects have not seen.
         query = sa.select(Prompt).where(Prompt.id.in_(described)).execution_options(populate_existing=True)
         search_index.index_prompts(session, session.scalars(query).all())
-    return [_registered(code.name, versions[code.name], before.get(found[code.name].id)) for code in wanted]
+    return [
+        _registered(each.prompt.name, version, before.get(each.prompt.id))
+        for each, version in zip(contents, versions, strict=True)
+    ]
 
 
 def change_mode(session: Session, caller: Caller, prompt: Prompt, mode: str, *, reason: str = "") -> None:
@@ -129,14 +128,14 @@ def plan_execution(session: Session, caller: Caller, request: RunRequest) -> New
     return executions.plan(session, caller, request)
 
 
-def current_versions(session: Session, prompt_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Current]:
+def current_versions(session: Session, prompt_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Added]:
     """The version at `production` of each prompt that has one."""
     rows = session.execute(
         sa.select(Label.prompt_id, Version.id, Version.number)
         .join(Version, Version.id == Label.version_id)
         .where(Label.prompt_id.in_(prompt_ids), Label.name == PRODUCTION)
     )
-    return {row.prompt_id: Current(row.id, row.number) for row in rows}
+    return {row.prompt_id: Added(row.id, row.number) for row in rows}
 
 
 def list_history(session: Session, prompt: Prompt, *, limit: int, cursor: str | None) -> Page:
@@ -232,60 +231,6 @@ def _describe(session: Session, wanted: Sequence[CodePrompt], found: Mapping[str
     return changes
 
 
-def _add_versions(
-    session: Session, wanted: Sequence[CodePrompt], found: Mapping[str, Prompt], author: str
-) -> tuple[dict[str, Current], list[Change]]:
-    """The version of each name's content, and the events of those that are new."""
-    hashes = {code.content.content_hash for code in wanted}
-    rows = session.execute(
-        sa.select(Version.prompt_id, Version.content_hash, Version.id, Version.number).where(
-            Version.prompt_id.in_([prompt.id for prompt in found.values()]), Version.content_hash.in_(hashes)
-        )
-    )
-    known = {(row.prompt_id, row.content_hash): Current(row.id, row.number) for row in rows}
-    versions, new = {}, []
-    for code in wanted:
-        prompt = found[code.name]
-        version = known.get((prompt.id, code.content.content_hash))
-        if version is None:
-            version = Current(new_id(), prompt.last_version_number + 1)
-            new.append((code, prompt, version))
-        versions[code.name] = version
-    bulk_insert(session, Version, [_row(code, prompt, version, author) for code, prompt, version in new])
-    if new:  # the rows are locked, so these numbers are still free
-        session.execute(
-            sa.update(Prompt)
-            .where(Prompt.id.in_([prompt.id for _, prompt, _ in new]))
-            .values(last_version_number=Prompt.last_version_number + 1, updated_at=db_now())
-            .execution_options(synchronize_session=False)
-        )
-    return versions, [
-        Change(
-            prompt.workspace_id,
-            "prompt.version_created",
-            prompt.id,
-            {"version_number": version.number, "content_hash": code.content.content_hash},
-            author,
-        )
-        for code, prompt, version in new
-    ]
-
-
-def _row(code: CodePrompt, prompt: Prompt, version: Current, author: str) -> dict[str, Any]:
-    return {
-        "id": version.version_id,
-        "workspace_id": prompt.workspace_id,
-        "prompt_id": prompt.id,
-        "number": version.number,
-        "content": dict(code.content.body),
-        "template_hash": code.content.template_hash,
-        "content_hash": code.content.content_hash,
-        "variables": list(code.content.variables),
-        "message": code.message,
-        "created_by": author,
-    }
-
-
 def _refuse_protected(
     wanted: Sequence[CodePrompt], found: Mapping[str, Prompt], asked: Mapping[uuid.UUID, LabelRequest]
 ) -> None:
@@ -303,10 +248,10 @@ def _refuse_protected(
         raise Conflict("; ".join(error.detail for error in errors[:5]), errors=errors)
 
 
-def _registered(name: str, version: Current, before: Current | None) -> Registered:
-    changed = before is None or before.version_id != version.version_id
+def _registered(name: str, version: Added, before: Added | None) -> Registered:
+    changed = before is None or before.id != version.id
     previous = before.number if before is not None and changed else None
-    return Registered(name, version.number, version.version_id, changed, previous)
+    return Registered(name, version.number, version.id, changed, previous)
 
 
 def _provider_of(session: Session, model_name: str, own: str | None) -> str:

@@ -13,10 +13,21 @@ from shared.domain import events, labels, pages, projects, search_index
 from shared.domain.content import Content
 from shared.domain.events import Change
 from shared.domain.names import LATEST, PRODUCTION, VersionChoice, check_name, is_name
+from shared.domain.new_versions import Added, NewVersion, add_versions
 from shared.domain.pages import Numbered, Page
 from shared.domain.tenants import Caller
 from shared.errors import AlreadyExists, Conflict, NotFound, field_error
 from shared.models import Label, LabelRequest, Prompt, Version, new_id
+
+
+@dataclass(frozen=True)
+class NamedContent:
+    """What a prompt is to say next."""
+
+    name: str
+    content: Content
+    author: str
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,30 @@ def upsert(
     search_index.index_prompt(session, prompt)
     moved = labels.move_label(session, caller, prompt, PRODUCTION, version) if set_active else None
     return Upserted(prompt, version, bool(made), moved if isinstance(moved, LabelRequest) else None)
+
+
+def add_together(
+    session: Session, caller: Caller, wanted: Sequence[NamedContent], *, project: str | None = None
+) -> list[tuple[Prompt, Added] | None]:
+    """The version that `upsert` would make of each, in the order given, for many in the statements of one.
+
+    None where more is to be done than to add a version, or where another transaction is at work: of these nothing was
+    written, and nobody was waited for.
+    """
+    home = projects.get_project(session, caller, project, writing=True)
+    rows = live().where(Prompt.project_id == home.id, Prompt.name.in_({each.name for each in wanted}))
+    locked = rows.with_for_update(key_share=True, skip_locked=True).execution_options(populate_existing=True)
+    found = {prompt.name: prompt for prompt in session.scalars(locked) if prompt.mode == "full"}
+    contents = {
+        place: NewVersion(found[each.name], each.content, each.author, each.message)
+        for place, each in enumerate(wanted)
+        if each.name in found
+    }
+    added, changes = add_versions(session, list(contents.values()))
+    events.record(session, changes)
+    search_index.index_prompts(session, list(found.values()) if changes else [])
+    made = dict(zip(contents, added, strict=True))
+    return [(contents[place].prompt, made[place]) if place in made else None for place in range(len(wanted))]
 
 
 def require_full(prompt: Prompt) -> None:
@@ -259,26 +294,8 @@ def _add_version(
     session: Session, prompt: Prompt, content: Content, *, author: str, message: str, forked_from: Version | None = None
 ) -> tuple[Version, list[Change]]:
     """The version with this content, and the event of it if it is new."""
-    existing = session.scalars(
-        sa.select(Version).where(Version.prompt_id == prompt.id, Version.content_hash == content.content_hash)
-    ).one_or_none()
-    if existing is not None:
-        return existing, []
-    prompt.last_version_number += 1
-    prompt.updated_at = db_now()
-    version = Version(
-        workspace_id=prompt.workspace_id,
-        prompt_id=prompt.id,
-        number=prompt.last_version_number,
-        content=dict(content.body),
-        template_hash=content.template_hash,
-        content_hash=content.content_hash,
-        variables=list(content.variables),
-        message=message,
-        forked_from_version_id=forked_from and forked_from.id,
-        created_by=author,
-    )
-    session.add(version)
     session.flush()
-    data = {"version_number": version.number, "content_hash": version.content_hash}
-    return version, [Change(prompt.workspace_id, "prompt.version_created", prompt.id, data, author)]
+    [added], made = add_versions(session, [NewVersion(prompt, content, author, message, forked_from)])
+    if made:
+        session.refresh(prompt, ["last_version_number", "updated_at"])
+    return session.get_one(Version, added.id), made

@@ -245,6 +245,30 @@ def test_what_commits_late_is_not_skipped(api: Api, admin: Caller) -> None:
     assert {event["subject_id"] for event in meanwhile["data"] + after["data"]} == {str(slow), str(quick)}
 
 
+def test_who_wants_a_few_types_does_not_read_the_others_again(api: Api, admin: Caller) -> None:
+    begin = page(api)["next_cursor"]
+    make_prompt(api)
+    behind_the_others = page(api, f"?after={begin}&types=evaluation")
+    assert behind_the_others["data"] == []
+    assert behind_the_others["next_cursor"] == page(api, "?after=now")["next_cursor"] != begin
+
+    make_prompt(api, "other")
+    assert "other" in str(page(api, f"?after={behind_the_others['next_cursor']}&types=prompt.created"))
+    one = page(api, f"?after={begin}&types=prompt.created&limit=1")
+    assert one["next_cursor"] == one["data"][0]["cursor"]
+
+
+def test_a_type_that_commits_late_is_not_passed_over(api: Api, admin: Caller) -> None:
+    begin, subject = page(api)["next_cursor"], new_id()
+    with db.transaction() as session:
+        events.record(session, [Change(admin.workspace_id, "prompt.updated", subject)])
+        meanwhile = page(api, f"?after={begin}&types=prompt.updated")
+    after = page(api, f"?after={meanwhile['next_cursor']}&types=prompt.updated")
+
+    assert meanwhile["data"] == []
+    assert [event["subject_id"] for event in after["data"]] == [str(subject)]
+
+
 def test_nothing_of_another_workspace_is_shown(api: Api, as_user: Callable[..., Api]) -> None:
     make_prompt(api)
     stranger = as_user(workspace="elsewhere")
