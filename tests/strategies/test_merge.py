@@ -58,6 +58,12 @@ def held_at_most(run: Run) -> int:
     return max(len(set(run.texts[one].split("\n")) ^ seed) for one in batches(run)[0])
 
 
+def are_nested(run: Run) -> bool:
+    """Whether of each two prompts of the first batch one holds all that the other does."""
+    held = [set(run.texts[one].split("\n")) for one in batches(run)[0]]
+    return all(one <= other or other <= one for one in held for other in held)
+
+
 BANK = World(cases=make_cases(100), rewrite=everything)
 WIDE: dict[str, Any] = {"first_proposals": 11, "max_growth": 50, "merges": 6}
 
@@ -104,6 +110,9 @@ KNOBS = {
         given={"knobs_": WIDE, "budget": RICH},
     ),
     "max_changes": Effect(see=held_at_most, values=(1, 4), seen=(1, 4), world=BANK, given={"knobs_": WIDE}),
+    "exploration": Effect(
+        see=are_nested, values=(0.0, 1.0), seen=(True, False), world=BANK, given={"knobs_": WIDE, "budget": RICH}
+    ),
     "length_penalty": Effect(
         see=lambda run: len(words(run.best_text) & set(HELPFUL)) > 4,
         values=(0.0, 2.0),
@@ -214,3 +223,16 @@ def test_fewer_cases_than_a_probe_asks_about_end_no_search() -> None:
 
     assert run.state["finish_reason"] == "max_rounds"
     assert any(item["operator"] == "merge" for item in run.state["candidates"])
+
+
+def test_the_search_goes_on_with_its_pool_when_no_more_rewrites_may_be_asked_for() -> None:
+    run = run_search(
+        "merge",
+        BANK,
+        knobs_={**WIDE, "max_rounds": 50},
+        early_stopping=LONG,
+        budget={"max_task_calls": 1_000, "max_proposer_calls": 15},
+    )
+
+    assert len(run.proposals) == 15
+    assert run.state["finish_reason"] == "budget_task_calls"

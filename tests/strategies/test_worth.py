@@ -121,3 +121,12 @@ def test_what_a_sentence_costs_is_taken_away() -> None:
     found = total([0.1, 0.2, 0, 0, 0, 0]).less(np.full(6, 0.15)).best_near(np.zeros(6), changes=6, **FREE)
 
     assert found.tolist() == [0, 1, 0, 0, 0, 0]
+
+
+def test_between_the_mean_and_a_draw_lies_what_is_half_as_far() -> None:
+    one, other = total([0.1, 0.2, 0, 0, 0, 0]), total([0.3, 0, 0, 0, 0, 0], {(0, 1): 0.4})
+    both = np.array([1.0, 1, 0, 0, 0, 0])
+
+    assert one.toward(other, 0).of(both) == pytest.approx(one.of(both))
+    assert one.toward(other, 0.5).of(both) == pytest.approx((one.of(both) + other.of(both)) / 2)
+    assert one.toward(other, 1).of(both) == pytest.approx(other.of(both))

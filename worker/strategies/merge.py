@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 # What a sentence is expected to be worth before any call has told, in units of score.
 _OF_THE_SEED = 0.02
 _ADDED, _FOR_EACH_REWRITE, _AT_MOST = -0.01, 0.02, 0.06  # the more rewrites add it the more, up to
-_FORGOTTEN = 0.8  # factor a batch: a rewrite knows what its own parent lacks, and the best is another one soon
+_FORGOTTEN = 0.9  # factor a batch: a rewrite knows what its own parent lacks, and the best is another one soon
 _LEFT_OUT, _BY_ACCIDENT, _SHRUNK = 0.2, 0.08, 3  # less where rewrites leave it out more often than one loses a line
+_NO_MORE = "budget_proposer_calls"  # the limit without which a search may go on
+_REACHED = ("perfect_score", "target_reached")
 _FEW = 6  # train cases: who was asked about fewer is not rewritten yet
 
 
@@ -31,6 +33,9 @@ def begin(search: "Search") -> None:
 
 def advance(search: "Search") -> None:
     stages = {"evidence": _gather, "expand": _expand, "batch": _batch, "close": _close}
+    if search.state["finish_reason"] == _NO_MORE:
+        # The pool has not been tried out by then: the search goes on without rewrites, and says so when it ends.
+        search.own["has_no_more"], search.state["finish_reason"] = True, None
     if search.is_exhausted and search.own["stage"] != "close":
         search.conclude("budget")
         return
@@ -49,6 +54,8 @@ def _expand(search: "Search") -> None:
 
 def _propose(search: "Search", count: int) -> None:
     """Ask for rewrites of the leader. In a round no two have one slot."""
+    if search.own.get("has_no_more"):
+        return
     first = search.own.get("slot", 0)
     search.own["slot"] = first + count
     slots = range(first, first + count)
@@ -99,7 +106,8 @@ def _close(search: "Search") -> None:
         search.crown(own["leader"])
     reason = search.close_round(sentences=len(own["pool"]))
     if reason or search.is_exhausted or search.round >= search.knobs["max_rounds"]:
-        search.conclude(reason or "max_rounds")
+        was_short = own.get("has_no_more") and reason not in _REACHED
+        search.conclude(_NO_MORE if was_short else reason or "max_rounds")
         return
     search.next_round()
     own["slot"] = 0
@@ -176,7 +184,8 @@ class _Told:
             return None
         start, sums = self.rows[self.own["leader"]], self.regression.mean
         if place:
-            sums = self.regression.draw(search.draw("worth", self.own["batch"], place))
+            drawn = self.regression.draw(search.draw("worth", self.own["batch"], place))
+            sums = sums.toward(drawn, knobs["exploration"])
             least = min(knobs["probe_cases"], len(self.cases))
             tried = [one for one, found in self.scored.items() if len(found) >= least]
             own = dict(zip(self.scored, self.regression.own, strict=True))

@@ -43,6 +43,11 @@ class Worth:
         """The same, where each sentence costs so much."""
         return replace(self, alone=self.alone - costs)
 
+    def toward(self, other: "Worth", share: float) -> "Worth":
+        """Between this sum and the other one, both told from one prompt: 0 is this one, 1 the other."""
+        parts = {name: getattr(self, name) for name in ("base", "alone", "together")}
+        return replace(self, **{name: own + share * (getattr(other, name) - own) for name, own in parts.items()})
+
     def best_near(self, prompt: Array, *, changes: int, lengths: Array, longest: float) -> Array:
         """Uphill from the prompt, by one sentence or two at a time, to at most so many changes and so long a text."""
         here = prompt.copy()
