@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from shared.db import transaction
-from shared.errors import PromptmillError
+from shared.errors import DatabaseBusy, PromptmillError
 
 MOST = 64  # writes of a transaction
 log = structlog.get_logger("api")
@@ -28,7 +28,7 @@ class Together(Generic[Item, Made]):
     """`write` is given a transaction and the items of all that share it and a key; it makes one result of each.
 
     None is the result of what has to be written by itself. It is also that of all in a transaction that failed: then
-    each is told what is wrong with its own.
+    each is told what is wrong with its own. A database that is busy is that for all of them.
     """
 
     def __init__(self, write: Callable[[Session, Any, Sequence[Item]], Sequence[Made | None]]) -> None:
@@ -52,18 +52,24 @@ class Together(Generic[Item, Made]):
     def _write_for_all(self, key: Hashable) -> None:
         served: list[_Waiting] = []
         made: Sequence[Made | None] = ()
+        busy: DatabaseBusy | None = None
         try:
             with transaction() as session:
                 session.connection()  # waits for SQLite's write lock; who comes meanwhile is one of these
                 served = self._first(key)
                 written = self._write(session, key, [each.item for each in served])
             made = written
+        except DatabaseBusy as error:
+            busy = error  # by itself each would wait as long again
         except (SQLAlchemyError, PromptmillError) as error:
             log.warning("write_alone", writes=len(served), error=str(error))
         finally:
             served = served or self._first(key)
             for each, result in zip_longest(served, made):
-                each.made.set_result(result)
+                if busy is None:
+                    each.made.set_result(result)
+                else:
+                    each.made.set_exception(busy)
             self._hand_on(key, served)
 
     def _first(self, key: Hashable) -> "list[_Waiting]":

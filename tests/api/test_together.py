@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app import together
 from app.together import Together
 from shared import db
-from shared.errors import Conflict
+from shared.errors import Conflict, DatabaseBusy
 from shared.models import Workspace
 from tests.servers import wait_until
 
@@ -36,6 +36,8 @@ class Writer:
             assert self.go_on.wait(timeout=30)
         if "bad" in names:
             raise Conflict("bad is among them")
+        if "busy" in names:
+            raise DatabaseBusy
         if "fault" in names:
             raise LookupError
         return [f"{name} by {threading.get_ident()}" for name in names]
@@ -96,6 +98,18 @@ def test_all_of_a_transaction_that_failed_are_left_to_themselves(database: str, 
     assert first.result(timeout=30) is not None
     assert [each.result(timeout=30) for each in others] == [None, None, None]
     assert written(database) == {"key-holds"}
+    assert writer.together.do("key", "later") is not None
+
+
+def test_a_busy_database_is_that_for_all_and_nobody_waits_again(database: str, pool: ThreadPoolExecutor) -> None:
+    writer = Writer()
+
+    first, *others = begin(pool, writer, ["holds", "b", "busy"])
+
+    assert first.result(timeout=30) is not None
+    for each in others:
+        with pytest.raises(DatabaseBusy):
+            each.result(timeout=30)
     assert writer.together.do("key", "later") is not None
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from shared import db
 from shared.domain.tenants import Caller
 from shared.models import WorkItem, new_id
+from tests.domain.test_plans import caught
 
 GIVEN: list[tuple[float | None, bool | None, str | None, Any]] = [
     (0.1 + 0.2, True, "Grüße 🐘 \\ \" ' \n", {"parts": [{"score": 1 / 3, "feedback": None}]}),
@@ -46,8 +47,10 @@ def test_every_row_gets_its_own_values_and_other_columns_and_rows_stay(admin: Ca
 
 
 def test_no_rows_are_no_statement(admin: Caller) -> None:
-    with db.transaction() as session:
+    with caught() as sent, db.transaction() as session:
         db.bulk_update(session, WorkItem, [])
+
+    assert sent == []
 
 
 def test_a_value_that_the_column_cannot_hold_is_refused_as_of_any_other_statement(admin: Caller) -> None:

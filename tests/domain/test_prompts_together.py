@@ -1,7 +1,6 @@
 """Versions of many prompts in one transaction: what each `upsert` would make, in statements that do not grow."""
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +14,7 @@ from shared.domain.prompts import NamedContent
 from shared.domain.tenants import Caller
 from shared.errors import Conflict, NotFound
 from shared.models import Prompt, Version
+from tests.domain.test_plans import caught, is_postgres
 from tests.rows import event_data
 
 
@@ -45,18 +45,6 @@ def versions() -> list[Mapping[str, Any]]:
 def changed_at() -> dict[str, datetime]:
     with db.reading() as session:
         return dict(session.execute(sa.select(Prompt.name, Prompt.updated_at).order_by(Prompt.name)).all())
-
-
-@contextlib.contextmanager
-def counted() -> Iterator[list[str]]:
-    seen: list[str] = []
-
-    def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        seen.append(statement)
-
-    sa.event.listen(db.engine(), "before_cursor_execute", note)
-    yield seen
-    sa.event.remove(db.engine(), "before_cursor_execute", note)
 
 
 def test_each_content_becomes_the_next_version_of_its_prompt(admin: Caller, three: list[str]) -> None:
@@ -103,11 +91,13 @@ def test_what_is_more_than_a_version_is_left_alone(admin: Caller, three: list[st
 
 
 def test_a_prompt_that_another_transaction_has_is_not_waited_for(admin: Caller, three: list[str]) -> None:
-    with db.transaction() as session:
-        if not db.is_postgres(session):
-            return  # one writer at a time there: nobody else has a row
-        session.execute(sa.select(Prompt).where(Prompt.name == "a").with_for_update())
-        assert add(admin, named("a", "2"), named("b", "2")) == [None, ("b", 2, True)]
+    wanted = named("a", "2"), named("b", "2")
+    if is_postgres():
+        with db.transaction() as session:
+            session.execute(sa.select(Prompt).where(Prompt.name == "a").with_for_update())
+            assert add(admin, *wanted) == [None, ("b", 2, True)]
+    # SQLite has one writer: nobody else has a row.
+    assert add(admin, *wanted) == [("a", 2, True), ("b", 2, not is_postgres())]
 
 
 def test_an_archived_and_an_unknown_project_are_refused_and_nothing_is_written(admin: Caller, three: list[str]) -> None:
@@ -122,9 +112,9 @@ def test_an_archived_and_an_unknown_project_are_refused_and_nothing_is_written(a
 
 
 def test_the_statements_do_not_grow_with_the_versions(admin: Caller, three: list[str]) -> None:
-    with counted() as one:
+    with caught() as one:
         add(admin, named("a", "2"))
-    with counted() as many:
+    with caught() as many:
         add(admin, *(named(name, f"{name} {number}") for name in three for number in range(6)))
 
     assert len(many) == len(one)
