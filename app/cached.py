@@ -43,7 +43,7 @@ class Made:
     """An answer that was read from the database: its JSON, what it depends on, and the project whose readers see it."""
 
     payload: Any
-    subjects: Sequence[uuid.UUID]
+    subjects: Sequence[str]
     project_id: uuid.UUID
 
 
@@ -115,7 +115,7 @@ class Registry:
                 self._feed = changes.follow(session)
                 return {EVERYTHING}
             found = changes.poll(session, self._feed)
-        return {EVERYTHING} if found is None else {subject.hex for subject in found}
+        return {EVERYTHING} if found is None else found
 
     def find(self, key: str) -> tuple[Entry | None, str]:
         """The entry, and where it was: local, redis or nowhere."""
@@ -132,8 +132,7 @@ class Registry:
     def keep(self, key: str, made: Made, *, version: int) -> Entry:
         """Remember an answer that was read after this version; not if something may have changed meanwhile."""
         body = flask.json.dumps(made.payload).encode() + b"\n"
-        subjects = tuple(subject.hex for subject in made.subjects)
-        entry = Entry(body, hashlib.sha256(body).hexdigest()[:32], subjects, made.project_id.hex)
+        entry = Entry(body, hashlib.sha256(body).hexdigest()[:32], tuple(made.subjects), made.project_id.hex)
         if self._keep(key, entry, version) and len(self._unshared) < UNSHARED:
             self._unshared[key] = entry
         return entry

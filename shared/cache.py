@@ -28,7 +28,7 @@ log = structlog.get_logger("cache")
 
 @dataclass(frozen=True)
 class Entry:
-    """An answer. `subjects` are the ids whose change makes it untrue; `scope` is who may be shown it."""
+    """An answer. `subjects` are those whose change makes it untrue; `scope` is who may be shown it."""
 
     body: bytes
     etag: str

@@ -113,7 +113,7 @@ def warm_up(body: dict[str, Any]) -> flask.Response:
         found = cached_reads.worth_remembering(session, author, label=label, limit=body["limit"])
     schema = VersionOut()
     for number, (prompt, row, project) in enumerate(found, start=1):
-        made = cached.Made(schema.dump(row), version_subjects(prompt), prompt.project_id)
+        made = cached.Made(schema.dump(row), version_subjects(prompt, label), prompt.project_id)
         scope = None if project == DEFAULT_PROJECT else project
         registry.keep(cached.key_of(author, ("version", scope, prompt.name, label)), made, version=version)
         if number % cached.UNSHARED == 0 or number == len(found):

@@ -1,6 +1,5 @@
 """/v1/prompts: prompts and their immutable versions."""
 
-import uuid
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -25,8 +24,9 @@ from app.auth import caller
 from app.together import Together
 from shared.db import reading
 from shared.domain import labels, prompt_rows, prompts, versions
+from shared.domain.changes import newest_of
 from shared.domain.modes import MODES
-from shared.domain.names import PRODUCTION, VersionChoice, check_name
+from shared.domain.names import LATEST, PRODUCTION, VersionChoice, check_name
 from shared.domain.new_versions import Added
 from shared.domain.prompts import NamedContent
 from shared.domain.tenants import Caller
@@ -204,7 +204,7 @@ def get_version(scope: dict[str, Any], name: str, version: str) -> flask.Respons
         with reading() as session:
             prompt = prompts.get_prompt(session, caller(), name, **scope)
             found = prompts.get_version(session, prompt, version_choice(version))
-            return cached.Made(_VERSION.dump(found), version_subjects(prompt), prompt.project_id)
+            return cached.Made(_VERSION.dump(found), version_subjects(prompt, version), prompt.project_id)
 
     return cached.answer(("version", scope["project"], name, version), read)
 
@@ -212,9 +212,10 @@ def get_version(scope: dict[str, Any], name: str, version: str) -> flask.Respons
 _UPSERTED, _VERSION = UpsertOut(), VersionOut()  # to make a schema takes longer than to use it
 
 
-def version_subjects(prompt: Prompt) -> tuple[uuid.UUID, ...]:
-    """Whose events say that a version of the prompt may be another, or no longer to be read by its name."""
-    return prompt.id, prompt.project_id, prompt.workspace_id
+def version_subjects(prompt: Prompt, choice: str) -> tuple[str, ...]:
+    """What changes when the chosen version of the prompt may be another, or is no longer to be read by its name."""
+    subjects = prompt.id.hex, prompt.project_id.hex, prompt.workspace_id.hex
+    return (*subjects, newest_of(prompt.id)) if choice == LATEST else subjects
 
 
 def _upsert(name: str, body: dict[str, Any], *, status: int) -> flask.Response:

@@ -15,6 +15,7 @@ from shared.models import Event
 from shared.models.events import OF_THE_REGISTRY
 
 TOO_MANY = 100_000  # a process that nobody read from while so much was written forgets all
+NEW_VERSION = "prompt.version_created"
 _committed_here = 0
 
 
@@ -36,8 +37,15 @@ def follow(session: Session) -> Feed:
     return feed
 
 
-def poll(session: Session, feed: Feed) -> set[uuid.UUID] | None:
-    """The subjects of what was committed since the last poll; None when it was so much that all may have changed.
+def newest_of(prompt_id: uuid.UUID) -> str:
+    """The subject of which version of a prompt is the newest. A new version changes that, and nothing else: no label
+    moves with it, and what the other versions say stays."""
+    return f"{prompt_id.hex}:newest"
+
+
+def poll(session: Session, feed: Feed) -> set[str] | None:
+    """The subjects of what was committed since the last poll: ids in hexadecimal, and `newest_of` a prompt. None when
+    it was so much that all may have changed.
 
     The session must be a fresh one: its snapshot decides what is seen.
     """
@@ -47,14 +55,18 @@ def poll(session: Session, feed: Feed) -> set[uuid.UUID] | None:
             feed.last = session.scalars(sa.select(sa.func.max(Event.id))).one()
             return None
         feed.last = rows[-1].id if rows else feed.last
-        return {row.subject_id for row in rows}
+        return {_subject(row.type, row.subject_id) for row in rows}
     # Transactions commit in another order than they begin. What was not to be seen at the last poll has an id at or
     # above the oldest that was running then, so all of these are read again, and those seen are left out.
     rows = session.execute(_POSTGRES, {"floor": feed.floor, "most": TOO_MANY}).all()
-    new = {row.subject_id for row in rows if row.id is not None and row.id not in feed.seen}
+    new = {_subject(row.type, row.subject_id) for row in rows if row.id is not None and row.id not in feed.seen}
     feed.floor = rows[0].oldest
     feed.seen = {row.id for row in rows}
     return new if len(rows) < TOO_MANY else None
+
+
+def _subject(kind: str, subject_id: uuid.UUID) -> str:
+    return newest_of(subject_id) if kind == NEW_VERSION else subject_id.hex
 
 
 def committed_here() -> int:
@@ -68,14 +80,14 @@ def note_commit() -> None:
 
 
 _SQLITE = (
-    sa.select(Event.id, Event.subject_id)
+    sa.select(Event.id, Event.subject_id, Event.type)
     .where(OF_THE_REGISTRY, Event.xid == 0, Event.id > sa.bindparam("last"))
     .order_by(Event.id)
     .limit(sa.bindparam("most", type_=sa.Integer))
 )
 _SNAPSHOT = sa.select(oldest_transaction().label("oldest")).subquery("snapshot")
 _POSTGRES = (
-    sa.select(_SNAPSHOT.c.oldest, Event.id, Event.subject_id)
+    sa.select(_SNAPSHOT.c.oldest, Event.id, Event.subject_id, Event.type)
     .select_from(_SNAPSHOT)
     .outerjoin(Event, sa.and_(OF_THE_REGISTRY, Event.xid >= sa.bindparam("floor")))
     .limit(sa.bindparam("most", type_=sa.Integer))

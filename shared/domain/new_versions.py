@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.db import bulk_insert, db_now
+from shared.domain.changes import NEW_VERSION
 from shared.domain.content import Content
 from shared.domain.events import Change
 from shared.models import Prompt, Version, new_id, table_of
@@ -90,4 +91,4 @@ def _row(each: NewVersion, version: Added) -> dict[str, object]:
 
 def _event(each: NewVersion, version: Added) -> Change:
     said = {"version_number": version.number, "content_hash": each.content.content_hash}
-    return Change(each.prompt.workspace_id, "prompt.version_created", each.prompt.id, said, each.author)
+    return Change(each.prompt.workspace_id, NEW_VERSION, each.prompt.id, said, each.author)

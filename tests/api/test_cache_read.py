@@ -13,8 +13,8 @@ from shared.models import Prompt
 from tests.servers import RedisServer
 from tests.support import Api, make_prompt
 
-PRODUCTION = "/v1/prompts/greeter/versions/production"
-LATEST = "/v1/prompts/greeter/versions/latest"
+VERSIONS = "/v1/prompts/greeter/versions"
+PRODUCTION, LATEST = (f"{VERSIONS}/{label}" for label in ("production", "latest"))
 MISS, LOCAL, REDIS = (f"promptmill; {how}" for how in ("fwd=miss", "hit; detail=local", "hit; detail=redis"))
 
 
@@ -145,6 +145,17 @@ def test_latest_is_the_newest_whoever_made_it(api: Api, admin: Caller) -> None:
     assert (before, text(api, LATEST), text(api)) == (LOCAL, "two", "one")
 
 
+def test_a_new_version_that_no_label_moves_to_has_only_latest_read_again(api: Api) -> None:
+    greeter(api, "one")
+    first = f"{VERSIONS}/1"
+    how(api, first)
+
+    api.expect(200, "PUT", "/v1/prompts/greeter", {"template_source": "two"})
+
+    assert [how(api, path) for path in (PRODUCTION, first, LATEST)] == [LOCAL, LOCAL, MISS]
+    assert [text(api, path) for path in (PRODUCTION, first, LATEST)] == ["one", "one", "two"]
+
+
 def test_what_is_not_there_is_not_remembered(api: Api) -> None:
     before = api.request("GET", PRODUCTION).status_code
 
@@ -240,6 +251,6 @@ def test_an_answer_that_was_read_while_it_changed_is_not_kept(api: Api) -> None:
     make_prompt(api, template="two")
     remembered.refresh()
 
-    remembered.keep("key", cached.Made(old, [prompt.id], prompt.project_id), version=version)
+    remembered.keep("key", cached.Made(old, [prompt.id.hex], prompt.project_id), version=version)
 
     assert remembered.find("key") == (None, "")

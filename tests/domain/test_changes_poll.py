@@ -38,7 +38,7 @@ def feed(admin: Caller) -> Feed:
         return changes.follow(session)
 
 
-def poll(feed: Feed) -> set[uuid.UUID] | None:
+def poll(feed: Feed) -> set[str] | None:
     with db.reading() as session:
         return changes.poll(session, feed)
 
@@ -50,7 +50,15 @@ def test_each_change_is_told_once(feed: Feed, admin: Caller) -> None:
     first = poll(feed)
     changed(admin, two)
 
-    assert [first, poll(feed), poll(feed)] == [{one}, {two}, set()]
+    assert [first, poll(feed), poll(feed)] == [{one.hex}, {two.hex}, set()]
+
+
+def test_a_new_version_is_told_as_that_and_as_no_change_of_the_prompt(feed: Feed, admin: Caller) -> None:
+    one = new_id()
+
+    changed(admin, one, kind=changes.NEW_VERSION)
+
+    assert poll(feed) == {changes.newest_of(one)}
 
 
 def test_what_has_nothing_to_do_with_the_registry_is_not_told(feed: Feed, admin: Caller) -> None:
@@ -58,7 +66,7 @@ def test_what_has_nothing_to_do_with_the_registry_is_not_told(feed: Feed, admin:
     one = new_id()
     changed(admin, one, kind="project.deleted")
 
-    assert poll(feed) == {one}
+    assert poll(feed) == {one.hex}
 
 
 def test_a_transaction_that_began_before_others_and_commits_after_them_is_told(feed: Feed, admin: Caller) -> None:
@@ -66,7 +74,7 @@ def test_a_transaction_that_began_before_others_and_commits_after_them_is_told(f
     slow, quick = new_id(), new_id()
     if not is_postgres():
         changed(admin, quick)
-        assert poll(feed) == {quick}  # writers are serial
+        assert poll(feed) == {quick.hex}  # writers are serial
         return
 
     with db.transaction() as session:
@@ -75,7 +83,7 @@ def test_a_transaction_that_began_before_others_and_commits_after_them_is_told(f
         told = [poll(feed), poll(feed)]
     told += [poll(feed), poll(feed)]
 
-    assert told == [{quick}, set(), {slow}, set()]
+    assert told == [{quick.hex}, set(), {slow.hex}, set()]
 
 
 def test_what_is_rolled_back_is_not_told_and_holds_nothing_up(feed: Feed, admin: Caller) -> None:
@@ -84,7 +92,7 @@ def test_what_is_rolled_back_is_not_told_and_holds_nothing_up(feed: Feed, admin:
     one = new_id()
     changed(admin, one)
 
-    assert poll(feed) == {one}
+    assert poll(feed) == {one.hex}
 
 
 def test_so_many_that_all_may_have_changed_are_told_as_none_and_then_it_goes_on(
@@ -99,7 +107,7 @@ def test_so_many_that_all_may_have_changed_are_told_as_none_and_then_it_goes_on(
     changed(admin, one)
     told.append(poll(feed))
 
-    assert told == [None, {one}]
+    assert told == [None, {one.hex}]
 
 
 def test_a_poll_reads_the_index_of_the_registrys_events(feed: Feed, admin: Caller) -> None:
