@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -337,11 +338,28 @@ def _parse(source: str) -> nodes.Template:
         raise InvalidTemplate("a number in the template is too long") from error
 
 
+@dataclass
+class _Inspected:
+    """What a walk over a parsed template has found."""
+
+    depth: int = 0
+    names: set[str] = field(default_factory=set)
+    has_loop: bool = False  # only a loop gives names a value in the template itself
+
+
 @lru_cache(maxsize=512)
 def _inspected(source: str) -> tuple[str, ...]:
     """The variables of a template that compiles. Compiled is only what might not: it takes as long as all the rest."""
     tree = _parse(source)
-    depth = _refuse_what_is_not_allowed(tree)
+    found = _inspect(tree)
+    names = _undeclared(tree) if found.has_loop else found.names
+    if found.depth > SURELY_COMPILES:
+        _compile(source)
+    return tuple(sorted(names))
+
+
+def _undeclared(tree: nodes.Template) -> set[str]:
+    """The names that the template does not give a value itself."""
     try:
         tracker = TrackingCodeGenerator(_jinja)
         tracker.optimizer = None  # as in _environments()
@@ -350,15 +368,13 @@ def _inspected(source: str) -> tuple[str, ...]:
         raise InvalidTemplate(f"line {error.lineno}: {error.message}") from error
     except RecursionError as error:
         raise InvalidTemplate(_TOO_DEEP) from error
-    if depth > SURELY_COMPILES:
-        _compile(source)
-    return tuple(sorted(tracker.undeclared_identifiers))
+    return tracker.undeclared_identifiers
 
 
 @lru_cache(maxsize=512)
 def _compile(source: str) -> Template:
     tree = _parse(source)
-    _refuse_what_is_not_allowed(tree)
+    _inspect(tree)
     try:
         for loop in tree.find_all(nodes.For):
             loop.iter = nodes.Filter(loop.iter, "_counted", [], [], None, None, lineno=loop.lineno)
@@ -370,9 +386,10 @@ def _compile(source: str) -> Template:
         raise InvalidTemplate(_TOO_DEEP) from error
 
 
-def _refuse_what_is_not_allowed(tree: nodes.Template) -> int:
-    """`InvalidTemplate`, or how deep it is nested."""
-    seen = deepest = 0
+def _inspect(tree: nodes.Template) -> _Inspected:
+    """`InvalidTemplate` unless all of it is allowed."""
+    found = _Inspected()
+    seen = 0
     waiting: list[tuple[nodes.Node, int, int]] = [(tree, 0, 0)]
     while waiting:
         node, depth, loops = waiting.pop()
@@ -381,13 +398,17 @@ def _refuse_what_is_not_allowed(tree: nodes.Template) -> int:
             raise InvalidTemplate(f"the template has more than {MAX_NODES} parts")
         if depth > MAX_DEPTH:
             raise InvalidTemplate(_TOO_DEEP)
-        deepest = max(deepest, depth)
-        loops += isinstance(node, nodes.For)
+        found.depth = max(found.depth, depth)
+        if isinstance(node, nodes.For):
+            loops += 1
+            found.has_loop = True
+        elif isinstance(node, nodes.Name):
+            found.names.add(node.name)
         problem = _problem(node, loops)
         if problem:
             raise InvalidTemplate(f"line {node.lineno}: {problem}")
         waiting.extend((child, depth + 1, loops) for child in node.iter_child_nodes())
-    return deepest
+    return found
 
 
 def _problem(node: nodes.Node, loop_depth: int) -> str | None:

@@ -9,6 +9,7 @@ import jinja2
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from jinja2.meta import find_undeclared_variables
 
 from shared import templating
 from shared.errors import InvalidTemplate, RenderFailed
@@ -202,6 +203,23 @@ def test_the_variables_of_a_template_are_those_that_it_does_not_set_itself() -> 
     source = "{{ b }}{% for row in rows %}{{ row }}{{ a.field }}{{ loop.index }}{% endfor %}{{ c|default('') }}"
 
     assert variable_names(source) == ["a", "b", "c", "rows"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ a }} and {{ a.b }} and {{ c[d] }}",
+        "{{ a|default(b) }}{{ 'x'|replace('x', c) }}{{ d|join(sep) }}",
+        "{% if a is defined and not b %}{{ c }}{% elif d in [e, (f, 1)] %}{{ -g }}{% else %}{{ 'h' }}{% endif %}",
+        "{{ a if b > c else d }}{{ loop.index }}{{ true }}",
+        "{% if a %}{% for b in c %}{{ b }}{{ d }}{% endfor %}{{ b }}{% endif %}",
+        "nothing",
+    ],
+)
+def test_the_variables_are_those_that_jinja_finds(source: str) -> None:
+    found = find_undeclared_variables(jinja2.Environment().parse(source))
+
+    assert variable_names(source) == sorted(found)
 
 
 def test_a_template_of_the_largest_size_passes_and_one_byte_more_does_not() -> None:
