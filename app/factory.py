@@ -47,6 +47,7 @@ from app.api import (
     verdicts,
     versions,
 )
+from app.compat import prompt_studio
 from app.compat.prompt_ledger import executions as ledger_executions
 from app.compat.prompt_store.nouns import NOUNS as PROMPT_STORE
 from app.compat.prompt_studio import case_files as studio_case_files
@@ -134,6 +135,7 @@ def create_app() -> flask.Flask:
     app.after_request(_finish)
     app.after_request(rates.tell)
     app.after_request(bodies.drain)
+    app.after_request(prompt_studio.in_its_envelope)
     api = ProblemApi(app, spec_kwargs={"components": _SECURITY, "security": [{"ApiKey": []}, {"Bearer": []}]})
     problems.register(app)
     for noun in (*NOUNS, ledger_executions, *PROMPT_STORE):

@@ -76,9 +76,7 @@ class StudioBlueprint(ApiBlueprint):
 
 
 def studio_blueprint(noun: str, description: str) -> ApiBlueprint:
-    made = compat_blueprint(f"prompt-studio {noun}", PREFIX, description, kind=StudioBlueprint)
-    made.after_app_request(_enveloped)
-    return made
+    return compat_blueprint(f"prompt-studio {noun}", PREFIX, description, kind=StudioBlueprint)
 
 
 @cache
@@ -122,7 +120,7 @@ def relocated(error: PromptmillError, pointers: Mapping[str, str]) -> Promptmill
     return error
 
 
-def _enveloped(response: flask.Response) -> flask.Response:
+def in_its_envelope(response: flask.Response) -> flask.Response:
     """Whatever went wrong below the prefix, unknown addresses too, in the envelope; the status stays what it is."""
     is_ours = flask.request.path.startswith(PREFIX + "/") or flask.request.path == PREFIX
     if not is_ours or response.mimetype != "application/problem+json":
