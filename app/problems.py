@@ -173,7 +173,8 @@ def _database_error(error: DBAPIError) -> flask.Response:
             return respond(Conflict("something that this refers to was deleted at the same moment; read it again"))
     if is_busy(error):
         return respond(DatabaseBusy())
-    if isinstance(error, OperationalError | InterfaceError) or isinstance(error.orig, sqlite3.OperationalError):
+    is_away = isinstance(error, OperationalError | InterfaceError) or isinstance(error.orig, sqlite3.OperationalError)
+    if is_away or error.connection_invalidated:  # such as that of a process that was paused in its transaction
         log.error("database_unavailable", exc_info=error)
         answer = build(503, "database_unavailable", "The database is out of reach", "try again in a moment")
         answer.headers["Retry-After"] = "2"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
@@ -13,7 +14,7 @@ from werkzeug.test import TestResponse
 from shared import db
 from shared.models import ApiKey, Prompt
 from tests.rows import count, everything
-from tests.servers import free_port
+from tests.servers import free_port, wait_until
 from tests.support import API_KEY, Api, make_prompt, pointers, run_body
 
 KEY = {"X-API-Key": API_KEY}
@@ -258,6 +259,31 @@ def test_a_database_out_of_reach_is_a_503_that_shows_nothing_of_it(
     assert answer.headers["Retry-After"] == "2"
     text = answer.get_data(as_text=True)
     assert not [word for word in ("secret", "127.0.0.1", "sqlite", "psycopg", "no-such", "Error") if word in text]
+
+
+def test_a_connection_that_ends_within_a_request_is_a_503(api: Api) -> None:
+    """As that of a process that was paused in its transaction: PostgreSQL ends it, and calls that an internal error."""
+    lost: list[Any] = []
+
+    def lose(connection: Any, cursor: Any, *statement: Any) -> None:
+        if lost:
+            return
+        lost.append(connection.connection.driver_connection)
+        if connection.dialect.name == "sqlite":
+            lost[0].close()
+            return
+        lost[0].execute("SET idle_in_transaction_session_timeout = '1ms'")
+        with psycopg.connect(lost[0].info.dsn, autocommit=True) as other:
+            alive = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+            wait_until(lambda: other.execute(alive, [lost[0].info.backend_pid]).fetchone() == (0,), "it is gone")
+
+    sa.event.listen(db.engine(), "after_cursor_execute", lose)
+    answer = api.get("/v1/projects")
+    sa.event.remove(db.engine(), "after_cursor_execute", lose)
+
+    assert lost
+    assert_problem(answer, 503, "database_unavailable")
+    assert api.get("/v1/projects").status_code == 200
 
 
 def test_the_process_is_healthy_without_its_database(unreachable: None, flask_client: FlaskClient) -> None:
