@@ -190,9 +190,9 @@ class Record:
 
     def by_case(self, candidate: str, cases: Sequence[int]) -> dict[int, float]:
         """What `scores` gives, by case."""
-        known = self.state["scores"].get(candidate, {})
-        found = {}
-        for case in cases:
+        known = self.state["scores"].get(candidate)
+        found: dict[int, float] = {}
+        for case in cases if known else ():  # most candidates of a long search are never asked about
             values = [value for value in known.get(str(case), ()) if value is not None]
             if values:
                 found[case] = sum(values) / len(values)
