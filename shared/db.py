@@ -30,8 +30,6 @@ from shared.errors import DatabaseBusy
 from shared.hashing import dump_json
 
 LOCK_WAIT_SECONDS = 10.0
-# For statements that are built once and run with {"ids": [...]}: to build one anew costs more than to run it.
-IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
 _LOOK_SECONDS = 0.001  # between two looks whether SQLite's write lock is free
 HANDED_OVER_FROM = {"postgresql": 500, "sqlite": 20}  # so many rows; below, it takes longer than it saves (measured)
 NUMBERED_FROM = 20  # the same of asking for keys beforehand
@@ -280,6 +278,32 @@ def _postgres_now(element: db_now, compiler: SQLCompiler, **kwargs: Any) -> str:
 @compiles(db_now, "sqlite")
 def _sqlite_now(element: db_now, compiler: SQLCompiler, **kwargs: Any) -> str:
     return f"promptmill_now({compiler.process(element.clauses, **kwargs)})"
+
+
+class among(sa.sql.functions.FunctionElement[bool]):  # noqa: N801  # reads as an SQL operator
+    """Whether a column is one of `ids`, for statements that are built once and run with {"ids": [...]}: to build one
+    anew costs more than to run it. For PostgreSQL they are one array, so that a text serves any number of them: a
+    text that is new to it is planned anew.
+    """
+
+    inherit_cache = True
+
+    def __init__(self, column: Any) -> None:
+        self.type = sa.Boolean()
+        super().__init__(column)
+
+
+@compiles(among, "postgresql")
+def _postgres_among(element: among, compiler: SQLCompiler, **kwargs: Any) -> str:
+    (column,) = element.clauses
+    ids = sa.bindparam("ids", type_=postgresql.ARRAY(column.type))
+    return compiler.process(column == sa.any_(ids), **kwargs)
+
+
+@compiles(among, "sqlite")
+def _sqlite_among(element: among, compiler: SQLCompiler, **kwargs: Any) -> str:
+    (column,) = element.clauses
+    return compiler.process(column.in_(sa.bindparam("ids", expanding=True)), **kwargs)
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):

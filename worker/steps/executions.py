@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from shared import messages, metrics
 from shared.config import settings
-from shared.db import IDS, after_commit, bulk_update
+from shared.db import after_commit, among, bulk_update
 from shared.domain import budgets, events
 from shared.domain.budgets import Usage
 from shared.domain.events import Change
@@ -41,7 +41,7 @@ _REQUESTS = sa.select(
     Execution.response_schema,
     Execution.params,
     Execution.sample,
-).where(Execution.id.in_(IDS))
+).where(among(Execution.id))
 _ROWS = sa.select(
     Execution.id,
     Execution.ambiguous_attempts,
@@ -52,7 +52,7 @@ _ROWS = sa.select(
     Execution.provider,
     Execution.model_name,
     Execution.request_id,
-).where(Execution.id.in_(IDS))
+).where(among(Execution.id))
 
 
 def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
