@@ -6,6 +6,7 @@ Returning from `transaction()` commits, raising rolls back, and what was passed 
 """
 
 import contextlib
+import math
 import re
 import sqlite3
 import time
@@ -30,6 +31,7 @@ from shared.errors import DatabaseBusy
 from shared.hashing import dump_json
 
 LOCK_WAIT_SECONDS = 10.0
+_PING_AFTER_SECONDS = 1.0
 _LOOK_SECONDS = 0.001  # between two looks whether SQLite's write lock is free
 HANDED_OVER_FROM = {"postgresql": 500, "sqlite": 20}  # so many rows; below, it takes longer than it saves (measured)
 NUMBERED_FROM = 20  # the same of asking for keys beforehand
@@ -70,11 +72,12 @@ def disconnect() -> None:
 def open_engine(url: str) -> Engine:
     if make_url(url).get_backend_name() == "sqlite":
         return _open_sqlite(url)
-    return sa.create_engine(
+    opened = sa.create_engine(
         url,
         json_serializer=dump_json,
         **_pool(),
-        pool_pre_ping=True,
+        # The connection that was used last: its statements are prepared, and each learns them for itself.
+        pool_use_lifo=True,
         connect_args={
             "connect_timeout": 5,
             # A link that went silent (a failover without a reset) is noticed in about 15 s, not in hours.
@@ -87,6 +90,8 @@ def open_engine(url: str) -> Engine:
             " -c idle_in_transaction_session_timeout=60000",
         },
     )
+    _ping_what_lay_idle(opened)
+    return opened
 
 
 @contextlib.contextmanager
@@ -117,9 +122,17 @@ def transaction(*, wait_seconds: float = LOCK_WAIT_SECONDS) -> Iterator[Session]
 
 @contextlib.contextmanager
 def reading() -> Iterator[Session]:
-    """One read-only snapshot; it is always rolled back."""
-    with Session(engine(), expire_on_commit=False, autoflush=False) as session:
+    """A transaction that only reads; PostgreSQL refuses to write in it. Nothing that is changed in it is kept."""
+    bind = engine()
+    if bind.dialect.name == "postgresql":
+        bind = bind.execution_options(postgresql_readonly=True)
+    with Session(bind, expire_on_commit=False, autoflush=False) as session:
         yield session
+        if bind.dialect.name == "postgresql":
+            # With a rollback the driver forgets every statement that PostgreSQL has prepared for it, and those of
+            # whoever has the connection next are planned anew each time.
+            session.expunge_all()
+            session.commit()
 
 
 def after_commit(session: Session, callback: Callable[[], None]) -> None:
@@ -511,6 +524,24 @@ def _pool() -> dict[str, int]:
     its slots touch no database, but for one that reads what a claimed group needs.
     """
     return {"pool_size": 16, "max_overflow": settings().web_threads}
+
+
+def _ping_what_lay_idle(opened: Engine) -> None:
+    """Ask whether the server is still there before a connection is used that lay idle, and forget all if it is not: to
+    ask each time costs every transaction a round trip."""
+
+    @event.listens_for(opened, "checkin")
+    def note(connection: Any, record: Any) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    @event.listens_for(opened, "checkout")
+    def ping(connection: Any, record: Any, fairy: Any) -> None:
+        if time.monotonic() - record.info.get("used_at", math.inf) < _PING_AFTER_SECONDS:
+            return
+        try:
+            opened.dialect.do_ping(connection)
+        except psycopg.Error as error:
+            raise sa.exc.InvalidatePoolError from error
 
 
 def _open_sqlite(url: str) -> Engine:
