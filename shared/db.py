@@ -32,6 +32,9 @@ from shared.hashing import dump_json
 
 LOCK_WAIT_SECONDS = 10.0
 _PING_AFTER_SECONDS = 1.0
+# The option of a statement of which nobody reads more than that it did not fail: neither rows nor their number.
+UNREAD = {"promptmill_unread": True}
+_PIPELINE = "promptmill_pipeline"
 _LOOK_SECONDS = 0.001  # between two looks whether SQLite's write lock is free
 HANDED_OVER_FROM = {"postgresql": 500, "sqlite": 20}  # so many rows; below, it takes longer than it saves (measured)
 NUMBERED_FROM = 20  # the same of asking for keys beforehand
@@ -91,17 +94,20 @@ def open_engine(url: str) -> Engine:
         },
     )
     _ping_what_lay_idle(opened)
+    event.listen(opened, "after_cursor_execute", _await_answer)
     return opened
 
 
 @contextlib.contextmanager
-def transaction(*, wait_seconds: float = LOCK_WAIT_SECONDS) -> Iterator[Session]:
+def transaction(*, wait_seconds: float = LOCK_WAIT_SECONDS, pipelined: bool = False) -> Iterator[Session]:
     """One transaction that may write. Commits on return, rolls back on any exception.
 
     `wait_seconds` bounds how long a lock is waited for; past it, and when two wait for each other, `DatabaseBusy` is
     raised.
     On SQLite the transaction begins IMMEDIATE: a read that later writes would fail at once under
     WAL, whatever the timeout.
+    `pipelined`: PostgreSQL is sent statements that are `UNREAD` without waiting for what it says to them; what it says
+    comes with the answer to the next one that is read, an error as the error of that one, and before the commit.
     """
     milliseconds = int(wait_seconds * 1000)
     callbacks: list[Callable[[], None]] = []
@@ -110,7 +116,8 @@ def transaction(*, wait_seconds: float = LOCK_WAIT_SECONDS) -> Iterator[Session]
         try:
             if wait_seconds != LOCK_WAIT_SECONDS and is_postgres(session):
                 session.execute(sa.text(f"SET LOCAL lock_timeout = {milliseconds}"))
-            yield session
+            with _pipeline(session) if pipelined and is_postgres(session) else contextlib.nullcontext():
+                yield session
             session.commit()
         except OperationalError as error:
             if is_busy(error):
@@ -133,6 +140,24 @@ def reading() -> Iterator[Session]:
             # whoever has the connection next are planned anew each time.
             session.expunge_all()
             session.commit()
+
+
+@contextlib.contextmanager
+def _pipeline(session: Session) -> Iterator[None]:
+    connection = session.connection()
+    info, driver = connection.info, connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    try:
+        with driver.pipeline() as info[_PIPELINE]:
+            yield
+    except (
+        psycopg.Error
+    ) as error:  # of a statement that nobody waited for, as SQLAlchemy says it of those that it reads
+        raise sa.exc.DBAPIError.instance(
+            "a statement of a pipeline", None, error, psycopg.Error, dialect=connection.dialect
+        ) from error
+    finally:
+        info.pop(_PIPELINE, None)
 
 
 def after_commit(session: Session, callback: Callable[[], None]) -> None:
@@ -177,7 +202,7 @@ def bulk_insert(session: Session, model: type[Any], rows: Sequence[Mapping[str, 
     if any(row.keys() != rows[0].keys() for row in rows):
         raise ValueError("every row must give the same columns")
     table, connection = model.__table__, session.connection()
-    if len(rows) >= HANDED_OVER_FROM[connection.dialect.name]:
+    if len(rows) >= HANDED_OVER_FROM[connection.dialect.name] and _PIPELINE not in connection.info:
         _hand_over(connection, table, rows)
     elif len(rows) > 1 and connection.dialect.name == "postgresql":
         _insert_as_json(connection, table, rows)
@@ -198,7 +223,8 @@ def bulk_update(
     names, connection = tuple(rows[0]), session.connection()
     if is_postgres(session):
         given = _as_json(connection.dialect, model.__table__, names, rows)
-        connection.execute(_update_from_json(model.__table__, names, stamped), {"rows": given})
+        statement = _update_from_json(model.__table__, names, stamped)
+        connection.execute(statement, {"rows": given}, execution_options=UNREAD)
     else:
         given = [{f"given_{name}": value for name, value in row.items()} for row in rows]
         connection.execute(_update_each(model.__table__, names, stamped), given)
@@ -430,7 +456,7 @@ def _insert_as_json(connection: Connection, table: sa.Table, rows: Sequence[Mapp
     whole = [{**row, **{column.name: column.default.arg(None) for column in made}} for row in rows] if made else rows
     names = tuple(whole[0])
     given = _as_json(connection.dialect, table, names, whole)
-    connection.execute(_insert_from_json(table, names), {"rows": given})
+    connection.execute(_insert_from_json(table, names), {"rows": given}, execution_options=UNREAD)
 
 
 @lru_cache
@@ -524,6 +550,14 @@ def _pool() -> dict[str, int]:
     its slots touch no database, but for one that reads what a claimed group needs.
     """
     return {"pool_size": 16, "max_overflow": settings().web_threads}
+
+
+def _await_answer(
+    connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
+) -> None:
+    pipeline = connection.info.get(_PIPELINE)
+    if pipeline is not None and not context.execution_options.get("promptmill_unread"):
+        pipeline.sync()
 
 
 def _ping_what_lay_idle(opened: Engine) -> None:

@@ -591,7 +591,8 @@ def record(
     newest: dict[int, tuple[Lease, Any]] = {}
     for lease, outcome in sorted(group, key=lambda item: (item[0].fence, not isinstance(item[1], Canceled))):
         newest[lease.job_id] = (lease, outcome)
-    with transaction() as session:
+    calls = all(lease.kind == JobKind.EXECUTION for lease, _ in newest.values())
+    with transaction(pipelined=calls) as session:
         after_commit(session, committed)
         held = leases.hold(session, [lease for lease, _ in newest.values()])
         if len(held) < len(newest):

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, aliased
 from sqlalchemy.orm.attributes import set_committed_value
 
 from shared import messages, metrics
-from shared.db import after_commit, among, bulk_insert_numbered, db_now
+from shared.db import UNREAD, after_commit, among, bulk_insert_numbered, db_now
 from shared.domain import events, pages
 from shared.domain.events import Change
 from shared.domain.pages import Page
@@ -80,12 +80,17 @@ _CLOSE = (
         blocked_by=None,
         finished_at=db_now(),
     )
+    .execution_options(**UNREAD)
 )
 # Locked in id order first: the heartbeat of the same process updates the same rows.
-_DROP_LEASES = sa.delete(table_of(JobLease)).where(
-    JobLease.job_id.in_(
-        sa.select(JobLease.job_id).where(among(JobLease.job_id)).order_by(JobLease.job_id).with_for_update()
+_DROP_LEASES = (
+    sa.delete(table_of(JobLease))
+    .where(
+        JobLease.job_id.in_(
+            sa.select(JobLease.job_id).where(among(JobLease.job_id)).order_by(JobLease.job_id).with_for_update()
+        )
     )
+    .execution_options(**UNREAD)
 )
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from shared import metrics
-from shared.db import after_commit, among, db_now, insert_if_absent, is_postgres
+from shared.db import UNREAD, after_commit, among, db_now, insert_if_absent, is_postgres
 from shared.domain import budgets, events, jobs
 from shared.domain.events import Change
 from shared.domain.queues import closed, room_in
@@ -420,7 +420,7 @@ def _lease_for(seconds: float) -> sa.Insert:
         among(_JOBS.c.id)
     )
     columns = ["job_id", "owner", "fence", "acquired_at", "heartbeat_at", "expires_at"]
-    return sa.insert(table_of(JobLease)).from_select(columns, taken)
+    return sa.insert(table_of(JobLease)).from_select(columns, taken).execution_options(**UNREAD)
 
 
 @cache
