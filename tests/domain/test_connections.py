@@ -15,7 +15,7 @@ from shared.models import Event, Job, Project, Queue, State
 from tests.factories import claim, submit
 from tests.rows import count
 from worker.providers import Answer
-from worker.runner import record
+from worker.recording import record
 from worker.tasks import STEPS
 
 POSTGRESQL = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
