@@ -6,6 +6,7 @@ Returning from `transaction()` commits, raising rolls back, and what was passed 
 """
 
 import contextlib
+import math
 import re
 import sqlite3
 import time
@@ -30,10 +31,13 @@ from shared.errors import DatabaseBusy
 from shared.hashing import dump_json
 
 LOCK_WAIT_SECONDS = 10.0
-# For statements that are built once and run with {"ids": [...]}: to build one anew costs more than to run it.
-IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+_PING_AFTER_SECONDS = 1.0
+# The option of a statement of which nobody reads more than that it did not fail: neither rows nor their number.
+UNREAD = {"promptmill_unread": True}
+_PIPELINE = "promptmill_pipeline"
 _LOOK_SECONDS = 0.001  # between two looks whether SQLite's write lock is free
-COPIED_FROM = 20  # so many rows; below, the statements around a COPY take longer than it saves (measured)
+HANDED_OVER_FROM = {"postgresql": 500, "sqlite": 20}  # so many rows; below, it takes longer than it saves (measured)
+NUMBERED_FROM = 20  # the same of asking for keys beforehand
 
 _engine: Engine | None = None
 _clock_offset_seconds = 0.0
@@ -71,11 +75,12 @@ def disconnect() -> None:
 def open_engine(url: str) -> Engine:
     if make_url(url).get_backend_name() == "sqlite":
         return _open_sqlite(url)
-    return sa.create_engine(
+    opened = sa.create_engine(
         url,
         json_serializer=dump_json,
         **_pool(),
-        pool_pre_ping=True,
+        # The connection that was used last: its statements are prepared, and each learns them for itself.
+        pool_use_lifo=True,
         connect_args={
             "connect_timeout": 5,
             # A link that went silent (a failover without a reset) is noticed in about 15 s, not in hours.
@@ -88,16 +93,21 @@ def open_engine(url: str) -> Engine:
             " -c idle_in_transaction_session_timeout=60000",
         },
     )
+    _ping_what_lay_idle(opened)
+    event.listen(opened, "after_cursor_execute", _await_answer)
+    return opened
 
 
 @contextlib.contextmanager
-def transaction(*, wait_seconds: float = LOCK_WAIT_SECONDS) -> Iterator[Session]:
+def transaction(*, wait_seconds: float = LOCK_WAIT_SECONDS, pipelined: bool = False) -> Iterator[Session]:
     """One transaction that may write. Commits on return, rolls back on any exception.
 
     `wait_seconds` bounds how long a lock is waited for; past it, and when two wait for each other, `DatabaseBusy` is
     raised.
     On SQLite the transaction begins IMMEDIATE: a read that later writes would fail at once under
     WAL, whatever the timeout.
+    `pipelined`: PostgreSQL is sent statements that are `UNREAD` without waiting for what it says to them; what it says
+    comes with the answer to the next one that is read, an error as the error of that one, and before the commit.
     """
     milliseconds = int(wait_seconds * 1000)
     callbacks: list[Callable[[], None]] = []
@@ -106,7 +116,8 @@ def transaction(*, wait_seconds: float = LOCK_WAIT_SECONDS) -> Iterator[Session]
         try:
             if wait_seconds != LOCK_WAIT_SECONDS and is_postgres(session):
                 session.execute(sa.text(f"SET LOCAL lock_timeout = {milliseconds}"))
-            yield session
+            with _pipeline(session) if pipelined and is_postgres(session) else contextlib.nullcontext():
+                yield session
             session.commit()
         except OperationalError as error:
             if is_busy(error):
@@ -118,9 +129,35 @@ def transaction(*, wait_seconds: float = LOCK_WAIT_SECONDS) -> Iterator[Session]
 
 @contextlib.contextmanager
 def reading() -> Iterator[Session]:
-    """One read-only snapshot; it is always rolled back."""
-    with Session(engine(), expire_on_commit=False, autoflush=False) as session:
+    """A transaction that only reads; PostgreSQL refuses to write in it. Nothing that is changed in it is kept."""
+    bind = engine()
+    if bind.dialect.name == "postgresql":
+        bind = bind.execution_options(postgresql_readonly=True)
+    with Session(bind, expire_on_commit=False, autoflush=False) as session:
         yield session
+        if bind.dialect.name == "postgresql":
+            # With a rollback the driver forgets every statement that PostgreSQL has prepared for it, and those of
+            # whoever has the connection next are planned anew each time.
+            session.expunge_all()
+            session.commit()
+
+
+@contextlib.contextmanager
+def _pipeline(session: Session) -> Iterator[None]:
+    connection = session.connection()
+    info, driver = connection.info, connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    try:
+        with driver.pipeline() as info[_PIPELINE]:
+            yield
+    except (
+        psycopg.Error
+    ) as error:  # of a statement that nobody waited for, as SQLAlchemy says it of those that it reads
+        raise sa.exc.DBAPIError.instance(
+            "a statement of a pipeline", None, error, psycopg.Error, dialect=connection.dialect
+        ) from error
+    finally:
+        info.pop(_PIPELINE, None)
 
 
 def after_commit(session: Session, callback: Callable[[], None]) -> None:
@@ -156,37 +193,48 @@ def insert_all_absent(session: Session, model: type[Any], rows: Sequence[Mapping
 def bulk_insert(session: Session, model: type[Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows that all give the same columns; what they leave out takes the defaults of the model.
 
-    Many rows go to the driver at once, to PostgreSQL through COPY, which takes a third of the time of statements of
-    ours. A default that is an SQL expression, such as the time, is then computed once for all rows.
+    Many rows go to the driver at once, to PostgreSQL through COPY. A default that is an SQL expression, such as the
+    time, is then computed once for all rows. Fewer are one statement there, in which they go as JSON: as statements of
+    their own each would be sent, planned, run and answered alone.
     """
     session.flush()  # what the rows refer to may still be in the session
-    if _go_at_once(rows):
-        _hand_over(session, model.__table__, rows)
+    # No way of inserting would say so plainly, and some would lose what only a later row gives.
+    if any(row.keys() != rows[0].keys() for row in rows):
+        raise ValueError("every row must give the same columns")
+    table, connection = model.__table__, session.connection()
+    if len(rows) >= HANDED_OVER_FROM[connection.dialect.name] and _PIPELINE not in connection.info:
+        _hand_over(connection, table, rows)
+    elif len(rows) > 1 and connection.dialect.name == "postgresql":
+        _insert_as_json(connection, table, rows)
     elif rows:
-        session.connection().execute(_insert_into(model.__table__), rows)
+        connection.execute(_insert_into(table), rows)
 
 
-def bulk_update(session: Session, model: type[Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the columns that these rows give, the same ones all, to the rows with their keys. JSON can say the values.
+def bulk_update(
+    session: Session, model: type[Any], rows: Sequence[Mapping[str, Any]], *, stamped: str | None = None
+) -> None:
+    """Write the columns that these rows give, the same ones all, to the rows with their keys; the time to `stamped`.
 
     PostgreSQL is sent one statement, in which values go as JSON: of many each would be planned, run and answered alone.
     """
     session.flush()
     if not rows:
         return
-    names = tuple(rows[0])
+    names, connection = tuple(rows[0]), session.connection()
     if is_postgres(session):
-        session.connection().execute(_update_from_json(model.__table__, names), {"rows": list(rows)})
+        given = _as_json(connection.dialect, model.__table__, names, rows)
+        statement = _update_from_json(model.__table__, names, stamped)
+        connection.execute(statement, {"rows": given}, execution_options=UNREAD)
     else:
         given = [{f"given_{name}": value for name, value in row.items()} for row in rows]
-        session.connection().execute(_update_each(model.__table__, names), given)
+        connection.execute(_update_each(model.__table__, names, stamped), given)
 
 
 def bulk_insert_numbered(session: Session, model: type[Any], rows: Sequence[Mapping[str, Any]]) -> list[int]:
     """The same for a table whose key counts up and is never used again; the keys, in the order of the rows."""
     session.flush()
     key: sa.Column[int] = model.__table__.autoincrement_column
-    if len(rows) < COPIED_FROM:
+    if len(rows) < NUMBERED_FROM:
         returning = _insert_into(model.__table__).returning(key, sort_by_parameter_order=True)
         return list(session.connection().execute(returning, rows).scalars()) if rows else []
     # Asked for beforehand: told with each row, they would cost a statement for each on SQLite, and COPY tells none.
@@ -271,6 +319,32 @@ def _sqlite_now(element: db_now, compiler: SQLCompiler, **kwargs: Any) -> str:
     return f"promptmill_now({compiler.process(element.clauses, **kwargs)})"
 
 
+class among(sa.sql.functions.FunctionElement[bool]):  # noqa: N801  # reads as an SQL operator
+    """Whether a column is one of `ids`, for statements that are built once and run with {"ids": [...]}: to build one
+    anew costs more than to run it. For PostgreSQL they are one array, so that a text serves any number of them: a
+    text that is new to it is planned anew.
+    """
+
+    inherit_cache = True
+
+    def __init__(self, column: Any) -> None:
+        self.type = sa.Boolean()
+        super().__init__(column)
+
+
+@compiles(among, "postgresql")
+def _postgres_among(element: among, compiler: SQLCompiler, **kwargs: Any) -> str:
+    (column,) = element.clauses
+    ids = sa.bindparam("ids", type_=postgresql.ARRAY(column.type))
+    return compiler.process(column == sa.any_(ids), **kwargs)
+
+
+@compiles(among, "sqlite")
+def _sqlite_among(element: among, compiler: SQLCompiler, **kwargs: Any) -> str:
+    (column,) = element.clauses
+    return compiler.process(column.in_(sa.bindparam("ids", expanding=True)), **kwargs)
+
+
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
     """An aware UTC datetime on both databases. Naive values are refused."""
 
@@ -336,27 +410,17 @@ def _insert_into(table: sa.Table) -> sa.Insert:
     return sa.insert(table)  # without the ORM, which costs more than the rows
 
 
-def _go_at_once(rows: Sequence[Mapping[str, Any]]) -> bool:
-    # Neither way of inserting would say so plainly, and one would lose what only a later row gives.
-    if any(row.keys() != rows[0].keys() for row in rows):
-        raise ValueError("every row must give the same columns")
-    return len(rows) >= COPIED_FROM
-
-
-def _hand_over(session: Session, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+def _hand_over(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Give rows to the driver itself, each value through the type of its column as INSERT would send it: what
     SQLAlchemy does for each row of an INSERT takes three times as long as SQLite needs for it."""
-    connection = session.connection()
     dialect = connection.dialect
     names = list(rows[0])
     given = [table.columns[name] for name in names]
-    left_out: Any = [column for column in table.columns if column.name not in rows[0] and column.default is not None]
-    made = [column for column in left_out if column.default.is_callable]  # anew for each row
-    shared = [column for column in left_out if not column.default.is_callable]
+    made, shared = _left_out(table, rows[0])
     makers = [column.default.arg for column in made]
     processors = [_processor(column.type, dialect) for column in given + made]
     processed = [(place, process) for place, process in enumerate(processors) if process is not None]
-    same_in_all = _shared_defaults(session, shared, dialect)
+    same_in_all = _shared_defaults(connection, shared)
     seen: list[Any] = [object()] * len(processors)  # rows made together share most of their values: the
     ready: list[Any] = [None] * len(processors)  # very object of the row before is not turned into text again
 
@@ -380,21 +444,73 @@ def _hand_over(session: Session, table: sa.Table, rows: Sequence[Mapping[str, An
         raise sa.exc.DBAPIError.instance(f"INSERT INTO {into}", None, error, errors, dialect=dialect) from error
 
 
+def _left_out(table: sa.Table, row: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+    """The columns that such rows leave to defaults: those made anew for each row, and those that all rows share."""
+    columns: list[Any] = [column for column in table.columns if column.name not in row and column.default is not None]
+    made = [column for column in columns if column.default.is_callable]
+    return made, [column for column in columns if not column.default.is_callable]
+
+
+def _insert_as_json(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    made, _ = _left_out(table, rows[0])
+    whole = [{**row, **{column.name: column.default.arg(None) for column in made}} for row in rows] if made else rows
+    names = tuple(whole[0])
+    given = _as_json(connection.dialect, table, names, whole)
+    connection.execute(_insert_from_json(table, names), {"rows": given}, execution_options=UNREAD)
+
+
 @lru_cache
-def _update_from_json(table: sa.Table, names: tuple[str, ...]) -> sa.Update:
+def _insert_from_json(table: sa.Table, names: tuple[str, ...]) -> sa.Insert:
+    given = _given_as_json(table, names)  # what they leave out has its default here too, by `from_select`
+    return sa.insert(table).from_select(list(names), sa.select(*(given.c[name] for name in names)))
+
+
+@lru_cache
+def _update_from_json(table: sa.Table, names: tuple[str, ...], stamped: str | None) -> sa.Update:
     (key,) = table.primary_key.columns
-    typed = [sa.column(name, table.c[name].type) for name in names]
-    rows = sa.func.json_to_recordset(sa.bindparam("rows", type_=sa.JSON)).table_valued(*typed, name="given")
-    given = rows.render_derived(with_types=True)
+    given = _given_as_json(table, names)
     values: dict[str, Any] = {name: given.c[name] for name in names if name != key.name}
-    return sa.update(table).where(key == given.c[key.name]).values(values)
+    return sa.update(table).where(key == given.c[key.name]).values(values | _stamp(stamped))
 
 
 @lru_cache
-def _update_each(table: sa.Table, names: tuple[str, ...]) -> sa.Update:
+def _update_each(table: sa.Table, names: tuple[str, ...], stamped: str | None) -> sa.Update:
     (key,) = table.primary_key.columns
     values: dict[str, Any] = {name: sa.bindparam(f"given_{name}") for name in names if name != key.name}
-    return sa.update(table).where(key == sa.bindparam(f"given_{key.name}")).values(values)
+    return sa.update(table).where(key == sa.bindparam(f"given_{key.name}")).values(values | _stamp(stamped))
+
+
+def _stamp(name: str | None) -> dict[str, Any]:
+    return {} if name is None else {name: db_now()}
+
+
+def _given_as_json(table: sa.Table, names: tuple[str, ...]) -> Any:
+    """The rows of the parameter `rows`, in their order, as a table with the types of these columns."""
+    typed = [sa.column(name, table.c[name].type) for name in names]
+    rows = sa.func.json_to_recordset(sa.bindparam("rows", type_=sa.JSON)).table_valued(*typed, name="given")
+    return rows.render_derived(with_types=True)
+
+
+def _as_json(
+    dialect: Dialect, table: sa.Table, names: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Rows of these columns with values that JSON can say, and that PostgreSQL reads as the types of the columns."""
+    writers = [(name, write) for name in names if (write := _json_writer(table.c[name].type, dialect)) is not None]
+    given = [dict(row) for row in rows]
+    for row in given:
+        for name, write in writers:
+            if row[name] is not None:
+                row[name] = write(row[name])
+    return given
+
+
+def _json_writer(of: sa.types.TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    """What turns a value of a column into one that JSON can say; None where it is one already."""
+    if isinstance(of, UtcDateTime):
+        return lambda value: of.process_bind_param(value, dialect).isoformat()  # type: ignore[union-attr]
+    if isinstance(of, sa.Uuid):
+        return str
+    return repr if isinstance(of, sa.Float) else None  # JSON has no infinity
 
 
 def _copy(driver: Any, into: str, rows: Iterable[list[Any]], width: int) -> None:
@@ -416,10 +532,11 @@ def _processor(of: sa.types.TypeEngine[Any], dialect: Dialect) -> Callable[[Any]
     return of.dialect_impl(dialect).bind_processor(dialect)
 
 
-def _shared_defaults(session: Session, columns: Sequence[Any], dialect: Dialect) -> list[Any]:
+def _shared_defaults(connection: Connection, columns: Sequence[Any]) -> list[Any]:
     """The defaults of these columns as the driver writes them, which need not be made again for each row."""
+    dialect = connection.dialect
     expressions = [column for column in columns if column.default.is_clause_element]
-    found = session.execute(sa.select(*(column.default.arg for column in expressions))).one() if expressions else ()
+    found = connection.execute(sa.select(*(column.default.arg for column in expressions))).one() if expressions else ()
     computed = dict(zip(expressions, found, strict=True))
     values = [computed.get(column, column.default.arg) for column in columns]
     if dialect.name == "postgresql":  # as text, which COPY reads
@@ -433,6 +550,32 @@ def _pool() -> dict[str, int]:
     its slots touch no database, but for one that reads what a claimed group needs.
     """
     return {"pool_size": 16, "max_overflow": settings().web_threads}
+
+
+def _await_answer(
+    connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
+) -> None:
+    pipeline = connection.info.get(_PIPELINE)
+    if pipeline is not None and not context.execution_options.get("promptmill_unread"):
+        pipeline.sync()
+
+
+def _ping_what_lay_idle(opened: Engine) -> None:
+    """Ask whether the server is still there before a connection is used that lay idle, and forget all if it is not: to
+    ask each time costs every transaction a round trip."""
+
+    @event.listens_for(opened, "checkin")
+    def note(connection: Any, record: Any) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    @event.listens_for(opened, "checkout")
+    def ping(connection: Any, record: Any, fairy: Any) -> None:
+        if time.monotonic() - record.info.get("used_at", math.inf) < _PING_AFTER_SECONDS:
+            return
+        try:
+            opened.dialect.do_ping(connection)
+        except psycopg.Error as error:
+            raise sa.exc.InvalidatePoolError from error
 
 
 def _open_sqlite(url: str) -> Engine:

@@ -15,7 +15,7 @@ from shared.domain.leases import Lease
 from shared.domain.tenants import Caller
 from shared.models import Barrier, Budget, Evaluation, Execution, Job, JobKind, JobLease, Queue, State, new_id
 from worker import maintenance
-from worker.runner import record
+from worker.recording import record
 from worker.steps import Failure
 from worker.tasks import STEPS
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from shared import db
 from shared.models import Execution
 from tests.support import Api, Drain, evaluation_body
-from worker.runner import record
+from worker.recording import record
 from worker.steps import Failure
 from worker.tasks import STEPS
 

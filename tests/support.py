@@ -15,7 +15,7 @@ from app.factory import create_app
 from shared import db
 from shared.domain import leases
 from shared.models import JobKind, Queue
-from worker.runner import record
+from worker.recording import record
 from worker.simulator.knowledge import SHIPPED_ANSWERS
 from worker.steps import Canceled
 from worker.tasks import STEPS

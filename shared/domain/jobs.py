@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, aliased
 from sqlalchemy.orm.attributes import set_committed_value
 
 from shared import messages, metrics
-from shared.db import IDS, after_commit, bulk_insert_numbered, db_now
+from shared.db import UNREAD, after_commit, among, bulk_insert_numbered, db_now
 from shared.domain import events, pages
 from shared.domain.events import Change
 from shared.domain.pages import Page
@@ -68,11 +68,11 @@ STEP_QUEUES: Mapping[JobKind, Queue] = {
 
 # Built once: to build a statement anew costs more than to run it.
 _JOBS = table_of(Job)
-_LOCK = sa.select(Job).where(Job.id.in_(IDS)).order_by(Job.id).execution_options(populate_existing=True)
+_LOCK = sa.select(Job).where(among(Job.id)).order_by(Job.id).execution_options(populate_existing=True)
 _LOCKS = {False: _LOCK.with_for_update(), True: _LOCK.with_for_update(skip_locked=True)}  # by skip_locked
 _CLOSE = (
     sa.update(_JOBS)
-    .where(_JOBS.c.id.in_(IDS))
+    .where(among(_JOBS.c.id))
     .values(
         state=sa.bindparam("new_state"),
         error=sa.bindparam("new_error"),
@@ -80,12 +80,17 @@ _CLOSE = (
         blocked_by=None,
         finished_at=db_now(),
     )
+    .execution_options(**UNREAD)
 )
 # Locked in id order first: the heartbeat of the same process updates the same rows.
-_DROP_LEASES = sa.delete(table_of(JobLease)).where(
-    JobLease.job_id.in_(
-        sa.select(JobLease.job_id).where(JobLease.job_id.in_(IDS)).order_by(JobLease.job_id).with_for_update()
+_DROP_LEASES = (
+    sa.delete(table_of(JobLease))
+    .where(
+        JobLease.job_id.in_(
+            sa.select(JobLease.job_id).where(among(JobLease.job_id)).order_by(JobLease.job_id).with_for_update()
+        )
     )
+    .execution_options(**UNREAD)
 )
 
 
@@ -315,7 +320,7 @@ def requeue(
 
 
 def drop_leases(session: Session, job_ids: Sequence[int]) -> None:
-    session.connection().execute(_DROP_LEASES, {"ids": job_ids})
+    session.connection().execute(_DROP_LEASES, {"ids": list(job_ids)})
 
 
 def cancel(session: Session, job: Job) -> State:

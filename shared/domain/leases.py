@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from shared import metrics
-from shared.db import IDS, after_commit, db_now, insert_if_absent, is_postgres
+from shared.db import UNREAD, after_commit, among, db_now, insert_if_absent, is_postgres
 from shared.domain import budgets, events, jobs
 from shared.domain.events import Change
 from shared.domain.queues import closed, room_in
@@ -359,7 +359,7 @@ def _lock_due(
 ) -> list[Job]:
     postgres = is_postgres(session)
     statement = _choose(postgres, job_ids is not None, quarantined)
-    rows = session.execute(statement, {"queue": queue, "room": limit, "ids": job_ids or ()}).all()
+    rows = session.execute(statement, {"queue": queue, "room": limit, "ids": list(job_ids or ())}).all()
     if not postgres:
         return [job for (job,) in rows]
     granted = [job for job, is_granted in rows if is_granted]
@@ -378,7 +378,7 @@ def _choose(postgres: bool, by_id: bool, quarantined: bool) -> sa.Select[Any]:
         .with_for_update(skip_locked=True)
     )
     if by_id:
-        due = due.where(Job.id.in_(IDS))
+        due = due.where(among(Job.id))
     if not postgres:
         # BEGIN IMMEDIATE is the lock: no other transaction can claim until this one has ended.
         return sa.select(Job).where(Job.id.in_(due)).order_by(Job.id)
@@ -407,7 +407,7 @@ def _take(session: Session, owner: str, affordable: Sequence[Job], lease_seconds
 
 _RUN = (
     sa.update(_JOBS)
-    .where(_JOBS.c.id.in_(IDS), _JOBS.c.state == State.QUEUED)
+    .where(among(_JOBS.c.id), _JOBS.c.state == State.QUEUED)
     .values(state=State.RUNNING, fence=_JOBS.c.fence + 1)
     .returning(_JOBS.c.id, _JOBS.c.fence, db_now())
 )
@@ -417,10 +417,10 @@ _RUN = (
 def _lease_for(seconds: float) -> sa.Insert:
     now = db_now()
     taken = sa.select(_JOBS.c.id, sa.bindparam("owner"), _JOBS.c.fence, now, now, db_now(seconds)).where(
-        _JOBS.c.id.in_(IDS)
+        among(_JOBS.c.id)
     )
     columns = ["job_id", "owner", "fence", "acquired_at", "heartbeat_at", "expires_at"]
-    return sa.insert(table_of(JobLease)).from_select(columns, taken)
+    return sa.insert(table_of(JobLease)).from_select(columns, taken).execution_options(**UNREAD)
 
 
 @cache
@@ -428,7 +428,7 @@ def _start(kind: JobKind) -> sa.Update:
     subjects = table_of(jobs.SUBJECTS[kind])
     return (
         sa.update(subjects)
-        .where(subjects.c.id.in_(IDS), subjects.c.state == State.QUEUED)
+        .where(among(subjects.c.id), subjects.c.state == State.QUEUED)
         .values(state=State.RUNNING, started_at=sa.func.coalesce(subjects.c.started_at, db_now()))
         .returning(subjects.c.id)
     )

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.db import IDS, bulk_insert, bulk_update, db_now
+from shared.db import among, bulk_insert, bulk_update, db_now
 from shared.domain import budgets, events, executions, jobs, providers
 from shared.domain.executions import NewExecution
 from shared.domain.jobs import Unmade
@@ -348,7 +348,7 @@ def spends_of(session: Session, subject_ids: Sequence[uuid.UUID]) -> dict[uuid.U
 def _spends() -> sa.Select[*tuple[Any, ...]]:
     return (
         sa.select(Execution.scope_id, *_figures(Execution.ambiguous_attempts))
-        .where(Execution.scope_id.in_(IDS), _ATTEMPTED)
+        .where(among(Execution.scope_id), _ATTEMPTED)
         .group_by(Execution.scope_id)
     )
 
@@ -418,7 +418,7 @@ def open_calls(session: Session, subject_ids: Sequence[uuid.UUID]) -> dict[uuid.
 def _newest_barriers() -> sa.Select[*tuple[Any, ...]]:
     newest = (
         sa.select(Barrier.subject_id, sa.func.max(Barrier.step_no).label("step_no"))
-        .where(Barrier.subject_id.in_(IDS))
+        .where(among(Barrier.subject_id))
         .group_by(Barrier.subject_id)
         .subquery()
     )

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.db import IDS, is_postgres, reading, transaction
+from shared.db import among, is_postgres, reading, transaction
 from shared.domain.names import PRODUCTION
 from shared.domain.words import words_of
 from shared.hashing import dump_json, hash_of, sha256
@@ -220,7 +220,7 @@ def _current() -> sa.Select[uuid.UUID, uuid.UUID, str]:
         .outerjoin(Label, sa.and_(Label.prompt_id == Prompt.id, Label.name == PRODUCTION))
         .outerjoin(Version, latest)
         .outerjoin(SearchDocument, SearchDocument.prompt_id == Prompt.id)
-        .where(Prompt.id.in_(IDS))
+        .where(among(Prompt.id))
     )
 
 

@@ -12,7 +12,7 @@ from shared.models import Batch, Execution, Job
 from tests.factories import do_duties
 from tests.rows import event_data
 from tests.support import Api, Drain, batch_body, make_prompt
-from worker.runner import record
+from worker.recording import record
 from worker.steps import Canceled
 from worker.tasks import STEPS
 

@@ -9,7 +9,7 @@ import pytest
 from shared import db
 from shared.models import Execution
 from tests.support import MODEL, Api, Drain, batch_body, make_prompt, run_body
-from worker.runner import record
+from worker.recording import record
 from worker.steps import Failure
 from worker.tasks import STEPS
 

@@ -8,7 +8,7 @@ from tests.bulk import OPERATIONS, creates, read, results, submit
 from tests.factories import lease_rows
 from tests.rows import count, event_data
 from tests.support import Api, Drain
-from worker.runner import record
+from worker.recording import record
 from worker.tasks import STEPS
 
 COUNT = bulk.PAGE + 20

@@ -13,7 +13,7 @@ from shared.domain import evaluations, runs
 from shared.models import Budget, Evaluation, Execution, Job
 from tests.support import Api, Drain, evaluation_body, make_prompt, make_triage, pointers
 from worker.providers import Answer
-from worker.runner import record
+from worker.recording import record
 from worker.steps import Failure
 from worker.tasks import STEPS
 

@@ -13,7 +13,7 @@ from shared.domain.leases import Lease
 from shared.models import Barrier, Call, Evaluation, Execution, Job, JobKind, State, WorkItem
 from tests.factories import do_duties
 from tests.support import Api, Drain, evaluation_body, make_prompt, make_triage
-from worker.runner import record
+from worker.recording import record
 from worker.steps import Failure
 from worker.tasks import STEPS
 

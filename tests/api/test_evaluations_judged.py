@@ -12,7 +12,7 @@ from shared.models import Budget, Call, Evaluation, Execution, State, WorkItem
 from tests.judged import EMBEDDING, JUDGE, calls_by_purpose, evaluate, fail_some, read, results
 from tests.support import Api, Drain, evaluation_body, make_triage, optimization_body, pointers
 from worker.providers import Answer
-from worker.runner import record
+from worker.recording import record
 from worker.tasks import STEPS
 
 

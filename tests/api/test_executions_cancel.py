@@ -3,7 +3,7 @@
 from shared import db
 from shared.domain import leases
 from tests.support import LEASE_SECONDS, OWNER, Api, Drain, make_prompt, run_body
-from worker.runner import record
+from worker.recording import record
 from worker.steps import Canceled
 from worker.tasks import STEPS
 

@@ -10,7 +10,7 @@ from shared import db, stats
 from shared.models import Job, JobKind, Optimization, OptimizationComparison
 from tests.rows import count, event_data, everything
 from tests.support import Api, Drain, evaluation_body, make_triage, pointers
-from worker.runner import record
+from worker.recording import record
 from worker.steps import Failure
 from worker.tasks import STEPS
 

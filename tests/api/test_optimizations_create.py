@@ -180,7 +180,7 @@ def test_a_step_that_arrives_after_the_cancel_writes_nothing(api: Api, drain: Dr
     outcome = drain.outcome(step)
     api.expect(200, "POST", f"/v1/optimizations/{started['optimization_id']}/cancel")
 
-    from worker.runner import record
+    from worker.recording import record
     from worker.tasks import STEPS
 
     record(STEPS, [(step, outcome)])

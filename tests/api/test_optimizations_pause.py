@@ -92,7 +92,7 @@ def test_a_step_in_flight_ends_and_its_calls_wait(api: Api, drain: Drain, path: 
     outcome = drain.outcome(step)
     steer(api, path, "pause")
 
-    from worker.runner import record
+    from worker.recording import record
     from worker.tasks import STEPS
 
     record(STEPS, [(step, outcome)])

@@ -154,7 +154,7 @@ def test_a_step_that_ends_during_a_pause_has_its_time_when_the_run_goes_on(api: 
     api.expect(200, "POST", f"{path}/pause")
     clock.pass_(SECONDS)
 
-    from worker.runner import record
+    from worker.recording import record
     from worker.tasks import STEPS
 
     record(STEPS, [(step, outcome)])

@@ -11,7 +11,7 @@ from shared.domain.tenants import Caller
 from shared.models import Job, State
 from tests.factories import budget, claim, do_duties, execution, expire_leases, job_of, make_budget, submit, sweep
 from worker.providers import Answer
-from worker.runner import record
+from worker.recording import record
 from worker.steps import Failure
 from worker.tasks import STEPS
 

@@ -28,9 +28,11 @@ from shared.models import (
     Workspace,
     new_id,
 )
+from tests.domain.test_plans import caught
 from tests.rows import count
 
-MANY = db.COPIED_FROM
+MANY = max(db.HANDED_OVER_FROM.values())  # are handed over to the driver by both databases
+SOME = db.HANDED_OVER_FROM["sqlite"]  # by SQLite, and are one statement to PostgreSQL
 TEXTS = ["plain", "", "tab\tnew\nline\rreturn", "back\\slash \\N \\. \\t", "quote \" ' , ;", "Grüße 🐘", "NULL"]
 VALUES = [
     None,
@@ -54,12 +56,12 @@ TIMES = [
 Insert = Callable[[Session, type[Base], Sequence[Mapping[str, Any]]], object]
 
 
-def odd_rows(admin: Caller, model: type[Any], fixed: Mapping[str, Any]) -> list[dict[str, Any]]:
+def odd_rows(model: type[Any], fixed: Mapping[str, Any], number_of_rows: int) -> list[dict[str, Any]]:
     """Rows with every value that is odd for the type of its column; keys and references are `fixed`."""
     columns = [column for column in model.__table__.columns if column.name not in fixed and not column.primary_key]
     values = {column.name: _odd(column) for column in columns}
     made = []
-    for number in range(MANY):
+    for number in range(number_of_rows):
         row = {name: next(source) for name, source in values.items()}
         row |= {name: value(number) if callable(value) else value for name, value in fixed.items()}
         made.append(row)
@@ -117,12 +119,13 @@ def events(count: int, workspace_id: uuid.UUID, **fields: Any) -> list[dict[str,
     ]
 
 
-def test_every_value_of_every_type_reads_back_as_from_single_inserts(admin: Caller) -> None:
+@pytest.mark.parametrize("number", [SOME, MANY])
+def test_every_value_of_every_type_reads_back_as_from_single_inserts(admin: Caller, number: int) -> None:
     with db.transaction() as session:
         project_id = session.scalars(sa.select(Project.id)).one()
         dataset_id = datasets.create_dataset(session, admin, name="odd").id
         session.execute(sa.delete(Event))
-    ids = [new_id() for _ in range(MANY)]
+    ids = [new_id() for _ in range(number)]
     alone = {"workspace_id": admin.workspace_id}
     nothing = {"prompt_id": None, "version_id": None, "budget_id": None}
     subjects: list[tuple[type[Any], dict[str, Any], Any]] = [
@@ -165,18 +168,18 @@ def test_every_value_of_every_type_reads_back_as_from_single_inserts(admin: Call
     ]
 
     for model, fixed, key in subjects:
-        rows = odd_rows(admin, model, fixed)
+        rows = odd_rows(model, fixed, number)
 
         singly = inserted(one_by_one, model, rows, key)
         at_once = inserted(db.bulk_insert, model, rows, key)
 
-        assert len(at_once) == MANY
+        assert len(at_once) == number
         assert at_once == singly, model
         given = rows[0].keys()
         assert [{name: row[name] for name in given} for row in at_once] == [dict(row) for row in rows], model
 
 
-@pytest.mark.parametrize("number", [1, MANY - 1, MANY])
+@pytest.mark.parametrize("number", [1, SOME - 1, SOME, MANY - 1, MANY])
 def test_what_the_rows_leave_out_takes_the_defaults_of_the_model(admin: Caller, number: int) -> None:
     db.offset_clock(3600)
     with db.transaction() as session:
@@ -192,14 +195,15 @@ def test_what_the_rows_leave_out_takes_the_defaults_of_the_model(admin: Caller, 
     assert [row["subject_id"].int for row in rows] == list(range(number))  # the keys follow the order of the rows
 
 
-def test_a_default_that_is_made_per_row_differs_from_row_to_row(admin: Caller) -> None:
+@pytest.mark.parametrize("number", [SOME, MANY])
+def test_a_default_that_is_made_per_row_differs_from_row_to_row(admin: Caller, number: int) -> None:
     with db.transaction() as session:
-        db.bulk_insert(session, Project, [{"workspace_id": admin.workspace_id, "name": f"p{n}"} for n in range(MANY)])
+        db.bulk_insert(session, Project, [{"workspace_id": admin.workspace_id, "name": f"p{n}"} for n in range(number)])
 
-    assert len({row["id"] for row in stored(Project, Project.id)}) == MANY + 1  # and the default project
+    assert len({row["id"] for row in stored(Project, Project.id)}) == number + 1  # and the default project
 
 
-@pytest.mark.parametrize("number", [0, 1, MANY - 1, MANY])
+@pytest.mark.parametrize("number", [0, 1, db.NUMBERED_FROM - 1, db.NUMBERED_FROM, MANY])
 def test_numbered_rows_answer_with_their_keys_in_order(admin: Caller, number: int) -> None:
     rows = [
         {
@@ -227,6 +231,16 @@ def test_no_rows_are_no_statement(admin: Caller) -> None:
         db.bulk_insert(session, Event, [])
 
     assert count(Event) == before
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_postgresql_is_sent_one_statement_whose_text_is_the_same_for_any_number_of_rows(admin: Caller) -> None:
+    with caught() as sent, db.transaction() as session:
+        for number in (2, SOME, MANY - 1):
+            db.bulk_insert(session, Event, events(number, admin.workspace_id))
+
+    assert [set(each.parameters) & {"rows"} for each in sent] == [{"rows"}] * 3
+    assert len({each.statement for each in sent}) == 1
 
 
 @pytest.mark.parametrize("number", [2, MANY])
@@ -308,7 +322,7 @@ def test_the_transaction_goes_on_after_a_savepoint_that_failed(admin: Caller) ->
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-@pytest.mark.parametrize("number", [1, MANY])
+@pytest.mark.parametrize("number", [1, SOME, MANY])
 def test_text_that_postgresql_cannot_hold_is_its_data_error(admin: Caller, number: int) -> None:
     with pytest.raises(DataError), db.transaction() as session:
         db.bulk_insert(session, Event, events(number, admin.workspace_id, actor="\x00"))

@@ -1,5 +1,6 @@
 """Columns of many rows written by their keys: to the last bit what was given, and to no other row."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from shared import db
 from shared.domain.tenants import Caller
-from shared.models import WorkItem, new_id
+from shared.models import Job, WorkItem, new_id
 from tests.domain.test_plans import caught
 
 GIVEN: list[tuple[float | None, bool | None, str | None, Any]] = [
@@ -51,6 +52,20 @@ def test_no_rows_are_no_statement(admin: Caller) -> None:
         db.bulk_update(session, WorkItem, [])
 
     assert sent == []
+
+
+def test_the_time_is_written_where_it_is_asked_for_and_to_the_given_rows_alone(admin: Caller) -> None:
+    with db.transaction() as session:
+        rows = [{"workspace_id": admin.workspace_id, "kind": "bulk", "queue": "bulk", "subject_id": new_id()}] * 2
+        given, other = db.bulk_insert_numbered(session, Job, rows)
+        before = session.scalars(sa.select(db.db_now())).one()
+
+        db.bulk_update(session, Job, [{"id": given, "attempts": 3}], stamped="finished_at")
+
+    with db.reading() as session:
+        found = {row.id: row for row in session.execute(sa.select(Job.id, Job.attempts, Job.finished_at))}
+    assert (found[given].attempts, found[other].attempts, found[other].finished_at) == (3, 0, None)
+    assert before <= found[given].finished_at <= before + timedelta(minutes=1)
 
 
 def test_a_value_that_the_column_cannot_hold_is_refused_as_of_any_other_statement(admin: Caller) -> None:

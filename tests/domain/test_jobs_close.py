@@ -14,7 +14,7 @@ from shared.domain.tenants import Caller
 from shared.models import Barrier, Evaluation, Execution, Job, JobKind, State
 from tests.factories import claim, do_duties, execution, job_of, submit, waiting_run
 from worker.providers import Answer
-from worker.runner import record
+from worker.recording import record
 from worker.steps import Failure
 from worker.tasks import STEPS
 

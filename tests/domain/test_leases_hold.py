@@ -13,7 +13,7 @@ from shared.models import JobKind, State
 from tests.factories import budget, claim, execution, expire_leases, job_of, lease_rows, make_budget, submit, sweep
 from tests.support import Drain
 from worker.providers import Answer
-from worker.runner import record
+from worker.recording import record
 from worker.steps import Canceled, Failure
 from worker.steps.executions import retry_delay
 from worker.tasks import STEPS

@@ -20,7 +20,7 @@ from shared.domain.tenants import Caller
 from shared.models import Budget, Event, Execution, Job, JobLease, State, new_id
 from tests.factories import claim, do_duties, submit
 from worker.providers import Answer
-from worker.runner import record
+from worker.recording import record
 from worker.steps import Canceled, Failure
 from worker.tasks import STEPS
 

@@ -16,7 +16,7 @@ from tests.factories import claim, expire_leases, submit, sweep
 from tests.faults import audit
 from tests.faults.audit import Fault, Tally
 from worker.providers import Answer
-from worker.runner import record
+from worker.recording import record
 from worker.tasks import STEPS
 
 

@@ -22,7 +22,8 @@ from tests.factories import claim, do_duties, expire_leases, lease_rows, sweep
 from tests.rows import count, event_data
 from tests.servers import wait_until
 from tests.support import Drain
-from worker.runner import Runner, record
+from worker.recording import record
+from worker.runner import Runner
 from worker.tasks import STEPS
 
 

@@ -13,7 +13,8 @@ from shared.models import Barrier, Execution, Job, Queue
 from tests.factories import LEASE_SECONDS, claim, execution, expire_leases, job_of, submit, sweep, waiting_run
 from tests.servers import wait_until
 from worker.providers import Answer
-from worker.runner import Runner, record
+from worker.recording import record
+from worker.runner import Runner
 from worker.steps import Canceled, Failure
 from worker.tasks import STEPS
 

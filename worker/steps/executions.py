@@ -2,9 +2,8 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,14 +12,14 @@ from sqlalchemy.orm import Session
 
 from shared import messages, metrics
 from shared.config import settings
-from shared.db import IDS, after_commit, db_now
+from shared.db import after_commit, among, bulk_update
 from shared.domain import budgets, events
 from shared.domain.budgets import Usage
 from shared.domain.events import Change
 from shared.domain.leases import Lease
 from shared.domain.providers import CATALOGUED, Quote, usd
 from shared.errors import ProviderError
-from shared.models import Execution, Job, Queue, State, table_of
+from shared.models import Execution, Job, Queue, State
 from worker.providers import Answer, Request, get_provider
 from worker.steps import Canceled, Done, Failure, Verdict, storable
 
@@ -42,7 +41,7 @@ _REQUESTS = sa.select(
     Execution.response_schema,
     Execution.params,
     Execution.sample,
-).where(Execution.id.in_(IDS))
+).where(among(Execution.id))
 _ROWS = sa.select(
     Execution.id,
     Execution.ambiguous_attempts,
@@ -53,7 +52,7 @@ _ROWS = sa.select(
     Execution.provider,
     Execution.model_name,
     Execution.request_id,
-).where(Execution.id.in_(IDS))
+).where(among(Execution.id))
 
 
 def load(session: Session, leases: Sequence[Lease]) -> Mapping[int, Any]:
@@ -192,24 +191,9 @@ class _Books:
         by_shape: dict[frozenset[str], list[dict[str, Any]]] = defaultdict(list)
         for update in self.updates:
             by_shape[frozenset(update)].append(update)
-        for shape, rows in by_shape.items():
-            _update(session, shape, rows)
+        for shape, rows in by_shape.items():  # those that get a state have ended now
+            bulk_update(session, Execution, rows, stamped="completed_at" if "state" in shape else None)
         events.record(session, self.changes)
-
-
-def _update(session: Session, shape: Set[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    session.connection().execute(
-        _update_of(frozenset(shape)), [{f"new_{name}": value for name, value in row.items()} for row in rows]
-    )
-
-
-@cache
-def _update_of(shape: Set[str]) -> sa.Update:
-    """Writes rows of the same columns by their ids; those that get a state have ended now."""
-    values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in sorted(shape - {"id"})}
-    if "state" in shape:
-        values["completed_at"] = db_now()
-    return sa.update(table_of(Execution)).where(Execution.id == sa.bindparam("new_id")).values(values)
 
 
 def _success(execution: Any, answer: Answer, job: Job, salvaged: bool) -> dict[str, Any]:
