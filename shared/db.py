@@ -331,6 +331,9 @@ class among(sa.sql.functions.FunctionElement[bool]):  # noqa: N801  # reads as a
         self.type = sa.Boolean()
         super().__init__(column)
 
+    def self_group(self, against: Any = None) -> Any:
+        return self  # else SQLite is asked whether it `= 1`, for which it uses no index
+
 
 @compiles(among, "postgresql")
 def _postgres_among(element: among, compiler: SQLCompiler, **kwargs: Any) -> str:
