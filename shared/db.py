@@ -150,9 +150,8 @@ def _pipeline(session: Session) -> Iterator[None]:
     try:
         with driver.pipeline() as info[_PIPELINE]:
             yield
-    except (
-        psycopg.Error
-    ) as error:  # of a statement that nobody waited for, as SQLAlchemy says it of those that it reads
+    except psycopg.Error as error:
+        # Of a statement that nobody waited for: as SQLAlchemy says it of those that it reads.
         raise sa.exc.DBAPIError.instance(
             "a statement of a pipeline", None, error, psycopg.Error, dialect=connection.dialect
         ) from error
@@ -222,7 +221,7 @@ def bulk_update(
         return
     names, connection = tuple(rows[0]), session.connection()
     if is_postgres(session):
-        given = _as_json(connection.dialect, model.__table__, names, rows)
+        given = _as_json(model.__table__, names, rows)
         statement = _update_from_json(model.__table__, names, stamped)
         connection.execute(statement, {"rows": given}, execution_options=UNREAD)
     else:
@@ -357,15 +356,18 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         if value is None:
             return None
-        if value.tzinfo is None:
-            raise ValueError("a naive datetime reached the database")
-        value = value.astimezone(UTC)
-        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+        return _in_utc(value).replace(tzinfo=None) if dialect.name == "sqlite" else _in_utc(value)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _in_utc(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("a naive datetime reached the database")
+    return value.astimezone(UTC)
 
 
 class transaction_id(sa.sql.functions.FunctionElement[int]):  # noqa: N801
@@ -458,7 +460,7 @@ def _insert_as_json(connection: Connection, table: sa.Table, rows: Sequence[Mapp
     made, _ = _left_out(table, rows[0])
     whole = [{**row, **{column.name: column.default.arg(None) for column in made}} for row in rows] if made else rows
     names = tuple(whole[0])
-    given = _as_json(connection.dialect, table, names, whole)
+    given = _as_json(table, names, whole)
     connection.execute(_insert_from_json(table, names), {"rows": given}, execution_options=UNREAD)
 
 
@@ -494,11 +496,9 @@ def _given_as_json(table: sa.Table, names: tuple[str, ...]) -> Any:
     return rows.render_derived(with_types=True)
 
 
-def _as_json(
-    dialect: Dialect, table: sa.Table, names: Sequence[str], rows: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+def _as_json(table: sa.Table, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows of these columns with values that JSON can say, and that PostgreSQL reads as the types of the columns."""
-    writers = [(name, write) for name in names if (write := _json_writer(table.c[name].type, dialect)) is not None]
+    writers = [(name, write) for name in names if (write := _json_writer(table.c[name].type)) is not None]
     given = [dict(row) for row in rows]
     for row in given:
         for name, write in writers:
@@ -507,10 +507,10 @@ def _as_json(
     return given
 
 
-def _json_writer(of: sa.types.TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+def _json_writer(of: sa.types.TypeEngine[Any]) -> Callable[[Any], Any] | None:
     """What turns a value of a column into one that JSON can say; None where it is one already."""
     if isinstance(of, UtcDateTime):
-        return lambda value: of.process_bind_param(value, dialect).isoformat()  # type: ignore[union-attr]
+        return lambda value: _in_utc(value).isoformat()
     if isinstance(of, sa.Uuid):
         return str
     return repr if isinstance(of, sa.Float) else None  # JSON has no infinity
