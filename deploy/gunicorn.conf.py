@@ -20,7 +20,8 @@ if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
 
 from prometheus_client import multiprocess  # noqa: E402 - it reads the variable when it is imported
 
-bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
+# BIND: a socket that is open already, `fd://N`, of whoever started us.
+bind = os.environ.get("BIND") or f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
 worker_class = "app.even_worker.EvenWorker"
 workers = settings().web_processes
 threads = settings().web_threads

@@ -4,6 +4,7 @@ The processes are those of the Procfile, started by the commands that stand ther
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -147,6 +148,7 @@ class Stack:
     options: Options
     supervisor: Supervisor
     up: dict[str, Any] = field(default_factory=dict)
+    listener: socket.socket | None = None  # of the API
 
 
 @contextlib.contextmanager
@@ -172,11 +174,15 @@ def running(options: Options, *, quiet: bool = False) -> Iterator[Stack]:
             supervisor.on_change = lambda pids: None
             up_file.unlink(missing_ok=True)
             supervisor.stop()
+            if stack.listener is not None:
+                stack.listener.close()
 
 
 def _start(stack: Stack) -> None:
     options = stack.options
-    port = _free_port(options)
+    host = os.environ.get("HOST", "127.0.0.1")
+    stack.listener = listen(options, host)
+    port = stack.listener.getsockname()[1]
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -185,7 +191,7 @@ def _start(stack: Stack) -> None:
         "PYTHONPATH": str(ROOT),
         "PROMPTMILL_HOME": str(options.home),
         "PORT": str(port),
-        "HOST": os.environ.get("HOST", "127.0.0.1"),
+        "HOST": host,
         "PROMPTMILL_LOG_FORMAT": "console",
         "PROMPTMILL_API_KEY": _api_key(options.home),
         "FLOWER_BASIC_AUTH": f"admin:{_secret(options.home / 'flower_password')}",
@@ -208,8 +214,10 @@ def _start(stack: Stack) -> None:
             "PROMPTMILL_WORKER_METRICS_ADDRESS": "127.0.0.1",
         }
         _start_process(stack, f"worker.{number}", commands["worker"], {**environment, **own})
-    for role in ("beat", "flower", "web"):
+    for role in ("beat", "flower"):
         _start_process(stack, role, commands[role], environment)
+    handed_over = stack.listener.fileno()
+    _start_process(stack, "web", commands["web"], {**environment, "BIND": f"fd://{handed_over}"}, handed_over)
     stack.up = {
         "url": f"http://127.0.0.1:{port}",
         "api_key": environment["PROMPTMILL_API_KEY"],
@@ -266,11 +274,11 @@ def _run_release(stack: Stack, command: str, environment: Mapping[str, str]) -> 
         raise StackError(f"`{command}` failed:\n{done.stderr or done.stdout}")
 
 
-def _start_process(stack: Stack, role: str, command: str, environment: Mapping[str, str]) -> None:
+def _start_process(stack: Stack, role: str, command: str, environment: Mapping[str, str], *files: int) -> None:
     # `exec`: the process itself is our child, so signals and its pid are the real ones.
     command = f"cd {shlex.quote(str(ROOT))} && exec {command}"
     stack.supervisor.start(
-        Child(role, ["/bin/sh", "-c", command], environment, patience_seconds=15, noise=CELERYS_ADVICE)
+        Child(role, ["/bin/sh", "-c", command], environment, patience_seconds=15, noise=CELERYS_ADVICE, files=files)
     )
 
 
@@ -339,25 +347,20 @@ def _secret(path: Path, *, prefix: str = "") -> str:
     return path.read_text().strip()
 
 
-def _free_port(options: Options) -> int:
-    if options.port_was_chosen:
-        if not _is_free(options.port):
-            raise StackError(f"port {options.port} is in use; choose another with PORT=…")
-        return options.port
-    for port in range(options.port, options.port + 50):
-        if _is_free(port):
-            return port
-    raise StackError(f"no free port from {options.port} to {options.port + 49}; choose one with PORT=…")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def listen(options: Options, host: str) -> socket.socket:
+    """A socket on the chosen port, else on the next free one. The stack keeps it and hands it to each API process that
+    it starts: nobody takes the port before the first one is up, and requests wait while one is started again."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    last = options.port if options.port_was_chosen else options.port + 49
+    for port in range(options.port, last + 1):
         try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+            return socket.create_server((host, port), family=family, backlog=2048)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise StackError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+    if options.port_was_chosen:
+        raise StackError(f"port {options.port} is in use; choose another with PORT=…")
+    raise StackError(f"no free port from {options.port} to {last}; choose one with PORT=…")
 
 
 def _any_port() -> int:

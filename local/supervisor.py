@@ -35,6 +35,7 @@ class Child:
     patience_seconds: float = 10.0
     is_server: bool = False  # others need it: started first, ended last
     noise: Sequence[str] = ()  # a line with one of these says nothing and is not printed
+    files: Sequence[int] = ()  # descriptors that it inherits
     process: "subprocess.Popen[bytes] | None" = None
     started_at: float = 0.0
     crashes: int = 0
@@ -96,6 +97,7 @@ class Supervisor:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=child.files,
         )
         assert child.process.stdout is not None
         threading.Thread(target=self._relay, args=(child, child.process.stdout), daemon=True).start()

@@ -10,10 +10,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from local.stack import Options, StackError, listen
 from tests.journeys.stack import ROOT, LocalStack, environment, is_alive, running_stack
 from tests.servers import RedisServer, free_port, temporary_directory, wait_until
 
@@ -58,6 +60,7 @@ def test_up_says_where_it_is_restarts_what_dies_refuses_a_second_and_leaves_no_o
             ),
             "redis, web and beat were started again and up.json follows",
         )
+        assert stack.call("GET", "/health")["status"] == "healthy"  # it waits until the new process answers
         wait_until(lambda: is_ready(stack), "all is well again")
 
         pids = list(stack.up["pids"].values())
@@ -154,6 +157,16 @@ def test_a_setting_that_makes_no_sense_is_one_clear_line(name: str, value: str, 
 
     assert refused.returncode == 2
     assert refused.stderr == f"error: {said}\n"
+
+
+def test_the_next_free_port_is_taken_and_nobody_else_takes_it_before_the_api_is_up() -> None:
+    port = free_port()
+    options = Options(Path(), port, False, 1, 1, "sqlite", None, None)
+    with listen(options, "127.0.0.1") as one, listen(options, "127.0.0.1") as other:
+        assert one.getsockname()[1] == port
+        assert other.getsockname()[1] > port
+        with pytest.raises(StackError, match=f"port {port} is in use; choose another with PORT=…"):
+            listen(replace(options, port_was_chosen=True), "127.0.0.1")
 
 
 def test_work_goes_on_without_redis_and_nothing_needs_a_restart_when_it_is_back() -> None:
