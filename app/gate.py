@@ -4,6 +4,7 @@ It speaks HTTP only, with the standard library and click, and knows nothing of t
 """
 
 import json
+import math
 import sys
 import threading
 import time
@@ -17,7 +18,8 @@ from typing import Any
 import click
 
 PASSED, NOT_PASSED, NO_ANSWER = 0, 1, 2
-POLL_SECONDS = 2.0
+WAIT_SECONDS = 20  # in one request: no proxy ends it
+POLL_SECONDS = 2.0  # of a server with whom too many wait already
 
 
 @click.command()
@@ -63,11 +65,11 @@ class _Server:
         self._url = url
         self._api_key = api_key
 
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
-        return json.loads(self.read(method, path, body))
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        return json.loads(self.read(method, path, body, **headers))
 
-    def read(self, method: str, path: str, body: Any = None, accept: str = "application/json") -> bytes:
-        headers = {"X-API-Key": self._api_key, "Accept": accept, "Content-Type": "application/json"}
+    def read(self, method: str, path: str, body: Any = None, accept: str = "application/json", **others: str) -> bytes:
+        headers = {"X-API-Key": self._api_key, "Accept": accept, "Content-Type": "application/json", **others}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._url + path, data, headers, method=method)  # noqa: S310  # theirs to choose
         try:
@@ -78,8 +80,12 @@ class _Server:
 
     def wait(self, path: str, timeout_seconds: float) -> None:
         deadline = time.monotonic() + timeout_seconds
-        while (status := self.ask("GET", path)["status"]) in ("queued", "running"):
-            if time.monotonic() > deadline:
+        while True:
+            left = max(0, math.ceil(deadline - time.monotonic()))
+            status = self.ask("GET", path, Prefer=f"wait={min(left, WAIT_SECONDS)}")["status"]
+            if status not in ("queued", "running"):
+                return
+            if time.monotonic() >= deadline:
                 raise OSError(f"the evaluation is still {status} after {timeout_seconds:g} s")
             threading.Event().wait(POLL_SECONDS)
 

@@ -1,14 +1,17 @@
-"""Waiting for an execution, or a run: woken through Redis, with a poll beside it that needs no Redis.
+"""Waiting for an execution or a run to end: woken through Redis, with a poll beside it that needs no Redis.
 
 Waiters and event streams take at most half of the request threads together; past that a run answers 202 at once.
 """
 
+import re
 import threading
 import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable
+from typing import TypeVar
 
+import flask
 import redis
 import structlog
 from sqlalchemy.orm import Session
@@ -16,9 +19,18 @@ from sqlalchemy.orm import Session
 from shared import messages
 from shared.config import settings
 from shared.db import reading
-from shared.domain import executions
+from shared.domain import jobs
+from shared.errors import BadRequest, FieldError
+from shared.models import JobKind
 
 POLL_SECONDS = 0.25
+PREFER = {
+    "in": "header",
+    "name": "Prefer",
+    "schema": {"type": "string"},
+    "description": "`wait=N`: answer once it has ended, or after N seconds (0 by default, at most 300)",
+}
+T = TypeVar("T")
 log = structlog.get_logger("api")
 
 _slots = threading.BoundedSemaphore(settings().web_threads // 2)
@@ -36,37 +48,58 @@ def leave_place() -> None:
     _slots.release()
 
 
-def wait_for(
-    execution_id: uuid.UUID,
-    seconds: float,
-    is_waiting: Callable[[Session, uuid.UUID], bool] = executions.is_waiting,
-) -> None:
-    """Return when the execution has ended, when the time is up, or at once when too many wait.
+def wait_seconds(otherwise: float) -> float:
+    """What the request prefers: `Prefer: wait=N` (RFC 7240)."""
+    preference = flask.request.headers.get("Prefer", "")
+    match = re.search(r"\bwait=([^,;\s]+)", preference)
+    if match is None:
+        return otherwise
+    if not re.fullmatch(r"[0-9]{1,3}", match.group(1)) or int(match.group(1)) > 300:
+        detail = "wait=N takes whole seconds from 0 to 300"
+        raise BadRequest(f"Prefer: {detail}", errors=[FieldError("Prefer", detail)])
+    return float(match.group(1))
 
-    `is_waiting` says it of something else by its id; of that nobody wakes us, and the poll decides.
-    """
+
+def read_when_ended(
+    kind: JobKind,
+    subject_id: uuid.UUID,
+    find: Callable[[Session], T],
+    show: Callable[[Session, T], flask.Response],
+) -> flask.Response:
+    """What `show` makes of the subject: at once, or once it has ended if the request prefers to wait for it."""
+    seconds = wait_seconds(0.0)
+    if seconds:
+        with reading() as session:
+            find(session)  # who may not see it does not wait for it either
+        wait_for(subject_id, seconds, kind)
+    with reading() as session:
+        return show(session, find(session))
+
+
+def wait_for(subject_id: uuid.UUID, seconds: float, kind: JobKind = JobKind.EXECUTION) -> None:
+    """Return when the subject of such jobs has ended, when the time is up, or at once when too many wait."""
     if seconds <= 0 or not take_place():
         return
     woken = threading.Event()
     try:
         _listen()
         with _lock:
-            _waiting[str(execution_id)].add(woken)
+            _waiting[str(subject_id)].add(woken)
         deadline = time.monotonic() + seconds
-        while _asked(is_waiting, execution_id) and time.monotonic() < deadline:
+        while _is_live(kind, subject_id) and time.monotonic() < deadline:
             woken.wait(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
             woken.clear()
     finally:
         with _lock:
-            _waiting[str(execution_id)].discard(woken)
-            if not _waiting[str(execution_id)]:
-                del _waiting[str(execution_id)]
+            _waiting[str(subject_id)].discard(woken)
+            if not _waiting[str(subject_id)]:
+                del _waiting[str(subject_id)]
         leave_place()
 
 
-def _asked(is_waiting: Callable[[Session, uuid.UUID], bool], subject_id: uuid.UUID) -> bool:
+def _is_live(kind: JobKind, subject_id: uuid.UUID) -> bool:
     with reading() as session:
-        return is_waiting(session, subject_id)
+        return jobs.is_live(session, kind, subject_id)
 
 
 def _listen() -> None:
@@ -92,8 +125,8 @@ def _hear_for_ever() -> None:
             time.sleep(2)  # polling goes on; this is only how soon we hear of Redis again
 
 
-def _wake(execution_ids: list[str]) -> None:
+def _wake(subject_ids: list[str]) -> None:
     with _lock:
-        for execution_id in execution_ids:
-            for event in _waiting.get(execution_id, ()):
+        for subject_id in subject_ids:
+            for event in _waiting.get(subject_id, ()):
                 event.set()

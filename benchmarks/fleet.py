@@ -23,7 +23,6 @@ from shared import db
 from shared.models import Evaluation, Execution, Queue
 from tests.servers import wait_until
 
-POLL_SECONDS = 0.02  # of whoever waits for the evaluation
 _BATCHES = (Queue.EXECUTIONS, Queue.OPTIMIZATIONS, Queue.MAINTENANCE)  # of :run, which keeps slots free, there is none
 _PROMPT = {
     "messages": [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": "{{ ticket }}"}],
@@ -72,7 +71,7 @@ def _worker(environment: Mapping[str, str], log: Path, number: int, slots: int) 
 
 
 def evaluate(*, port: int, stub_port: int, workers: list[int], first: int, cases: int) -> Phases:
-    """From the POST until somebody who polls sees that it has succeeded. The cases were imported before."""
+    """From the POST until somebody who waits for it hears that it has succeeded. The cases were imported before."""
     api = _Api(port)
     dataset = f"tickets-from-{first}"
     _import(api, dataset, first, cases)
@@ -83,8 +82,7 @@ def evaluate(*, port: int, stub_port: int, workers: list[int], first: int, cases
     accepted = api.ask("POST", "/v1/evaluations", body)
     posted = time.monotonic()
     path = f"/v1/evaluations/{accepted['evaluation_id']}"
-    while (seen := api.ask("GET", path))["status"] in ("queued", "running"):
-        time.sleep(POLL_SECONDS)
+    seen = api.ask("GET", path, wait_seconds=60)
     seconds = time.monotonic() - started
     assert seen["status"] == "succeeded", seen
     aggregate = seen["aggregate"]
@@ -136,8 +134,10 @@ class _Api:
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
 
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
+    def ask(self, method: str, path: str, body: Any = None, *, wait_seconds: int = 0) -> Any:
         headers = {"X-API-Key": os.environ.get("PROMPTMILL_API_KEY", KEY), "Content-Type": "application/json"}
+        if wait_seconds:
+            headers["Prefer"] = f"wait={wait_seconds}"
         self._connection.request(method, path, None if body is None else json.dumps(body), headers)
         answer = self._connection.getresponse()
         text = answer.read()

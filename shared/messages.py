@@ -95,10 +95,10 @@ def ring(lane: Queue | str, job_ids: Sequence[int]) -> None:
         _send_soon(partial(_publish, str(lane), list(job_ids[start : start + IDS_PER_MESSAGE])))
 
 
-def announce_finished(execution_ids: Sequence[str]) -> None:
-    """Wake whoever waits for these executions."""
-    if execution_ids:
-        _send_soon(lambda: client().publish(WAKE_CHANNEL, ",".join(execution_ids)))
+def announce_ended(subject_ids: Sequence[str]) -> None:
+    """Wake whoever waits for these executions, or runs."""
+    if subject_ids:
+        _send_soon(lambda: client().publish(WAKE_CHANNEL, ",".join(subject_ids)))
 
 
 _client: redis.Redis | None = None

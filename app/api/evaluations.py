@@ -9,7 +9,7 @@ import flask
 import marshmallow as ma
 from sqlalchemy.orm import Session
 
-from app import replay
+from app import replay, waiting
 from app.api import ListQuery, PageQuery, Strict, WholeNumber, blueprint, page_of, project_field, render_page, runs
 from app.api.content import Length, Params
 from app.api.executions import ModelChoice
@@ -196,12 +196,17 @@ def list_scorers() -> flask.Response:
 
 
 @blp.get("/evaluations/<uuid:evaluation_id>")
+@blp.doc(parameters=[waiting.PREFER])
 @blp.response(200, EvaluationOut)
 def get_evaluation(evaluation_id: uuid.UUID) -> flask.Response:
     """Read an evaluation: progress while it runs, the aggregate when it is done"""
-    with reading() as session:
-        evaluation = evaluations.get_evaluation(session, caller(), evaluation_id)
-        return flask.jsonify(_evaluation(session, evaluation))
+    author = caller()
+    return waiting.read_when_ended(
+        JobKind.EVALUATION,
+        evaluation_id,
+        lambda session: evaluations.get_evaluation(session, author, evaluation_id),
+        lambda session, evaluation: flask.jsonify(_evaluation(session, evaluation)),
+    )
 
 
 @blp.get("/evaluations/<uuid:evaluation_id>/results")

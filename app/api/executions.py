@@ -1,6 +1,5 @@
 """/v1/executions: run a prompt now, or submit it and poll."""
 
-import re
 import uuid
 from typing import Any
 
@@ -17,8 +16,8 @@ from shared.db import reading, transaction
 from shared.domain import executions, lifecycle, prompts, providers
 from shared.domain.executions import Filter, NewExecution, RunRequest
 from shared.domain.names import VersionChoice
-from shared.errors import BadRequest, FieldError, Unprocessable
-from shared.models import Execution, Prompt, Role, State, Version
+from shared.errors import FieldError, Unprocessable
+from shared.models import Execution, JobKind, Prompt, Role, State, Version
 
 blp = blueprint("executions", "One execution is one logical provider call, with all that went out and came back.")
 
@@ -217,12 +216,17 @@ def run_later(body: dict[str, Any], *, key: str | None = None) -> flask.Response
 
 
 @blp.get("/executions/<uuid:execution_id>")
+@blp.doc(parameters=[waiting.PREFER])
 @blp.response(200, ExecutionOut)
 def get_execution(execution_id: uuid.UUID) -> flask.Response:
     """Read an execution with everything that was recorded"""
-    with reading() as session:
-        execution = executions.get_execution(session, caller(), execution_id)
-        return flask.jsonify(_execution(session, execution))
+    author = caller()
+    return waiting.read_when_ended(
+        JobKind.EXECUTION,
+        execution_id,
+        lambda session: executions.get_execution(session, author, execution_id),
+        lambda session, execution: flask.jsonify(_execution(session, execution)),
+    )
 
 
 @blp.get("/executions")
@@ -281,15 +285,8 @@ def _submit(body: dict[str, Any], *, interactive: bool, key: str | None) -> tupl
 
 
 def wait_seconds() -> float:
-    """What the request prefers."""
-    preference = flask.request.headers.get("Prefer", "")
-    match = re.search(r"\bwait=([^,;\s]+)", preference)
-    if match is None:
-        return settings().run_wait_seconds
-    if not re.fullmatch(r"[0-9]{1,3}", match.group(1)) or int(match.group(1)) > 300:
-        detail = "wait=N takes whole seconds from 0 to 300"
-        raise BadRequest(f"Prefer: {detail}", errors=[FieldError("Prefer", detail)])
-    return float(match.group(1))
+    """How long a run waits for its answer."""
+    return waiting.wait_seconds(settings().run_wait_seconds)
 
 
 def _filter(session: Session, query: dict[str, Any]) -> Filter:

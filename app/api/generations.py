@@ -8,7 +8,7 @@ import flask
 import marshmallow as ma
 from sqlalchemy.orm import Session
 
-from app import replay
+from app import replay, waiting
 from app.api import ListQuery, ProjectQuery, WholeNumber, blueprint, page_of, runs
 from app.api.content import Length, Params
 from app.api.evaluations import EvaluationBudget
@@ -126,11 +126,17 @@ def list_generations(query: dict[str, Any]) -> flask.Response:
 
 
 @blp.get("/generations/<uuid:generation_id>")
+@blp.doc(parameters=[waiting.PREFER])
 @blp.response(200, GenerationOut)
 def get_generation(generation_id: uuid.UUID) -> flask.Response:
     """Read a generation: progress while it runs, a result per case when it is done"""
-    with reading() as session:
-        return flask.jsonify(render(session, generations.get_generation(session, caller(), generation_id)))
+    author = caller()
+    return waiting.read_when_ended(
+        JobKind.GENERATION,
+        generation_id,
+        lambda session: generations.get_generation(session, author, generation_id),
+        lambda session, generation: flask.jsonify(render(session, generation)),
+    )
 
 
 @blp.post("/generations/<uuid:generation_id>/cancel")

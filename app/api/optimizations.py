@@ -8,7 +8,7 @@ import flask
 import marshmallow as ma
 from sqlalchemy.orm import Session
 
-from app import replay
+from app import replay, waiting
 from app.api import ListQuery, PageQuery, WholeNumber, blueprint, page_of, project_field, render_page, runs
 from app.api.content import Length, Params
 from app.api.evaluations import EvaluationBudget, scorers_field
@@ -178,12 +178,17 @@ def list_optimizations(query: dict[str, Any]) -> flask.Response:
 
 
 @blp.get("/optimizations/<uuid:optimization_id>")
+@blp.doc(parameters=[waiting.PREFER])
 @blp.response(200, OptimizationOut)
 def get_optimization(optimization_id: uuid.UUID) -> flask.Response:
     """Read an optimization: live progress, spend, and the result when it is done"""
-    with reading() as session:
-        optimization = optimizations.get_optimization(session, caller(), optimization_id)
-        return flask.jsonify(rendered(session, optimization))
+    author = caller()
+    return waiting.read_when_ended(
+        JobKind.OPTIMIZATION,
+        optimization_id,
+        lambda session: optimizations.get_optimization(session, author, optimization_id),
+        lambda session, optimization: flask.jsonify(rendered(session, optimization)),
+    )
 
 
 @blp.get("/optimizations/<uuid:optimization_id>/candidates")

@@ -335,11 +335,6 @@ def get_evaluation(session: Session, caller: Caller, evaluation_id: uuid.UUID) -
     return get_visible(session, caller, Evaluation, evaluation_id)
 
 
-def is_waiting(session: Session, evaluation_id: uuid.UUID) -> bool:
-    """Whether its outcome is still to come."""
-    return session.scalar(sa.select(Evaluation.state).where(Evaluation.id == evaluation_id)) in OPEN_STATES
-
-
 def list_evaluations(
     session: Session, caller: Caller, *, project: str | None = None, limit: int, cursor: str | None
 ) -> Page:

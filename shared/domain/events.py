@@ -7,9 +7,17 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from shared import messages
 from shared.db import after_commit, bulk_insert
 from shared.domain import changes as registry
-from shared.models import Event
+from shared.models import Event, JobKind, State
+
+# After a run: of those there are few. Those who wait for a call are woken by the worker that made it.
+_ENDS_A_RUN = {
+    f"{kind}.{state}"
+    for kind in (JobKind.EVALUATION, JobKind.OPTIMIZATION, JobKind.GENERATION)
+    for state in (State.SUCCEEDED, State.FAILED, State.CANCELED)
+}
 
 
 @dataclass(frozen=True)
@@ -37,3 +45,6 @@ def record(session: Session, changes: Iterable[Change]) -> None:
     bulk_insert(session, Event, rows)
     if any(str(row["type"]).startswith("pro") for row in rows):
         after_commit(session, registry.note_commit)
+    ended = [str(row["subject_id"]) for row in rows if row["type"] in _ENDS_A_RUN]
+    if ended:
+        after_commit(session, lambda: messages.announce_ended(ended))

@@ -420,12 +420,6 @@ def cancel_execution(session: Session, caller: Caller, execution_id: uuid.UUID) 
     return execution
 
 
-def is_waiting(session: Session, execution_id: uuid.UUID) -> bool:
-    """Whether its outcome is still to come."""
-    state = session.scalar(sa.select(Execution.state).where(Execution.id == execution_id))
-    return state in (State.QUEUED, State.RUNNING)
-
-
 def job_of(session: Session, execution_id: uuid.UUID) -> Job | None:
     """The newest job of an execution: why it waits, how often it was tried."""
     return session.scalars(

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.domain import budgets, datasets, events, executions, jobs, pages, projects, providers, queues
@@ -16,7 +15,7 @@ from shared.domain.executions import RunRequest
 from shared.domain.pages import Page
 from shared.domain.tenants import Caller, get_visible
 from shared.errors import BudgetTooSmall, FieldError, field_error
-from shared.models import OPEN_STATES, Dataset, Generation, JobKind, Prompt, Queue, Version, new_id
+from shared.models import Dataset, Generation, JobKind, Prompt, Queue, Version, new_id
 
 MAX_COUNT = 50
 MAX_OUTPUT_TOKENS = 4_096  # for ten cases; what the version gives its own answers is no measure of these
@@ -108,11 +107,6 @@ def create_generation(session: Session, caller: Caller, request: GenerationReque
 def get_generation(session: Session, caller: Caller, generation_id: uuid.UUID) -> Generation:
     found: Generation = get_visible(session, caller, Generation, generation_id)
     return found
-
-
-def is_waiting(session: Session, generation_id: uuid.UUID) -> bool:
-    """Whether its outcome is still to come."""
-    return session.scalar(sa.select(Generation.state).where(Generation.id == generation_id)) in OPEN_STATES
 
 
 def list_generations(session: Session, caller: Caller, *, project: str | None, limit: int, cursor: str | None) -> Page:

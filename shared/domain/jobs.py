@@ -447,14 +447,15 @@ def _count_down(session: Session, ended: "Counter[int]", unmade: Sequence[Unmade
             .returning(Barrier.remaining, Barrier.workspace_id, Barrier.kind, Barrier.subject_id, Barrier.step_no)
         ).one()
         kind = JobKind(barrier.kind)
-        if barrier.remaining == 0 and _is_live(session, kind, barrier.subject_id):
+        # Also a paused run gets its next step, which then waits: so nothing is left to do when it goes on.
+        if barrier.remaining == 0 and is_live(session, kind, barrier.subject_id):
             steps[STEP_QUEUES[kind]] += enqueue_step(
                 session, barrier.workspace_id, kind, barrier.subject_id, barrier.step_no
             )
     return steps
 
 
-def _is_live(session: Session, kind: JobKind, subject_id: uuid.UUID) -> bool:
-    """Also a paused run gets its next step, which then waits: so nothing is left to do when it goes on."""
+def is_live(session: Session, kind: JobKind, subject_id: uuid.UUID) -> bool:
+    """Whether its outcome is still to come: of a paused run too."""
     subject = SUBJECTS[kind]
     return session.scalar(sa.select(subject.state).where(subject.id == subject_id)) in LIVE_STATES

@@ -299,4 +299,4 @@ def _count(lines: Sequence[tuple[str, dict[str, Any]]]) -> None:
 def _report(lines: Sequence[tuple[str, dict[str, Any]]], interactive: Sequence[str]) -> None:
     for event, fields in lines:
         log.info(event, **fields)
-    messages.announce_finished(interactive)
+    messages.announce_ended(interactive)

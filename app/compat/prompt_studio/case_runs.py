@@ -17,13 +17,13 @@ from app.compat.prompt_studio.models import chosen
 from app.compat.prompt_studio.targets import MOVED, scorers_for
 from app.compat.prompt_studio.test_cases import StudioCaseOut, refuse_signature, signature_field
 from shared.db import reading, transaction
-from shared.domain import case_choices, datasets, evaluations, generations, test_cases, versions
+from shared.domain import case_choices, datasets, evaluations, generations, jobs, test_cases, versions
 from shared.domain.case_requests import DIVERSE, STRATEGIES
 from shared.domain.evaluations import EvaluationRequest, Plan
 from shared.domain.generations import MAX_COUNT, GenerationRequest
 from shared.domain.tenants import Caller
 from shared.errors import NotFound, PromptmillError, field_error
-from shared.models import Evaluation, Generation, Role
+from shared.models import Evaluation, Generation, JobKind, Role
 
 blp = studio_blueprint("test-case runs", "Prompt Studio: test cases run, and written by a model.")
 MAX_CASES = 1_000
@@ -75,9 +75,9 @@ def run_cases(body: dict[str, Any]) -> flask.Response:
 
     answer = replay.create(author, flask.g.body, 202, make, plan=plan)
     evaluation_id = uuid.UUID(answer.get_json()["data"]["evaluation_id"])
-    waiting.wait_for(evaluation_id, seconds, evaluations.is_waiting)
+    waiting.wait_for(evaluation_id, seconds, JobKind.EVALUATION)
     with reading() as session:
-        if not evaluations.is_waiting(session, evaluation_id):
+        if not jobs.is_live(session, JobKind.EVALUATION, evaluation_id):
             found = evaluations.get_evaluation(session, author, evaluation_id)
             answer.set_data(flask.json.dumps(enveloped(_run(session, found))))
             answer.status_code = 200
@@ -113,7 +113,7 @@ def _planned(author: Caller, body: dict[str, Any]) -> Plan:
 
 def _run(session: Session, evaluation: Evaluation) -> Any:
     results = []
-    if not evaluations.is_waiting(session, evaluation.id):
+    if not jobs.is_live(session, JobKind.EVALUATION, evaluation.id):
         cases = datasets.cases_of(session, evaluation.dataset_id, evaluation.dataset_revision)
         of_place = {case.ordinal: case.case_id for case in cases}
         page = evaluations.list_results(session, evaluation, limit=MAX_CASES, cursor=None)
@@ -172,9 +172,9 @@ def generate_cases(body: dict[str, Any]) -> flask.Response:
 
     answer = replay.create(author, flask.g.body, 202, make)
     generation_id = uuid.UUID(answer.get_json()["data"]["generation_id"])
-    waiting.wait_for(generation_id, seconds, generations.is_waiting)
+    waiting.wait_for(generation_id, seconds, JobKind.GENERATION)
     with reading() as session:
-        if not generations.is_waiting(session, generation_id):
+        if not jobs.is_live(session, JobKind.GENERATION, generation_id):
             found = generations.get_generation(session, author, generation_id)
             answer.set_data(flask.json.dumps(enveloped(_generated(session, found))))
             answer.status_code = 200

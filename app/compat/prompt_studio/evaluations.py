@@ -25,10 +25,10 @@ from app.compat.prompt_studio import (
 from app.compat.prompt_studio.models import StudioModelConfig, chosen, params_of
 from app.compat.prompt_studio.targets import MOVED, scorers_for, test_case_ids_field
 from shared.db import reading
-from shared.domain import case_choices, evaluations, pages, projects, providers, runs, versions
+from shared.domain import case_choices, evaluations, jobs, pages, projects, providers, runs, versions
 from shared.domain.evaluations import EvaluationRequest, Plan
 from shared.errors import Conflict, NotFound, PromptmillError, field_error
-from shared.models import Evaluation, Role, TestCase
+from shared.models import Evaluation, JobKind, Role, TestCase
 
 blp = studio_blueprint("evaluations", "Prompt Studio: evaluations.")
 
@@ -135,9 +135,9 @@ def create_evaluation(body: dict[str, Any]) -> flask.Response:
     answer = replay.create(author, flask.g.body, 202, make, plan=plan)
     evaluation_id = uuid.UUID(answer.get_json()["data"]["id"])
     if not body.get("run_async"):
-        waiting.wait_for(evaluation_id, seconds, evaluations.is_waiting)
+        waiting.wait_for(evaluation_id, seconds, JobKind.EVALUATION)
         with reading() as session:
-            if not evaluations.is_waiting(session, evaluation_id):
+            if not jobs.is_live(session, JobKind.EVALUATION, evaluation_id):
                 found = evaluations.get_evaluation(session, author, evaluation_id)
                 answer.set_data(flask.json.dumps(enveloped(_evaluation(session, found), warnings=warnings)))
                 answer.status_code = 200
