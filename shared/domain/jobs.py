@@ -92,6 +92,15 @@ _DROP_LEASES = (
     )
     .execution_options(**UNREAD)
 )
+_BARRIERS = table_of(Barrier)
+_COUNT_DOWN = (
+    sa.update(_BARRIERS)
+    .where(_BARRIERS.c.id == sa.bindparam("of"))
+    .values(total=_BARRIERS.c.total - sa.bindparam("in_vain"), remaining=_BARRIERS.c.remaining - sa.bindparam("ended"))
+    .returning(
+        _BARRIERS.c.remaining, _BARRIERS.c.workspace_id, _BARRIERS.c.kind, _BARRIERS.c.subject_id, _BARRIERS.c.step_no
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -440,12 +449,8 @@ def _count_down(session: Session, ended: "Counter[int]", unmade: Sequence[Unmade
     ended.update(in_vain)
     ended.update(each.barrier_id for each in unmade)
     for barrier_id in sorted(ended):
-        barrier = session.execute(
-            sa.update(Barrier)
-            .where(Barrier.id == barrier_id)
-            .values(total=Barrier.total - in_vain[barrier_id], remaining=Barrier.remaining - ended[barrier_id])
-            .returning(Barrier.remaining, Barrier.workspace_id, Barrier.kind, Barrier.subject_id, Barrier.step_no)
-        ).one()
+        counts = {"of": barrier_id, "in_vain": in_vain[barrier_id], "ended": ended[barrier_id]}
+        barrier = session.connection().execute(_COUNT_DOWN, counts).one()
         kind = JobKind(barrier.kind)
         # Also a paused run gets its next step, which then waits: so nothing is left to do when it goes on.
         if barrier.remaining == 0 and is_live(session, kind, barrier.subject_id):
