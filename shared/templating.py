@@ -7,6 +7,7 @@ values, `if`, `for`, comparisons, and the filters below. Undefined variables are
 
 import io
 import json
+import keyword
 import math
 import re
 import time
@@ -350,12 +351,32 @@ class _Inspected:
 @lru_cache(maxsize=512)
 def _inspected(source: str) -> tuple[str, ...]:
     """The variables of a template that compiles. Compiled is only what might not: it takes as long as all the rest."""
+    placeholders = _placeholders(source)
+    if placeholders is not None:
+        return tuple(sorted(placeholders))
     tree = _parse(source)
     found = _inspect(tree)
     names = _undeclared(tree) if found.has_loop else found.names
     if found.depth > SURELY_COMPILES:
         _compile(source)
     return tuple(sorted(names))
+
+
+# A construct that is more than a name, or what no database holds. The last brace of a text may belong to what follows.
+_MORE_THAN_TEXT = re.compile(r"\{(?:[{%#]|\Z)|[\x00\ud800-\udfff]")
+_PLACEHOLDER = re.compile(r"\{\{ *([A-Za-z][A-Za-z0-9_]*) *\}\}")
+_NO_NAMES = {"self", "true", "false", "none", *keyword.kwlist}  # to Jinja, or perhaps
+_MANY_PARTS = 1_000  # far below MAX_NODES
+
+
+def _placeholders(source: str) -> set[str] | None:
+    """The names in a template that is only text and `{{ name }}`, as most are; None: Jinja has to read it, which takes
+    twenty times as long."""
+    parts = _PLACEHOLDER.split(source)  # text, name, text, name, …, text
+    texts, names = parts[::2], set(parts[1::2])
+    if len(parts) > _MANY_PARTS or names & _NO_NAMES or any(map(_MORE_THAN_TEXT.search, texts)):
+        return None
+    return None if len(source.encode()) > MAX_SOURCE_BYTES else names
 
 
 def _undeclared(tree: nodes.Template) -> set[str]:

@@ -222,6 +222,53 @@ def test_the_variables_are_those_that_jinja_finds(source: str) -> None:
     assert variable_names(source) == sorted(found)
 
 
+PIECES = [
+    "text",
+    " ",
+    "\n",
+    "é",
+    "{",
+    "}",
+    "{{ a }}",
+    "{{a}}",
+    "{{b_1}}",
+    "{{{ a }}",
+    "{{ a }}}",
+    "{{ true }}",
+    "{{ None }}",
+    "{{ not }}",
+    "{{ self }}",
+    "{{ _a }}",
+    "{{ é }}",
+    "{{ }}",
+    "{{ a.b }}",
+    "{{- a -}}",
+    "{{ a|upper }}",
+    "{% if a %}",
+    "{% endif %}",
+    "{# {{ a }} #}",
+    "\x00",
+    "\ud800",
+]
+
+
+@given(pieces=st.lists(st.sampled_from(PIECES), max_size=6))
+@example(pieces=["{# {{ a }} #}"])
+@example(pieces=["{", "{{ a }}"])
+@example(pieces=["\ud800", "{{ a }}"])
+def test_a_template_of_text_and_names_has_the_variables_that_jinja_would_find(pieces: list[str]) -> None:
+    source = "".join(pieces)
+
+    assert said_of(source) == said_of(source + "\n{% if true %}Jinja has to read it{% endif %}")
+
+
+def said_of(source: str) -> list[str] | None:
+    try:
+        return variable_names(source)
+    except InvalidTemplate:
+        return None
+
+
 def test_a_template_of_the_largest_size_passes_and_one_byte_more_does_not() -> None:
     check("é" * 100_000)
 
