@@ -371,7 +371,7 @@ _MANY_PARTS = 1_000  # far below MAX_NODES
 
 def _placeholders(source: str) -> set[str] | None:
     """The names in a template that is only text and `{{ name }}`, as most are; None: Jinja has to read it, which takes
-    twenty times as long."""
+    sixteen times as long (docs/performance.md)."""
     parts = _PLACEHOLDER.split(source)  # text, name, text, name, …, text
     texts, names = parts[::2], set(parts[1::2])
     if len(parts) > _MANY_PARTS or names & _NO_NAMES or any(map(_MORE_THAN_TEXT.search, texts)):
