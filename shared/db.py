@@ -36,6 +36,7 @@ _PING_AFTER_SECONDS = 1.0
 UNREAD = {"promptmill_unread": True}
 _PIPELINE = "promptmill_pipeline"
 _LOOK_SECONDS = 0.001  # between two looks whether SQLite's write lock is free
+_MAPPED_BYTES = 0x7FFF0000  # of a SQLite file are read where they lie and not copied; the most that SQLite maps
 HANDED_OVER_FROM = {"postgresql": 500, "sqlite": 20}  # so many rows; below, it takes longer than it saves (measured)
 NUMBERED_FROM = 20  # the same of asking for keys beforehand
 
@@ -598,6 +599,7 @@ def _open_sqlite(url: str) -> Engine:
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
+            f"mmap_size={_MAPPED_BYTES}",
         ):
             connection.execute(f"PRAGMA {pragma}")
         # Deterministic, as SQLite means it: computed once for a statement, and not anew for each row that it looks at.

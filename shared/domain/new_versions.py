@@ -3,11 +3,12 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.db import bulk_insert, db_now
+from shared.db import bulk_insert, db_now, is_postgres
 from shared.domain.changes import NEW_VERSION
 from shared.domain.content import Content
 from shared.domain.events import Change
@@ -39,10 +40,7 @@ def add_versions(session: Session, wanted: Sequence[NewVersion]) -> tuple[list[A
 
     The rows of the prompts are written past the objects in the session: who reads them again refreshes them.
     """
-    found = session.execute(
-        _KNOWN,
-        {"ids": [each.prompt.id for each in wanted], "hashes": list({each.content.content_hash for each in wanted})},
-    )
+    found = _find(session, [(each.prompt.id, each.content.content_hash) for each in wanted])
     known = {(row.prompt_id, row.content_hash): Added(row.id, row.number) for row in found}
     last = {each.prompt.id: each.prompt.last_version_number for each in wanted}
     added, new = [], []
@@ -62,10 +60,25 @@ def add_versions(session: Session, wanted: Sequence[NewVersion]) -> tuple[list[A
     return added, [_event(each, version) for each, version in new]
 
 
-_KNOWN = sa.select(Version.prompt_id, Version.content_hash, Version.id, Version.number).where(
-    Version.prompt_id.in_(sa.bindparam("ids", expanding=True)),
-    Version.content_hash.in_(sa.bindparam("hashes", expanding=True)),
-)
+def _find(session: Session, pairs: Sequence[tuple[uuid.UUID, str]]) -> Sequence[Any]:
+    """The versions that exist, by prompt and content hash. Given as pairs: of two lists a database looks up each id
+    with each hash."""
+    postgres = is_postgres(session)
+    given = [(str(prompt_id) if postgres else prompt_id.hex, digest) for prompt_id, digest in pairs]
+    return session.connection().execute(_FINDS[postgres], {"pairs": given}).all()
+
+
+def _of_pairs(*, postgres: bool) -> sa.Select[uuid.UUID, str, uuid.UUID, int]:
+    read = sa.func.json_array_elements if postgres else sa.func.json_each
+    pairs = read(sa.bindparam("pairs", type_=sa.JSON)).table_valued(sa.column("value", sa.JSON), name="pairs")
+    prompt_id, digest = (pairs.c.value[place].as_string() for place in (0, 1))
+    same = sa.and_(Version.prompt_id == sa.cast(prompt_id, sa.Uuid), Version.content_hash == digest)
+    return sa.select(Version.prompt_id, Version.content_hash, Version.id, Version.number).join_from(
+        pairs, Version, same
+    )
+
+
+_FINDS = {postgres: _of_pairs(postgres=postgres) for postgres in (False, True)}
 _NUMBER = (
     sa.update(table_of(Prompt))
     .where(table_of(Prompt).c.id == sa.bindparam("of"))

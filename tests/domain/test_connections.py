@@ -42,6 +42,12 @@ def test_a_read_cannot_write(admin: Caller) -> None:
         session.execute(sa.delete(Event))
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_sqlite_file_is_read_where_it_lies(admin: Caller) -> None:
+    with db.reading() as session:
+        assert session.scalars(sa.text("PRAGMA mmap_size")).one() == 0x7FFF0000
+
+
 @POSTGRESQL
 def test_statements_stay_prepared_from_one_read_to_the_next(admin: Caller) -> None:
     for _ in range(8):  # the driver prepares what it has sent five times
