@@ -195,11 +195,11 @@ def get_history(query: dict[str, Any], name: str) -> flask.Response:
             raise Conflict(f"{name} is in {prompt.mode} mode, not in {query['mode']} mode; leave out `mode` to read it")
         page = modes.list_history(session, prompt, limit=query["limit"], cursor=query["cursor"])
         runs = modes.count_runs(session, [version.id for version in page.data])
-        current = modes.current_versions(session, [prompt.id]).get(prompt.id)
+        current = modes.current_version(session, prompt)
     history = {
         "prompt_name": prompt.name,
         "mode": prompt.mode,
-        "current_version": current and current.number,
+        "current_version": current,
         "versions": page.data,
         "next_cursor": page.next_cursor,
     }

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.db import bulk_insert, db_now
+from shared.db import among, bulk_insert, db_now
 from shared.domain import events, search_index
 from shared.domain.events import Change
 from shared.domain.names import PRODUCTION
@@ -54,28 +54,19 @@ def write(session: Session, label: str, moves: Sequence[Move], *, actor: str) ->
     """
     if not moves:
         return
-    now = session.scalars(sa.select(db_now())).one()
+    now = session.scalars(_NOW).one()
     bulk_insert(session, LabelMove, [_history(label, move, now) for move in moves])
     new = [move for move in moves if move.before is None]
     bulk_insert(session, Label, [{**_pointer(move, now), **_key(label, move)} for move in new])
     moved = [move for move in moves if move.before is not None and move.version_id is not None]
     if moved:
-        table = table_of(Label)
-        change = sa.update(table).where(table.c.prompt_id == sa.bindparam("of"), table.c.name == label)
-        session.connection().execute(change, [{"of": move.prompt.id, **_pointer(move, now)} for move in moved])
+        pointers = [{"of": move.prompt.id, "label": label, **_pointer(move, now)} for move in moved]
+        session.connection().execute(_POINT, pointers)
     gone = [move.prompt.id for move in moves if move.version_id is None]
     if gone:
         session.execute(sa.delete(Label).where(Label.prompt_id.in_(gone), Label.name == label))
-    overtaken = session.execute(
-        sa.update(LabelRequest)
-        .where(
-            LabelRequest.prompt_id.in_([move.prompt.id for move in moves]),
-            LabelRequest.label == label,
-            LabelRequest.state == RequestState.PENDING,
-        )
-        .values(state=RequestState.SUPERSEDED, decided_at=now)
-        .returning(LabelRequest.workspace_id, LabelRequest.id)
-    ).all()
+    superseded = {"ids": [move.prompt.id for move in moves], "of_label": label, "at": now}
+    overtaken = session.connection().execute(_SUPERSEDE, superseded).all()
     changes = [
         Change(move.prompt.workspace_id, "prompt.label_moved", move.prompt.id, move.told(label), actor)
         for move in moves
@@ -84,6 +75,27 @@ def write(session: Session, label: str, moves: Sequence[Move], *, actor: str) ->
     events.record(session, changes)
     if label == PRODUCTION:  # what is found of a prompt is what that points at
         search_index.index_prompts(session, [move.prompt for move in moves])
+
+
+# Built once: to build them for each move costs more than to run them.
+_NOW = sa.select(db_now())
+_LABELS = table_of(Label)
+_POINT = (
+    sa.update(_LABELS)
+    .where(_LABELS.c.prompt_id == sa.bindparam("of"), _LABELS.c.name == sa.bindparam("label"))
+    .values({name: sa.bindparam(name) for name in ("version_id", "moved_by", "moved_at")})
+)
+_REQUESTS = table_of(LabelRequest)
+_SUPERSEDE = (
+    sa.update(_REQUESTS)
+    .where(
+        among(_REQUESTS.c.prompt_id),
+        _REQUESTS.c.label == sa.bindparam("of_label"),
+        _REQUESTS.c.state == RequestState.PENDING,
+    )
+    .values(state=RequestState.SUPERSEDED, decided_at=sa.bindparam("at"))
+    .returning(_REQUESTS.c.workspace_id, _REQUESTS.c.id)
+)
 
 
 def _history(label: str, move: Move, now: datetime) -> dict[str, Any]:

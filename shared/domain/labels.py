@@ -4,13 +4,14 @@ Every function that changes a label locks the prompt first; that orders all of t
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from shared.db import among
 from shared.domain import label_moves, label_requests, pages, projects
 from shared.domain.label_moves import Move
 from shared.domain.label_protections import check_role, find_protection
@@ -29,6 +30,15 @@ class Target:
     prompt: Prompt
     version_id: uuid.UUID
     version_number: int
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Of a label of many prompts, by prompt: the number that it pointed at, and the requests of those that take a
+    second person."""
+
+    before: Mapping[uuid.UUID, int]
+    asked: Mapping[uuid.UUID, LabelRequest]
 
 
 @dataclass(frozen=True)
@@ -128,39 +138,42 @@ def move_label(
     return outcome
 
 
-def move_labels(
-    session: Session, caller: Caller, name: str, targets: Sequence[Target], *, reason: str = ""
-) -> dict[uuid.UUID, LabelRequest]:
-    """The same label of many prompts, all of them or none; by prompt the requests of those that take a second person.
+def move_labels(session: Session, caller: Caller, name: str, targets: Sequence[Target], *, reason: str = "") -> Moved:
+    """The same label of many prompts, all of them or none.
 
-    The number of statements does not grow with the prompts, but for these requests.
+    The number of statements does not grow with the prompts, but for those that take a second person.
     """
     check_label(name)
-    ids = [target.prompt.id for target in targets]
-    lock = sa.select(Prompt.id).where(Prompt.id.in_(ids)).order_by(Prompt.id).with_for_update(key_share=True)
-    session.execute(lock)  # in one order: two who move many do not wait in a circle
-    numbers = (
-        sa.select(Label.prompt_id, Version.number)
-        .join(Version, Version.id == Label.version_id)
-        .where(Label.prompt_id.in_(ids), Label.name == name)
-    )
-    here = dict(session.execute(numbers).all())
-    found = sa.select(LabelProtection).where(LabelProtection.prompt_id.in_(ids), LabelProtection.label == name)
-    protections = {protection.prompt_id: protection for protection in session.scalars(found)}
+    of_these = {"ids": [target.prompt.id for target in targets], "label": name}
+    session.execute(_LOCK, of_these)  # in one order: two who move many do not wait in a circle
+    before = dict(session.execute(_NUMBERS, of_these).all())
+    protections = {protection.prompt_id: protection for protection in session.scalars(_PROTECTIONS, of_these)}
     asked, moves = {}, []
     for target in targets:
         prompt = target.prompt
-        before, protection = here.get(prompt.id), protections.get(prompt.id)
-        if before == target.version_number:
+        here, protection = before.get(prompt.id), protections.get(prompt.id)
+        if here == target.version_number:
             continue
         if protection is not None and protection.approvals:
-            wanted = {"from_version": before, "to_version": target.version_number, "undoes": None}
+            wanted = {"from_version": here, "to_version": target.version_number, "undoes": None}
             asked[prompt.id] = label_requests.ask(session, caller, prompt, name, wanted, reason)
             continue
         check_role(caller, prompt, protection)
-        moves.append(Move(prompt, target.version_id, before, target.version_number, caller.user_name, reason))
+        moves.append(Move(prompt, target.version_id, here, target.version_number, caller.user_name, reason))
     label_moves.write(session, name, moves, actor=caller.user_name)
-    return asked
+    return Moved(before, asked)
+
+
+# Built once: to build them for each batch costs more than to run them.
+_LOCK = sa.select(Prompt.id).where(among(Prompt.id)).order_by(Prompt.id).with_for_update(key_share=True)
+_NUMBERS = (
+    sa.select(Label.prompt_id, Version.number)
+    .join(Version, Version.id == Label.version_id)
+    .where(among(Label.prompt_id), Label.name == sa.bindparam("label"))
+)
+_PROTECTIONS = sa.select(LabelProtection).where(
+    among(LabelProtection.prompt_id), LabelProtection.label == sa.bindparam("label")
+)
 
 
 def delete_label(

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.db import db_now, insert_all_absent
+from shared.db import among, db_now, insert_all_absent
 from shared.domain import events, executions, labels, pages, projects, prompts, providers, search_index
 from shared.domain.content import Content
 from shared.domain.events import Change
@@ -71,7 +71,6 @@ def register_code(
     created = _create_missing(session, caller, home.id, wanted, author)
     found = _lock(session, home.id, [code.name for code in wanted])
     _refuse_others(wanted, found)
-    prompt_ids = [prompt.id for prompt in found.values()]
     changes = [
         Change(caller.workspace_id, "prompt.created", prompt.id, {"name": prompt.name, "mode": TRACKING}, author)
         for prompt in found.values()
@@ -82,19 +81,18 @@ def register_code(
     contents = [NewVersion(found[code.name], code.content, author, code.message) for code in wanted]
     versions, made = add_versions(session, contents)
     changes += made
-    before = current_versions(session, prompt_ids)
     events.record(session, changes)
     targets = [
         Target(each.prompt, version.id, version.number) for each, version in zip(contents, versions, strict=True)
     ]
-    asked = labels.move_labels(session, caller, PRODUCTION, targets)
-    _refuse_protected(wanted, found, asked)
+    moved = labels.move_labels(session, caller, PRODUCTION, targets)
+    _refuse_protected(wanted, found, moved.asked)
     if described:  # what only moved is indexed by now
         # Anew: they were written by statements that these objects have not seen.
         query = sa.select(Prompt).where(Prompt.id.in_(described)).execution_options(populate_existing=True)
         search_index.index_prompts(session, session.scalars(query).all())
     return [
-        _registered(each.prompt.name, version, before.get(each.prompt.id))
+        _registered(each.prompt.name, version, moved.before.get(each.prompt.id))
         for each, version in zip(contents, versions, strict=True)
     ]
 
@@ -128,14 +126,13 @@ def plan_execution(session: Session, caller: Caller, request: RunRequest) -> New
     return executions.plan(session, caller, request)
 
 
-def current_versions(session: Session, prompt_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Added]:
-    """The version at `production` of each prompt that has one."""
-    rows = session.execute(
-        sa.select(Label.prompt_id, Version.id, Version.number)
-        .join(Version, Version.id == Label.version_id)
-        .where(Label.prompt_id.in_(prompt_ids), Label.name == PRODUCTION)
+def current_version(session: Session, prompt: Prompt) -> int | None:
+    """The number of the version at `production`."""
+    return session.scalar(
+        sa.select(Version.number)
+        .join(Label, Label.version_id == Version.id)
+        .where(Label.prompt_id == prompt.id, Label.name == PRODUCTION)
     )
-    return {row.prompt_id: Added(row.id, row.number) for row in rows}
 
 
 def list_history(session: Session, prompt: Prompt, *, limit: int, cursor: str | None) -> Page:
@@ -163,8 +160,7 @@ def _create_missing(
     each other in one direction only, whatever order they were given in.
     """
     by_name = {code.name: code for code in wanted}
-    query = prompts.live().with_only_columns(Prompt.name)
-    present = session.scalars(query.where(Prompt.project_id == project_id, Prompt.name.in_(by_name)))
+    present = session.scalars(_PRESENT, {"project_id": project_id, "ids": list(by_name)})
     missing = sorted(set(by_name) - set(present))
     rows = [
         {
@@ -184,14 +180,14 @@ def _create_missing(
 
 def _lock(session: Session, project_id: uuid.UUID, names: Sequence[str]) -> dict[str, Prompt]:
     """The prompts by name, locked in the order of their names."""
-    rows = session.scalars(
-        prompts.live()
-        .where(Prompt.project_id == project_id, Prompt.name.in_(names))
-        .order_by(Prompt.name)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    )
+    rows = session.scalars(_LOCK, {"project_id": project_id, "ids": list(names)})
     return {prompt.name: prompt for prompt in rows}
+
+
+# Built once: to build them for each batch costs more than to run them.
+_NAMED = prompts.live().where(Prompt.project_id == sa.bindparam("project_id"), among(Prompt.name))
+_PRESENT = _NAMED.with_only_columns(Prompt.name)
+_LOCK = _NAMED.order_by(Prompt.name).with_for_update(key_share=True).execution_options(populate_existing=True)
 
 
 def _refuse_others(wanted: Sequence[CodePrompt], found: Mapping[str, Prompt]) -> None:
@@ -248,10 +244,10 @@ def _refuse_protected(
         raise Conflict("; ".join(error.detail for error in errors[:5]), errors=errors)
 
 
-def _registered(name: str, version: Added, before: Added | None) -> Registered:
-    changed = before is None or before.id != version.id
-    previous = before.number if before is not None and changed else None
-    return Registered(name, version.number, version.id, changed, previous)
+def _registered(name: str, version: Added, before: int | None) -> Registered:
+    """`before`: the number of the version that was current."""
+    changed = before != version.number
+    return Registered(name, version.number, version.id, changed, before if changed else None)
 
 
 def _provider_of(session: Session, model_name: str, own: str | None) -> str:

@@ -6,8 +6,11 @@ and PostgreSQL (tsvector) are given the same words, each behind the letter of it
 nobody can type, which say where a prompt belongs, its exact values, and how its words may be misspelt.
 """
 
+import itertools
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,6 +28,7 @@ LETTERS = dict(zip(FIELDS, "abcd", strict=True))  # before each word: an index k
 MOST_WORDS = 15_000  # of a prompt; PostgreSQL counts places up to 16,383
 MOST_BYTES = 400_000  # of its words; a tsvector ends at a megabyte
 MISSPELT = range(4, 25)  # lengths of the words for which a near one is looked for
+_fingerprinted = attrgetter("name", "description", "category", "tags", "mode", "lifecycle", "owner_team")
 _GAP = "¶"  # between two texts of a field: nothing stands side by side across it
 _BATCH = 200
 
@@ -47,10 +51,11 @@ def index_prompts(session: Session, prompts: Sequence[Prompt]) -> int:
     session.flush()
     if not prompts:
         return 0
-    found = {row.id: row for row in session.execute(_CURRENT, {"ids": [prompt.id for prompt in prompts]})}
+    rows = session.connection().execute(_CURRENT, {"ids": [prompt.id for prompt in prompts]})
+    found = {prompt_id: (version_id, indexed) for prompt_id, version_id, indexed in rows}
     stale, new = [], []
     for prompt in prompts:
-        _, version_id, indexed = found[prompt.id]
+        version_id, indexed = found[prompt.id]
         fingerprint = None if prompt.deleted_at is not None else _fingerprint(prompt, version_id)
         if indexed != fingerprint:
             stale += [prompt.id] if indexed is not None else []
@@ -59,13 +64,11 @@ def index_prompts(session: Session, prompts: Sequence[Prompt]) -> int:
         forget_prompts(session, stale)
     if not new:
         return 0
-    wanted = [version_id for _, version_id, _ in new]
-    contents: dict[uuid.UUID, Any] = dict(
-        session.execute(sa.select(Version.id, Version.content).where(Version.id.in_(wanted))).all()
-    )
+    wanted = {"ids": [version_id for _, version_id, _ in new]}
+    contents: dict[uuid.UUID, Any] = dict(session.connection().execute(_CONTENTS, wanted).all())
     words = [_indexed_words(prompt, contents.get(version_id)) for prompt, version_id, _ in new]
     postgres = is_postgres(session)
-    rows = [
+    entries = [
         {
             "prompt_id": prompt.id,
             "workspace_id": prompt.workspace_id,
@@ -82,7 +85,7 @@ def index_prompts(session: Session, prompts: Sequence[Prompt]) -> int:
         }
         for (prompt, version_id, fingerprint), said in zip(new, words, strict=True)
     ]
-    ids: dict[uuid.UUID, int] = dict(session.connection().execute(_INSERT, rows).all())
+    ids: dict[uuid.UUID, int] = dict(session.connection().execute(_INSERT, entries).all())
     if not postgres:
         spoken = [
             {"rowid": ids[prompt.id], "words": " ".join([*said[0], *said[1]])}
@@ -94,7 +97,7 @@ def index_prompts(session: Session, prompts: Sequence[Prompt]) -> int:
 
 def forget_prompts(session: Session, prompt_ids: Sequence[uuid.UUID]) -> None:
     """Let no search find these. A prompt whose row is deleted is forgotten with it."""
-    session.execute(sa.delete(documents).where(documents.c.prompt_id.in_(prompt_ids)))
+    session.connection().execute(_FORGET, {"ids": list(prompt_ids)})
 
 
 def fill(*, everything: bool = False, progress: Callable[[int, int], None] = lambda done, total: None) -> int:
@@ -146,11 +149,12 @@ def mark(kind: str, value: str) -> str:
     return f"¦{kind}{sha256(value)[:16]}"
 
 
-def spellings(word: str) -> list[str]:
+@lru_cache(maxsize=1024)
+def spellings(word: str) -> Sequence[str]:
     """The word and what is left of it without any one letter. Two words one slip apart have one of these in common."""
     if len(word) not in MISSPELT:
-        return []
-    return sorted({f"¦s{word}", *(f"¦s{word[:place]}{word[place + 1 :]}" for place in range(len(word)))})
+        return ()
+    return tuple(sorted({f"¦s{word}", *(f"¦s{word[:place]}{word[place + 1 :]}" for place in range(len(word)))}))
 
 
 def _indexed_words(prompt: Prompt, content: Any) -> tuple[list[str], list[str]]:
@@ -183,16 +187,26 @@ def _marks_of(prompt: Prompt) -> list[str]:
 def _words(texts: Mapping[str, Iterable[str]]) -> list[str]:
     """The words of all fields in order, each behind the letter of its field; a gap where a text ends."""
     words: list[str] = []
-    size = 0
+    left = MOST_BYTES
     for field in FIELDS:
+        letter = LETTERS[field]
         for text in texts[field]:
-            for word in words_of(text):
-                size += len(word.encode())
-                if len(words) >= MOST_WORDS or size > MOST_BYTES:
-                    return words
-                words.append(LETTERS[field] + word)
+            found = words_of(text)
+            fits = _fitting(found, max(0, MOST_WORDS - len(words)), left)
+            words += [letter + word for word in fits]
+            if len(fits) < len(found):
+                return words
+            left -= len("".join(found).encode())
             words.append(_GAP)
     return words
+
+
+def _fitting(words: list[str], most: int, most_bytes: int) -> list[str]:
+    """The first of these: so many, of so many bytes together."""
+    if len(words) <= most and len("".join(words).encode()) <= most_bytes:
+        return words
+    ends = itertools.accumulate(len(word.encode()) for word in words[:most])
+    return [word for word, end in zip(words, ends, strict=False) if end <= most_bytes]
 
 
 def _tsvector(words: Sequence[str], marks: Sequence[str]) -> str:
@@ -206,9 +220,8 @@ def _tsvector(words: Sequence[str], marks: Sequence[str]) -> str:
 
 def _fingerprint(prompt: Prompt, version_id: uuid.UUID | None) -> str:
     """Equal for what would be indexed equally. A version never changes, so its id stands for its content."""
-    fields = "name description category tags mode lifecycle owner_team".split()
     ids = [str(prompt.project_id), str(version_id)]
-    return f"{FORMAT}.{hash_of([*ids, *(getattr(prompt, field) for field in fields)])[:48]}"
+    return f"{FORMAT}.{hash_of([*ids, *_fingerprinted(prompt)])[:48]}"
 
 
 def _current() -> sa.Select[uuid.UUID, uuid.UUID, str]:
@@ -228,3 +241,5 @@ def _current() -> sa.Select[uuid.UUID, uuid.UUID, str]:
 _CURRENT = _current()
 _INSERT = sa.insert(documents).returning(documents.c.prompt_id, documents.c.id)
 _INSERT_WORDS = sa.insert(fts)
+_CONTENTS = sa.select(Version.id, Version.content).where(among(Version.id))
+_FORGET = sa.delete(documents).where(among(documents.c.prompt_id))

@@ -46,7 +46,7 @@ def move(caller: Caller, wanted: dict[str, int]) -> list[str]:
             prompt = prompts.get_prompt(session, caller, name)
             version = prompts.get_version(session, prompt, VersionChoice(number=number))
             targets.append(Target(prompt, version.id, number))
-        asked = labels.move_labels(session, caller, "production", targets, reason="together")
+        asked = labels.move_labels(session, caller, "production", targets, reason="together").asked
         return [target.prompt.name for target in targets if target.prompt.id in asked]
 
 
