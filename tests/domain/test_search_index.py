@@ -181,6 +181,30 @@ def test_a_long_content_is_searched_up_to_a_limit_and_side_by_side_to_the_end(ad
     assert found(admin, f'"w{last - 2} w{last}"') == []
 
 
+@pytest.mark.parametrize(
+    ("most_words", "most_bytes", "expected"),
+    [
+        (20, 100, "aone atwo ¶ bé ¶ ¶ dx dy ¶"),
+        (4, 100, "aone atwo ¶ bé ¶ ¶"),  # a text may end at the limit, and what follows is nothing
+        (3, 100, "aone atwo ¶"),
+        (1, 100, "aone"),
+        (20, 8, "aone atwo ¶ bé ¶ ¶"),  # é takes two
+        (20, 7, "aone atwo ¶"),
+        (20, 5, "aone"),
+        (20, 9, "aone atwo ¶ bé ¶ ¶ dx"),
+    ],
+)
+def test_words_end_at_whichever_limit_comes_first(
+    most_words: int, most_bytes: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_index, "MOST_WORDS", most_words)
+    monkeypatch.setattr(search_index, "MOST_BYTES", most_bytes)
+    monkeypatch.setattr(search_index, "words_of", str.split)  # letters as they are
+    texts = {"name": ["one two"], "tags": ["é"], "description": [""], "content": ["x y"]}
+
+    assert search_index._words(texts) == expected.split()
+
+
 def test_a_content_of_the_longest_words_can_be_stored(admin: Caller) -> None:
     messages = [
         {"role": "user", "content": " ".join(chr(0x10428 + number) * 60 + f"{i:04}" for i in range(700))}
