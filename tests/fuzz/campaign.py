@@ -129,11 +129,11 @@ def run(
     """Every operation: what can be derived from the document (`wrong`: wrong requests too), then `at_random`.
 
     Reads come first and deletions last, so that what was seeded is there as long as it is needed; and then chains of
-    requests, each of which uses what the one before it answered. `tell` is told how far it has come.
+    requests, each of which uses what the one before it answered. `tell` is told how far it has come and what it finds.
     """
     document = _without_default(app.test_client().get("/openapi.json").get_json())
     report = Report()
-    aim = Aim(app, owner)
+    aim, said = Aim(app, owner), set[str]()
     for kind in (*KINDS, *([CHAINS] if options.chains else [])):
         config = _config(options, stateful=kind == CHAINS, wrong=wrong, at_random=at_random)
         schema = schemathesis.openapi.from_dict(document, config=config)
@@ -146,6 +146,9 @@ def run(
             warnings.simplefilter("ignore", HypothesisWarning)  # of the size of its own notes
             for event in engine.from_schema(chosen).execute():
                 _take(event, report)
+                for found in [str(one) for one in report.distinct() if str(one) not in said]:
+                    said.add(found)
+                    tell(found)
                 if isinstance(event, events.ScenarioFinished) and (event.phase.value, event.label) not in asked:
                     asked.add((event.phase.value, event.label or ""))
                     place = f"{sum(phase == event.phase.value for phase, _ in asked)} of {selected}: {event.label}"
