@@ -98,11 +98,10 @@ TEXTS: Mapping[str, Mapping[str, Knob]] = {
         "batches_per_round": Knob("int", 25, 1, 1000, note="batches, after which the best is scored on all of dev"),
         "first_proposals": Knob("int", 12, 1, 256, note="rewrites of the seed whose sentences are the first pool"),
         "proposals_per_step": Knob("int", 3, 1, 32, note="rewrites of the best prompt that are asked for with a batch"),
-        "merges": Knob("int", 2, 1, 64, note="prompts of a batch: the best by what is believed, draws, random ones"),
+        "merges": Knob("int", 2, 1, 64, note="prompts of a batch: the best by what is believed, the others by draws"),
         "probe_cases": Knob("int", 5, 1, 256, note="cases that a prompt of a batch is asked about"),
         "max_changes": Knob("int", 8, 1, 64, note="sentences by which a prompt of a batch differs from a known one"),
         "exploration": Knob("float", 0.6, 0, 2, note="how far a draw goes from what is believed: 1 is a whole draw"),
-        "perturbation": Knob("float", 0.5, 0, 1, note="share of batches in which one prompt is changed at random"),
         "evidence_cases": replace(EVIDENCE, note="train cases of the seed, and first those of what may lead next"),
         "operators": Knob(
             "weights", {"reflect": 1.0}, choices=OPERATORS, note="how often each operator makes a rewrite"

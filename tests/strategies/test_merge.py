@@ -64,19 +64,8 @@ def are_nested(run: Run) -> bool:
     return all(one <= other or other <= one for one in held for other in held)
 
 
-def perturbed(run: Run) -> list[tuple[int, set[str], set[str]]]:
-    """Of the prompts that were changed at random: the batch, the lines of the best known then, and their own."""
-    items = {item["hash"]: item for item in run.state["candidates"]}
-    return [
-        (item["lineage"]["batch"], set(run.texts[item["parents"][0]].split("\n")), set(run.texts[one].split("\n")))
-        for one, item in items.items()
-        if item["lineage"].get("perturbed")
-    ]
-
-
 BANK = World(cases=make_cases(100), rewrite=everything)
 WIDE: dict[str, Any] = {"first_proposals": 11, "max_growth": 50, "merges": 6}
-LASTING: dict[str, Any] = {**WIDE, "merges": 2, "batches_per_round": 25, "max_rounds": 2}
 
 KNOBS = {
     "max_rounds": Effect(
@@ -124,13 +113,6 @@ KNOBS = {
     "exploration": Effect(
         see=are_nested, values=(0.0, 1.0), seen=(True, False), world=BANK, given={"knobs_": WIDE, "budget": RICH}
     ),
-    "perturbation": Effect(
-        see=lambda run: {batch % 4 for batch, _, _ in perturbed(run)},
-        values=(0.0, 0.25),
-        seen=(set(), {0}),
-        world=BANK,
-        given={"knobs_": LASTING, "budget": RICH, "early_stopping": LONG},
-    ),
     "length_penalty": Effect(
         see=lambda run: len(words(run.best_text) & set(HELPFUL)) > 4,
         values=(0.0, 2.0),
@@ -151,17 +133,6 @@ KNOBS = {
         given={"knobs_": {"operators": {"insert_phrase": 1}}},
     ),
 }
-
-
-def test_a_prompt_that_is_changed_at_random_lacks_some_of_the_best_and_has_one_sentence_more_at_most() -> None:
-    given: dict[str, Any] = {"knobs_": {**LASTING, "perturbation": 1}, "budget": RICH, "early_stopping": LONG}
-
-    found = [each for seed in range(4) for each in perturbed(run_search("merge", BANK, seed=seed, **given))]
-
-    assert min(batch for batch, _, _ in found) == 13
-    assert all(best - own for _, best, own in found)
-    assert {len(own - best) for _, best, own in found} == {0, 1}
-    assert len({len(best - own) for _, best, own in found}) > 2
 
 
 def test_rewrites_are_not_scored_unless_a_batch_wants_just_their_sentences() -> None:

@@ -22,8 +22,6 @@ _FORGOTTEN = 0.9  # factor a batch: a rewrite knows what its own parent lacks, a
 _LEFT_OUT, _BY_ACCIDENT, _SHRUNK = 0.2, 0.08, 3  # less where rewrites leave it out more often than one loses a line
 _NO_MORE = "budget_proposer_calls"  # the limit without which a search may go on
 _REACHED = ("perfect_score", "target_reached")
-_SETTLED = 12  # batches, after which prompts are changed at random too: by then the pool is there
-_LOST, _GAINED = 0.25, 0.5  # by chance: each sentence of such a prompt; one more of the pool
 _FEW = 6  # train cases: who was asked about fewer is not rewritten yet
 
 
@@ -155,18 +153,17 @@ class _Told:
         return max(enough, key=lambda one: values[one], default=self.search.seed)
 
     def probes(self) -> list[tuple[str, list[int]]]:
-        """The next prompts with the cases they are asked about: in some batches one that is changed at random, then
-        the best by the mean of what is believed, which may lead next and therefore gets train cases to fail on, then
-        those of draws from it."""
+        """The next prompts with the cases they are asked about: first the best by the mean of what is believed,
+        which may lead next and therefore gets train cases to fail on, then those of draws from it."""
         knobs, own = self.search.knobs, self.own
         chosen: dict[str, list[int]] = {}
         first = int(own["batch"]) * knobs["probe_cases"] % len(self.cases)
         order = [*self.cases[first:], *self.cases[:first]]
         train = set(self.search.state["train"])
-        for place in range(-1 if self.is_perturbed() else 0, 2 * knobs["merges"]):
+        for place in range(2 * knobs["merges"]):
             if len(chosen) == knobs["merges"]:
                 break
-            one = self.candidate(place) if place >= 0 else self.perturbed()
+            one = self.candidate(place)
             if one is None or one in chosen:
                 continue
             fresh = [case for case in order if not self.search.is_tried(one, case)]
@@ -179,28 +176,6 @@ class _Told:
             if fresh:
                 chosen[one] = fresh
         return list(chosen.items())
-
-    def is_perturbed(self) -> bool:
-        """Whether this batch has a prompt that is changed at random: a share of the batches, evenly spread."""
-        batch, share = int(self.own["batch"]), self.search.knobs["perturbation"]
-        return batch > _SETTLED and int(batch * share) > int((batch - 1) * share)
-
-    def perturbed(self) -> str | None:
-        """The best known prompt without some of its sentences, and half of the time with one more of the pool.
-
-        Draws try what the model takes to be good. Where it is wrong about a sentence that the best prompt holds, only
-        prompts without that sentence tell, and it would not ask about one (a perturbation as in iterated local search,
-        Lourenço et al. 2003).
-        """
-        chance = self.search.draw("perturb", self.own["batch"])
-        held = self.held[self.own["leader"]]
-        kept = [number for number in held if chance.random() >= _LOST]
-        if held and len(kept) == len(held):
-            kept.remove(chance.choice(held))
-        others = [number for number in range(len(self.pool)) if number not in held]
-        if others and chance.random() < _GAINED:
-            kept = sorted([*kept, chance.choice(others)])
-        return self.admitted(kept, perturbed=True)
 
     def candidate(self, place: int) -> str | None:
         """The prompt that is best by the mean (the first) or by a draw, a few changes from the best known one."""
@@ -225,7 +200,7 @@ class _Told:
         most = int(self.search.knobs["max_changes"])
         return most if not place else 1 + place % most
 
-    def admitted(self, held: list[int], **told: Any) -> str | None:
+    def admitted(self, held: list[int]) -> str | None:
         search, own = self.search, self.own
         known = next((one for one, others in self.held.items() if others == held), None)
         if known is not None:
@@ -234,7 +209,7 @@ class _Told:
         if any(not text.strip() for text in texts.values()):
             return None
         parent = own["leader"]
-        lineage = {"slot": 0, "batch": own["batch"], **told}
+        lineage = {"slot": 0, "batch": own["batch"]}
         texts = {**search.components(search.seed), **texts}
         made = search.admit(texts, parents=[parent], operator="merge", lineage=lineage, genes=search.genes(parent))
         if made:
