@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"seed {seed}: the same command with --seed {seed} asks the same", file=sys.stderr, flush=True)
     os.environ["PROMPTMILL_TEST_DATABASES"] = " ".join(options.databases or DATABASES)
     Options(options.examples, seed, options.chains, tuple(options.only), is_long=True).store(os.environ)
-    return int(pytest.main(["tests/fuzz/test_campaign.py", "-n0", "-s", "--timeout=0", "--tb=no", "--no-header"]))
+    return int(pytest.main(["tests/fuzz/test_campaign.py", "-n0", "-s", "--timeout=0", "--tb=short", "--no-header"]))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
