@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import signal
+import statistics
 from collections.abc import Iterator
 
 import psutil
@@ -11,6 +12,7 @@ from tests.journeys.stack import Stack, api_alone
 from tests.servers import temporary_directory, wait_until
 
 CONNECTIONS = 32
+ROUNDS = 5
 
 
 @contextlib.contextmanager
@@ -52,8 +54,18 @@ def held_by(process: psutil.Process) -> int:
 
 
 def test_clients_that_come_at_once_are_spread_over_the_processes() -> None:
-    with two_processes() as (stack, processes), connections_to(stack):
-        assert [held_by(process) for process in processes] == [CONNECTIONS // 2] * 2
+    with two_processes() as (stack, processes):
+        shares = [_smaller_share(stack, processes) for _ in range(ROUNDS)]
+        # In one round the process whose turn it is may not run for longer than the other waits for it.
+        assert statistics.median(shares) == CONNECTIONS // 2, shares
+
+
+def _smaller_share(stack: Stack, processes: list[psutil.Process]) -> int:
+    with connections_to(stack):
+        held = [held_by(process) for process in processes]
+    assert sum(held) == CONNECTIONS
+    wait_until(lambda: not any(map(held_by, processes)), "the clients are gone")
+    return min(held)
 
 
 def test_a_process_that_hangs_leaves_its_share_to_the_other() -> None:
