@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from app.samples import MODEL, RELATIONSHIPS, SAMPLES, Content, Sample
-from shared.db import bulk_insert, db_now, transaction
+from shared.bulk_rows import bulk_insert
+from shared.db import db_now, transaction
 from shared.domain import datasets, events, executions, labels, projects, prompts, relationships, test_cases
 from shared.domain.case_files import all_or_nothing, read_rows
 from shared.domain.content import Content as VersionContent

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from shared import db
+from shared.bulk_rows import bulk_insert
 from shared.domain import prompts, tenants
 from shared.domain.content import check_content
 from shared.domain.tenants import Caller
@@ -59,7 +60,7 @@ def insert_executions(
         if version is not None:
             prompt = session.get_one(Prompt, version.prompt_id)
             usual |= {"prompt_id": prompt.id, "version_id": version.id, "project_id": prompt.project_id}
-        db.bulk_insert(session, Execution, [{**usual, "id": id_, **row} for id_, row in zip(ids, rows, strict=True)])
+        bulk_insert(session, Execution, [{**usual, "id": id_, **row} for id_, row in zip(ids, rows, strict=True)])
     return ids
 
 
@@ -75,7 +76,7 @@ def insert_feedback(caller: Caller, scores: Mapping[uuid.UUID, float | None]) ->
         for execution_id, score in scores.items()
     ]
     with db.transaction() as session:
-        db.bulk_insert(session, Feedback, rows)
+        bulk_insert(session, Feedback, rows)
 
 
 def insert_stranger(name: str = "elsewhere") -> Caller:

@@ -14,7 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.db import bulk_insert, db_now
+from shared.bulk_rows import bulk_insert
+from shared.db import db_now
 from shared.domain import bulk_verbs, events, jobs, pages, projects, queues, tenants
 from shared.domain.bulk_verbs import VERBS, Applied, Wanted
 from shared.domain.pages import Numbered, Page

@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from shared import messages
-from shared.db import after_commit, bulk_insert
+from shared.bulk_rows import bulk_insert
+from shared.db import after_commit
 from shared.domain import changes as registry
 from shared.models import Event, JobKind, State
 

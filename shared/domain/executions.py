@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased, defer
 
-from shared.db import bulk_insert
+from shared.bulk_rows import bulk_insert
 from shared.domain import events, jobs, lifecycle, pages, projects, prompts, providers, queues
 from shared.domain.content import render_messages
 from shared.domain.names import PRODUCTION, VersionChoice, parse_reference

@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session, aliased
 from sqlalchemy.orm.attributes import set_committed_value
 
 from shared import messages, metrics
-from shared.db import UNREAD, after_commit, among, bulk_insert_numbered, db_now
+from shared.bulk_rows import bulk_insert_numbered
+from shared.db import UNREAD, after_commit, among, db_now
 from shared.domain import events, pages
 from shared.domain.events import Change
 from shared.domain.pages import Page

@@ -9,7 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.db import among, bulk_insert, db_now
+from shared.bulk_rows import bulk_insert
+from shared.db import among, db_now
 from shared.domain import events, search_index
 from shared.domain.events import Change
 from shared.domain.names import PRODUCTION

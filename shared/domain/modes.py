@@ -12,7 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.db import among, db_now, insert_all_absent
+from shared.bulk_rows import insert_all_absent
+from shared.db import among, db_now
 from shared.domain import events, executions, labels, pages, projects, prompts, providers, search_index
 from shared.domain.content import Content
 from shared.domain.events import Change

@@ -8,7 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.db import bulk_insert, db_now, is_postgres
+from shared.bulk_rows import bulk_insert
+from shared.db import db_now, is_postgres
 from shared.domain.changes import NEW_VERSION
 from shared.domain.content import Content
 from shared.domain.events import Change

@@ -13,7 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.db import among, bulk_insert, bulk_update, db_now
+from shared.bulk_rows import bulk_insert, bulk_update
+from shared.db import among, db_now
 from shared.domain import budgets, events, executions, jobs, providers
 from shared.domain.executions import NewExecution
 from shared.domain.jobs import Unmade

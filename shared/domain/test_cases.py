@@ -8,7 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.db import bulk_insert, holds_item, reading
+from shared.bulk_rows import bulk_insert
+from shared.db import holds_item, reading
 from shared.domain import datasets, pages
 from shared.domain.case_files import NewCase, case_of, problem_of, row_of
 from shared.domain.pages import Page

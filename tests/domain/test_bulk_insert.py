@@ -12,6 +12,7 @@ from sqlalchemy.exc import DataError, IntegrityError, StatementError
 from sqlalchemy.orm import Session
 
 from shared import db
+from shared.bulk_rows import HANDED_OVER_FROM, NUMBERED_FROM, bulk_insert, bulk_insert_numbered
 from shared.domain import datasets
 from shared.domain.tenants import Caller
 from shared.models import (
@@ -31,8 +32,8 @@ from shared.models import (
 from tests.domain.test_plans import caught
 from tests.rows import count
 
-MANY = max(db.HANDED_OVER_FROM.values())  # are handed over to the driver by both databases
-SOME = db.HANDED_OVER_FROM["sqlite"]  # by SQLite, and are one statement to PostgreSQL
+MANY = max(HANDED_OVER_FROM.values())  # are handed over to the driver by both databases
+SOME = HANDED_OVER_FROM["sqlite"]  # by SQLite, and are one statement to PostgreSQL
 TEXTS = ["plain", "", "tab\tnew\nline\rreturn", "back\\slash \\N \\. \\t", "quote \" ' , ;", "Grüße 🐘", "NULL"]
 VALUES = [
     None,
@@ -171,7 +172,7 @@ def test_every_value_of_every_type_reads_back_as_from_single_inserts(admin: Call
         rows = odd_rows(model, fixed, number)
 
         singly = inserted(one_by_one, model, rows, key)
-        at_once = inserted(db.bulk_insert, model, rows, key)
+        at_once = inserted(bulk_insert, model, rows, key)
 
         assert len(at_once) == number
         assert at_once == singly, model
@@ -184,7 +185,7 @@ def test_what_the_rows_leave_out_takes_the_defaults_of_the_model(admin: Caller, 
     db.offset_clock(3600)
     with db.transaction() as session:
         session.execute(sa.delete(Event))
-        db.bulk_insert(session, Event, events(number, admin.workspace_id))
+        bulk_insert(session, Event, events(number, admin.workspace_id))
         now, xid = session.execute(sa.select(db.db_now(), db.transaction_id())).one()
 
     rows = stored(Event, Event.id)
@@ -198,12 +199,12 @@ def test_what_the_rows_leave_out_takes_the_defaults_of_the_model(admin: Caller, 
 @pytest.mark.parametrize("number", [SOME, MANY])
 def test_a_default_that_is_made_per_row_differs_from_row_to_row(admin: Caller, number: int) -> None:
     with db.transaction() as session:
-        db.bulk_insert(session, Project, [{"workspace_id": admin.workspace_id, "name": f"p{n}"} for n in range(number)])
+        bulk_insert(session, Project, [{"workspace_id": admin.workspace_id, "name": f"p{n}"} for n in range(number)])
 
     assert len({row["id"] for row in stored(Project, Project.id)}) == number + 1  # and the default project
 
 
-@pytest.mark.parametrize("number", [0, 1, db.NUMBERED_FROM - 1, db.NUMBERED_FROM, MANY])
+@pytest.mark.parametrize("number", [0, 1, NUMBERED_FROM - 1, NUMBERED_FROM, MANY])
 def test_numbered_rows_answer_with_their_keys_in_order(admin: Caller, number: int) -> None:
     rows = [
         {
@@ -216,8 +217,8 @@ def test_numbered_rows_answer_with_their_keys_in_order(admin: Caller, number: in
     ]
 
     with db.transaction() as session:
-        first = db.bulk_insert_numbered(session, Job, rows)
-        second = db.bulk_insert_numbered(session, Job, rows)
+        first = bulk_insert_numbered(session, Job, rows)
+        second = bulk_insert_numbered(session, Job, rows)
 
     found = {row["id"]: row["subject_id"].int for row in stored(Job, Job.id)}
     assert [found[key] for key in first] == [found[key] for key in second] == list(range(number))
@@ -228,7 +229,7 @@ def test_no_rows_are_no_statement(admin: Caller) -> None:
     before = count(Event)
 
     with db.transaction() as session:
-        db.bulk_insert(session, Event, [])
+        bulk_insert(session, Event, [])
 
     assert count(Event) == before
 
@@ -237,7 +238,7 @@ def test_no_rows_are_no_statement(admin: Caller) -> None:
 def test_postgresql_is_sent_one_statement_whose_text_is_the_same_for_any_number_of_rows(admin: Caller) -> None:
     with caught() as sent, db.transaction() as session:
         for number in (2, SOME, MANY - 1):
-            db.bulk_insert(session, Event, events(number, admin.workspace_id))
+            bulk_insert(session, Event, events(number, admin.workspace_id))
 
     assert [set(each.parameters) & {"rows"} for each in sent] == [{"rows"}] * 3
     assert len({each.statement for each in sent}) == 1
@@ -250,7 +251,7 @@ def test_rows_that_give_different_columns_are_refused(admin: Caller, number: int
     rows[-1]["actor"] = "lost"
 
     with pytest.raises(ValueError, match="same columns"), db.transaction() as session:
-        db.bulk_insert(session, Event, rows)
+        bulk_insert(session, Event, rows)
 
     assert count(Event) == before
 
@@ -261,7 +262,7 @@ def test_a_violated_constraint_has_its_name_and_nothing_is_stored(admin: Caller,
     rows[-1]["name"] = "p0"
 
     with pytest.raises(IntegrityError) as caught, db.transaction() as session:
-        db.bulk_insert(session, Project, rows)
+        bulk_insert(session, Project, rows)
 
     assert db.violated_constraint(caught.value) == "uq_projects_workspace_id_name"
     assert count(Project) == 1
@@ -272,7 +273,7 @@ def test_a_reference_to_nothing_is_refused(admin: Caller, number: int) -> None:
     before = count(Event)
 
     with pytest.raises(IntegrityError), db.transaction() as session:
-        db.bulk_insert(session, Event, events(number, uuid.UUID(int=1)))
+        bulk_insert(session, Event, events(number, uuid.UUID(int=1)))
 
     assert count(Event) == before
 
@@ -283,7 +284,7 @@ def test_a_value_that_cannot_be_stored_is_refused_as_by_single_inserts(admin: Ca
     rows = events(number, admin.workspace_id, created_at=datetime(2026, 1, 1))  # noqa: DTZ001  # naive
 
     with pytest.raises((StatementError, ValueError), match="naive"), db.transaction() as session:
-        db.bulk_insert(session, Event, rows)
+        bulk_insert(session, Event, rows)
 
     assert count(Event) == before
 
@@ -294,7 +295,7 @@ def test_rows_may_refer_to_what_the_session_has_not_sent_yet(admin: Caller, numb
 
     with db.transaction() as session:
         session.add(workspace)
-        db.bulk_insert(session, Event, events(number, workspace.id))
+        bulk_insert(session, Event, events(number, workspace.id))
 
     assert {row["workspace_id"] for row in stored(Event, Event.id)[-number:]} == {workspace.id}
 
@@ -304,7 +305,7 @@ def test_a_rolled_back_transaction_takes_its_rows_along(admin: Caller, number: i
     before = count(Event)
 
     with db.transaction() as session:
-        db.bulk_insert(session, Event, events(number, admin.workspace_id))
+        bulk_insert(session, Event, events(number, admin.workspace_id))
         session.rollback()
 
     assert count(Event) == before
@@ -315,8 +316,8 @@ def test_the_transaction_goes_on_after_a_savepoint_that_failed(admin: Caller) ->
 
     with db.transaction() as session:
         with pytest.raises(IntegrityError), session.begin_nested():
-            db.bulk_insert(session, Event, events(MANY, uuid.UUID(int=1)))
-        db.bulk_insert(session, Event, events(MANY, admin.workspace_id))
+            bulk_insert(session, Event, events(MANY, uuid.UUID(int=1)))
+        bulk_insert(session, Event, events(MANY, admin.workspace_id))
 
     assert count(Event) == before + MANY
 
@@ -325,4 +326,4 @@ def test_the_transaction_goes_on_after_a_savepoint_that_failed(admin: Caller) ->
 @pytest.mark.parametrize("number", [1, SOME, MANY])
 def test_text_that_postgresql_cannot_hold_is_its_data_error(admin: Caller, number: int) -> None:
     with pytest.raises(DataError), db.transaction() as session:
-        db.bulk_insert(session, Event, events(number, admin.workspace_id, actor="\x00"))
+        bulk_insert(session, Event, events(number, admin.workspace_id, actor="\x00"))

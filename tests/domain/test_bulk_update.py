@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from shared import db
+from shared.bulk_rows import bulk_insert_numbered, bulk_update
 from shared.domain.tenants import Caller
 from shared.models import Job, WorkItem, new_id
 from tests.domain.test_plans import caught
@@ -26,7 +27,7 @@ def fill(admin: Caller, count: int) -> list[int]:
     values = {"workspace_id": admin.workspace_id, "scope_id": scope_id, "step_no": 2, "kind": "evaluate"}
     with db.transaction() as session:
         rows = [{**values, "ordinal": n, "work_key": str(n), "candidate": "kept"} for n in range(count)]
-        return db.bulk_insert_numbered(session, WorkItem, rows)
+        return bulk_insert_numbered(session, WorkItem, rows)
 
 
 def stored() -> list[tuple[Any, ...]]:
@@ -41,7 +42,7 @@ def test_every_row_gets_its_own_values_and_other_columns_and_rows_stay(admin: Ca
     rows = [{"id": key, **dict(zip(names, given, strict=True))} for key, given in zip(ids, GIVEN, strict=False)]
 
     with db.transaction() as session:
-        db.bulk_update(session, WorkItem, rows[::-1])
+        bulk_update(session, WorkItem, rows[::-1])
 
     untouched = (None, None, None, None, "kept")
     assert stored() == [*((*given, "kept") for given in GIVEN), untouched]
@@ -49,7 +50,7 @@ def test_every_row_gets_its_own_values_and_other_columns_and_rows_stay(admin: Ca
 
 def test_no_rows_are_no_statement(admin: Caller) -> None:
     with caught() as sent, db.transaction() as session:
-        db.bulk_update(session, WorkItem, [])
+        bulk_update(session, WorkItem, [])
 
     assert sent == []
 
@@ -57,10 +58,10 @@ def test_no_rows_are_no_statement(admin: Caller) -> None:
 def test_the_time_is_written_where_it_is_asked_for_and_to_the_given_rows_alone(admin: Caller) -> None:
     with db.transaction() as session:
         rows = [{"workspace_id": admin.workspace_id, "kind": "bulk", "queue": "bulk", "subject_id": new_id()}] * 2
-        given, other = db.bulk_insert_numbered(session, Job, rows)
+        given, other = bulk_insert_numbered(session, Job, rows)
         before = session.scalars(sa.select(db.db_now())).one()
 
-        db.bulk_update(session, Job, [{"id": given, "attempts": 3}], stamped="finished_at")
+        bulk_update(session, Job, [{"id": given, "attempts": 3}], stamped="finished_at")
 
     with db.reading() as session:
         found = {row.id: row for row in session.execute(sa.select(Job.id, Job.attempts, Job.finished_at))}
@@ -72,6 +73,6 @@ def test_a_value_that_the_column_cannot_hold_is_refused_as_of_any_other_statemen
     (key,) = fill(admin, 1)
 
     with pytest.raises(DBAPIError), db.transaction() as session:
-        db.bulk_update(session, WorkItem, [{"id": key, "scope_id": None}])
+        bulk_update(session, WorkItem, [{"id": key, "scope_id": None}])
 
     assert stored() == [(None, None, None, None, "kept")]

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from shared import db
+from shared.bulk_rows import HANDED_OVER_FROM, bulk_insert
 from shared.domain import leases
 from shared.domain.leases import Lease
 from shared.domain.tenants import Caller
@@ -95,8 +96,8 @@ def test_an_error_that_nobody_waited_for_is_told_before_the_commit_and_nothing_i
 
     def write() -> None:
         with db.transaction(pipelined=True) as session:
-            db.bulk_insert(session, Event, events(2, admin.workspace_id))
-            db.bulk_insert(session, Event, events(2, NOBODY))
+            bulk_insert(session, Event, events(2, admin.workspace_id))
+            bulk_insert(session, Event, events(2, NOBODY))
 
     with pytest.raises(IntegrityError):
         write()
@@ -109,7 +110,7 @@ def test_an_error_that_nobody_waited_for_is_told_by_the_next_statement_that_is_r
 
     def write() -> None:
         with db.transaction(pipelined=True) as session:
-            db.bulk_insert(session, Event, events(2, NOBODY))
+            bulk_insert(session, Event, events(2, NOBODY))
             session.scalars(sa.select(Project.name)).one()
             raise AssertionError("it was not told")
 
@@ -123,14 +124,14 @@ def test_what_is_read_in_between_is_as_it_would_be_of_statements_that_are_waited
     before = count(Event)
 
     with db.transaction(pipelined=True) as session:
-        db.bulk_insert(session, Event, events(3, admin.workspace_id))
+        bulk_insert(session, Event, events(3, admin.workspace_id))
         inserted = session.scalars(sa.select(sa.func.count()).select_from(Event)).one() - before
         renamed: Any = session.execute(sa.update(Project).values(name="renamed"))
         missed: Any = session.execute(sa.delete(Event).where(Event.workspace_id == NOBODY))
-        db.bulk_insert(session, Event, events(max(db.HANDED_OVER_FROM.values()), admin.workspace_id))
+        bulk_insert(session, Event, events(max(HANDED_OVER_FROM.values()), admin.workspace_id))
 
     assert (inserted, renamed.rowcount, missed.rowcount) == (3, 1, 0)
-    assert count(Event) == before + 3 + max(db.HANDED_OVER_FROM.values())
+    assert count(Event) == before + 3 + max(HANDED_OVER_FROM.values())
     with db.reading() as session:
         assert session.scalars(sa.select(Project.name)).one() == "renamed"
 

@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from shared import db
+from shared.bulk_rows import bulk_insert
 from shared.domain import projects, search, search_index
 from shared.domain.search import Filters
 from shared.domain.tenants import Caller
@@ -25,7 +26,7 @@ def crowded(admin: Caller) -> Iterator[Caller]:
         ids = [new_id() for _ in range(PROMPTS)]
         owned = {"workspace_id": admin.workspace_id, "project_id": home.id}
         rows = [{"id": prompt_id, "name": f"prompt-{n}", **owned} for n, prompt_id in enumerate(ids)]
-        db.bulk_insert(session, Prompt, rows)
+        bulk_insert(session, Prompt, rows)
         filled, words = [], []
         for number, row in enumerate(rows, start=1):
             prompt = Prompt(tags=[], category=f"c{number % 5}", mode="full", lifecycle="draft", owner_team="", **row)
@@ -48,7 +49,7 @@ def crowded(admin: Caller) -> Iterator[Caller]:
                     "words": search_index._tsvector(*indexed) if is_postgres() else None,
                 }
             )
-        db.bulk_insert(session, SearchDocument, filled)
+        bulk_insert(session, SearchDocument, filled)
         if not is_postgres():
             session.execute(sa.insert(search_index.fts), words)
     analyze()

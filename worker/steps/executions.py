@@ -11,8 +11,9 @@ import structlog
 from sqlalchemy.orm import Session
 
 from shared import messages, metrics
+from shared.bulk_rows import bulk_update
 from shared.config import settings
-from shared.db import after_commit, among, bulk_update
+from shared.db import after_commit, among
 from shared.domain import budgets, events
 from shared.domain.budgets import Usage
 from shared.domain.events import Change
