@@ -1,14 +1,13 @@
 """One campaign of schemathesis against the application, in this process, with what it finds as plain values.
 
 The operations come from the application's own /openapi.json, so a new route is fuzzed by itself. Generated addresses
-and bodies rarely name anything that exists; `Aim` puts in what `tests.api.routes` has seeded.
+and bodies rarely name anything that exists; `Aim` puts that in.
 """
 
 import contextlib
 import json
 import re
 import warnings
-import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -19,11 +18,11 @@ from flask import Flask
 from hypothesis.errors import HypothesisWarning
 from schemathesis import engine
 from schemathesis.config import SchemathesisConfig
-from schemathesis.core.parameters import ParameterLocation
 from schemathesis.engine import events
 from schemathesis.hooks import GLOBAL_HOOK_DISPATCHER
 
-from tests.api.routes import READ_BY_POST, address, writes
+from tests.api.routes import READ_BY_POST
+from tests.fuzz.aim import Aim
 from tests.fuzz.options import Options
 from tests.support import API_KEY, Api
 
@@ -36,8 +35,6 @@ CHECKS = (
     "negative_data_rejection",
     "unsupported_method",
 )
-# Of a body or a query: they name something, so one that was made up is a 404 and goes no further.
-NAMES = ("project", "prompt_name", "name", "dataset", "target", "version_number", "label")
 # `If-Match` of a bad form matches nothing, which is a 412.
 REFUSALS = "400 401 403 404 405 406 409 412 413 415 422".split()
 # Nobody works here, and that is what it must say.
@@ -57,7 +54,6 @@ NOT_AIMED_AT = tuple(
         *((method, "/api/v1/") for method in ("GET", "POST", "PUT", "DELETE")),
     )
 )
-FIRST = -1
 # What changes things at the older addresses comes last: they rename and close what the newer ones are asked about.
 KINDS = ("read", "create", "change", "steer", "delete", "older")
 CHAINS = "chains"
@@ -167,7 +163,7 @@ def _without_default(document: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _hooked(aim: "Aim") -> Iterator[None]:
+def _hooked(aim: Aim) -> Iterator[None]:
     """This hook exists for the whole process only."""
 
     def before_call(context: Any, case: Any, **_: Any) -> None:
@@ -270,77 +266,6 @@ def _was_not_sent(message: str, case: Any) -> bool:
     """Whether what is called wrong is a query parameter that became an object: of it the keys are written, if any."""
     wrong = re.search(r"parameter `(\w+)` in query", message)
     return wrong is not None and isinstance((case.query or {}).get(wrong[1]), dict)
-
-
-class Aim:
-    """Turns generated requests towards what exists: the first of each operation whole, most others in part.
-
-    The same request is turned the same way whenever it comes, and what is wrong in it by intent stays wrong.
-    """
-
-    def __init__(self, app: Flask, owner: Api) -> None:
-        self._owner = owner
-        self._rules = {
-            re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule): rule.rule
-            for rule in app.url_map.iter_rules()
-            if rule.rule.startswith(("/v1/", "/api/v1/"))
-        }
-        self._bodies = {(method, rule): body for method, rule, body in writes(app, owner)}
-        self._known: dict[str, dict[str, str]] = {}
-        self._started: set[str] = set()
-
-    def look(self) -> None:
-        """Find an address for each path; one that was found before stays where nothing is left to be listed."""
-        for path, rule in self._rules.items():
-            if "{" not in path:
-                continue
-            try:
-                found = address(self._owner, rule).partition("?")[0]
-            except AssertionError:
-                assert path in self._known, f"nothing is seeded for {path}: see tests/api/routes.py"
-                continue
-            pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))
-            match = re.fullmatch(pattern, found)
-            assert match
-            self._known[path] = match.groupdict()
-
-    def turn(self, case: Any) -> None:
-        wrong = {place for place in ParameterLocation if case.meta is not None and case.meta.is_negative_at(place)}
-        draw = zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode("utf-8", "surrogatepass"))
-        operation = case.operation
-        if not wrong and case.method.lower() == operation.method.lower() and operation.label not in self._started:
-            self._started.add(operation.label)
-            draw = FIRST
-        self._turn_parameters(case, wrong, draw)
-        good = self._bodies.get((case.method.upper(), self._rules.get(case.path, "")))
-        if good is not None and ParameterLocation.BODY not in wrong:
-            turned = _turned(case.body, good, draw)
-            if turned is not case.body:  # to set a body that was left out would count as a wrong one
-                case.body = turned
-
-    def _turn_parameters(self, case: Any, wrong: set[ParameterLocation], draw: int) -> None:
-        # Below /api/v1/prompts a name that is made up may be a word of another route.
-        is_aimed = draw % 4 or case.path.startswith("/api/v1/")
-        if case.path_parameters and is_aimed and ParameterLocation.PATH not in wrong:
-            case.path_parameters = {**case.path_parameters, **self._known.get(case.path, {})}
-        if case.query and "project" in case.query and draw % 2 and ParameterLocation.QUERY not in wrong:
-            case.query = {**case.query, "project": "default"}
-        if "If-Match" in (case.headers or {}) and draw % 2 and ParameterLocation.HEADER not in wrong:
-            case.headers = {**case.headers, "If-Match": "*"}
-
-
-def _turned(body: Any, good: Any, draw: int) -> Any:
-    """The body as it was drawn, or with names that exist, or one that works but for one part that was drawn."""
-    if draw == FIRST:
-        return good
-    if isinstance(body, list) and isinstance(good, list):
-        return body if draw % 3 == 0 else [*good, *body[:1]]
-    if not isinstance(body, dict) or not isinstance(good, dict) or draw % 3 == 0:
-        return body
-    if draw % 3 == 1:
-        return {**body, **{name: good[name] for name in NAMES if name in body and name in good}}
-    names = sorted(set(body) - set(NAMES))
-    return {**good, **{name: body[name] for name in names[draw // 3 % (len(names) or 1) :][:1]}}
 
 
 def show(report: Report, database: str) -> None:

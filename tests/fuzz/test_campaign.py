@@ -15,6 +15,7 @@ from app import rates
 from shared.config import settings
 from tests.api.routes import seed
 from tests.fuzz import campaign
+from tests.fuzz.aim import Aim
 from tests.fuzz.options import Options
 from tests.support import Api, Drain
 
@@ -53,3 +54,14 @@ def test_every_answer_to_every_request_is_as_documented(
         f"no request got as far as the rows of {report.never_reached()}: seed what it needs, and give a body that"
         " works, in tests/api/routes.py"
     )
+
+
+def test_an_address_stays_as_it_was_when_a_part_of_it_is_emptied(
+    api: Api, drain: Drain, flask_client: FlaskClient
+) -> None:
+    seed(api, drain)
+    aim = Aim(flask_client.application, api)
+    aim.look()
+    api.expect(200, "PATCH", "/v1/prompts/triage", {"owner_team": "a/b", "category": ""})
+
+    aim.look()
