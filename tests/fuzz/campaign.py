@@ -5,12 +5,13 @@ and bodies rarely name anything that exists; `Aim` puts that in.
 """
 
 import contextlib
+import itertools
 import json
 import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import schemathesis
@@ -95,6 +96,7 @@ class Report:
     """What was asked and answered, by operation (`GET /v1/projects`), and what was found."""
 
     statuses: dict[str, Counter[int]] = field(default_factory=dict)
+    chains: int = 0
     findings: list[Finding] = field(default_factory=list)
 
     def requests(self) -> int:
@@ -128,9 +130,9 @@ def run(
     requests, each of which uses what the one before it answered. `tell` is told how far it has come and what it finds.
     """
     document = _without_default(app.test_client().get("/openapi.json").get_json())
-    report = Report()
-    aim, said = Aim(app, owner), set[str]()
-    for kind in (*KINDS, *([CHAINS] if options.chains else [])):
+    report, aim, said = Report(), Aim(app, owner), set[str]()
+
+    def ask(kind: str, options: Options) -> None:
         config = _config(options, stateful=kind == CHAINS, wrong=wrong, at_random=at_random)
         schema = schemathesis.openapi.from_dict(document, config=config)
         schema.app = app
@@ -146,10 +148,21 @@ def run(
                     said.add(found)
                     tell(found)
                 if isinstance(event, events.ScenarioFinished) and (event.phase.value, event.label) not in asked:
-                    asked.add((event.phase.value, event.label or ""))
-                    place = f"{sum(phase == event.phase.value for phase, _ in asked)} of {selected}: {event.label}"
                     told = f"{report.requests()} requests, {len(report.findings)} findings"
+                    if event.label is None:
+                        tell(f"{kind}, {report.chains} asked; {told}")
+                        continue
+                    asked.add((event.phase.value, event.label))
+                    place = f"{sum(phase == event.phase.value for phase, _ in asked)} of {selected}: {event.label}"
                     tell(f"{kind}, {event.phase.value.lower()}, {place}; {told}")
+
+    for kind in KINDS:
+        ask(kind, options)
+    # Hypothesis ends when the same request is answered differently, as it is once the first has changed something.
+    before, seeds = -1, itertools.count(options.seed)
+    while before < report.chains < options.chains:
+        before = report.chains
+        ask(CHAINS, replace(options, seed=next(seeds), chains=options.chains - before))
     return report
 
 
@@ -247,6 +260,7 @@ def _take(event: events.EngineEvent, report: Report) -> None:
     if not isinstance(event, events.ScenarioFinished):
         return
     recorder = event.recorder
+    report.chains += event.label is None and bool(recorder.cases)
     for case_id, node in recorder.cases.items():
         interaction = recorder.interactions.get(case_id)
         label = node.value.operation.label
@@ -280,4 +294,5 @@ def show(report: Report, database: str) -> None:
         print(json.dumps({**line, "found": found}))
     for one in report.distinct():
         print(one)
-    print(f"{report.requests()} requests to {len(report.statuses)} operations, {len(report.distinct())} findings")
+    asked = f"{report.requests()} requests to {len(report.statuses)} operations, {report.chains} chains"
+    print(f"{asked}, {len(report.distinct())} findings")

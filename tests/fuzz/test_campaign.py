@@ -50,6 +50,7 @@ def test_every_answer_to_every_request_is_as_documented(
     if options.is_long:
         campaign.show(report, database)
     assert not report.distinct(), "\n".join(map(str, report.distinct()[:20]))
+    assert options.only or report.chains >= options.chains
     assert options.only or not report.never_reached(), (
         f"no request got as far as the rows of {report.never_reached()}: seed what it needs, and give a body that"
         " works, in tests/api/routes.py"
