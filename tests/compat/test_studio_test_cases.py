@@ -229,6 +229,18 @@ def test_a_form_that_says_something_else_is_refused(api: Api, form: Any, named: 
     assert count(TestCase) == 0
 
 
+def test_an_import_into_a_project_that_is_not_there_is_a_404_that_the_document_lists(api: Api) -> None:
+    nowhere = str(uuid.UUID(int=1))
+    body = {"project_id": nowhere, "format": "json", "data": json.dumps(JSON)}
+
+    assert api.request("POST", f"{PREFIX}/test-cases/import", body).status_code == 404
+    assert upload(api, project_id=nowhere).status_code == 404
+
+    paths = api.expect(200, "GET", "/openapi.json")["paths"]
+    for path in ("import", "import/csv-upload"):
+        assert "404" in paths[f"{PREFIX}/test-cases/{path}"]["post"]["responses"]
+
+
 @pytest.mark.parametrize("kind", ["csv", "json"])
 def test_what_is_exported_is_imported_as_the_same_cases(api: Api, project: str, kind: str) -> None:
     created(api, project, name="=1+1")

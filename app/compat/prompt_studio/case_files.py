@@ -68,6 +68,7 @@ class StudioExportOut(ma.Schema):
 
 
 @blp.post("/test-cases/import")
+@blp.fails(404)
 @blp.doc(parameters=[replay.PARAMETER])
 @blp.arguments(StudioImportIn)
 @blp.response(200, envelope_of(StudioImportedOut))
@@ -79,6 +80,7 @@ def import_cases(body: dict[str, Any]) -> flask.Response:
 
 
 @blp.post("/test-cases/import/csv-upload")
+@blp.fails(404)
 @blp.doc(
     parameters=[replay.PARAMETER],
     requestBody={
