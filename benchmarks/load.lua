@@ -1,8 +1,12 @@
--- Requests for wrk: one method, path and body, in which @name@ and @number@ are replaced. Names come from a file,
--- one for each request, from a given line on; numbers count up from a given one. One thread of wrk only.
+-- Requests for wrk: methods, paths and bodies that take turns, in which @name@ and @number@ are replaced. Names come from
+-- a file, one for each turn, from a given line on; numbers count up from a given one. One thread of wrk only.
 
 local names, at, number
-local method, path, body = os.getenv("LOAD_METHOD"), os.getenv("LOAD_PATH"), os.getenv("LOAD_BODY")
+local requests, turn = {}, 0
+for place = 1, tonumber(os.getenv("LOAD_REQUESTS")) do
+  local function given(what) return os.getenv("LOAD_" .. what .. "_" .. place) end
+  requests[place] = { method = given("METHOD"), path = given("PATH"), body = given("BODY") }
+end
 
 function init(arguments)
   names, at, number = {}, tonumber(os.getenv("LOAD_AT")), tonumber(os.getenv("LOAD_NUMBER"))
@@ -10,9 +14,12 @@ function init(arguments)
 end
 
 function request()
-  at, number = at + 1, number + 1
+  if turn == 0 then at, number = at + 1, number + 1 end
+  local asked = requests[turn + 1]
+  turn = (turn + 1) % #requests
   local values = { name = names[at % #names + 1], number = string.format("%d", number) }
-  return wrk.format(method, (path:gsub("@(%a+)@", values)), nil, body and (body:gsub("@(%a+)@", values)))
+  local body = asked.body and (asked.body:gsub("@(%a+)@", values))
+  return wrk.format(asked.method, (asked.path:gsub("@(%a+)@", values)), nil, body)
 end
 
 function done(summary, latency)

@@ -28,7 +28,10 @@ _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 
 
 class Request(TypedDict):
-    """In path and body, @name@ becomes the next of the names and @number@ a number that is used once."""
+    """In path and body, @name@ becomes the next of the names and @number@ a number that is used once.
+
+    Of requests that take turns, those of one turn have the same name and number; all are sent with the headers of all.
+    """
 
     method: str
     path: str
@@ -50,14 +53,21 @@ Loaded = dict[str, float]
 
 
 def saturate(
-    *, server: int, port: int, request: Request, names: Names, connections: int, seconds: float, generator: str
+    *,
+    server: int,
+    port: int,
+    requests: Sequence[Request],
+    names: Names,
+    connections: int,
+    seconds: float,
+    generator: str,
 ) -> Loaded:
-    """Each connection sends its next request when the last is answered. The latencies are those of a full server."""
+    """Each connection sends the next request when its last is answered. The latencies are those of a full server."""
     if generator == "wrk":
         with _Cpu(server, of_children=True) as cpu:
-            found = _wrk(port, request, names, connections, seconds)
+            found = _wrk(port, requests, names, connections, seconds)
         return {**found, **cpu.used()}
-    load = _Load(port, request, names, connections)
+    load = _Load(port, requests, names, connections)
     with _Cpu(server) as cpu:
         took, latencies, _ = _run(load.in_turns(seconds=seconds))
     return {"count": len(latencies), "seconds": took, **_percentiles(latencies), **cpu.used()}
@@ -71,8 +81,8 @@ def at_rate(
     The first seconds warm up and are not counted. `late_p99_ms` is how late requests were sent, by a load that was
     behind or for want of a free connection; it is part of the latencies.
     """
-    load = _Load(port, request, names, CONNECTIONS)
-    warm = _Load(port, request, {**names, "at": names["at"] + int(per_s * seconds)}, CONNECTIONS)
+    load = _Load(port, [request], names, CONNECTIONS)
+    warm = _Load(port, [request], {**names, "at": names["at"] + int(per_s * seconds)}, CONNECTIONS)
     _run(warm.at_rate(per_s=per_s, seconds=warm_seconds))
     with _Cpu(server) as cpu:
         took, latencies, late = _run(load.at_rate(per_s=per_s, seconds=seconds))
@@ -90,7 +100,7 @@ def in_turn(
     *, server: int, port: int, request: Request, names: Names, clients: int, at_most: int, seconds: float
 ) -> Loaded:
     """A few clients, each with one request after the other: `at_most` so many, for at most so long."""
-    load = _Load(port, request, names, clients)
+    load = _Load(port, [request], names, clients)
     with _Cpu(server) as cpu:
         took, latencies, _ = _run(load.in_turns(seconds=seconds, at_most=at_most))
     return {"count": len(latencies), "seconds": took, **_percentiles(latencies), **cpu.used()}
@@ -99,18 +109,19 @@ def in_turn(
 # ---- wrk ------------------------------------------------------------------------------------
 
 
-def _wrk(port: int, request: Request, names: Names, connections: int, seconds: float) -> Loaded:
+def _wrk(port: int, requests: Sequence[Request], names: Names, connections: int, seconds: float) -> Loaded:
     command = ["wrk", "-t", "1", "-c", str(connections), "-d", f"{max(1, round(seconds))}s", "--timeout", "30s"]
-    headers = [part for name, value in request["headers"].items() for part in ("-H", f"{name}: {value}")]
+    headers = [part for name, value in _headers(requests).items() for part in ("-H", f"{name}: {value}")]
     given = {
-        "LOAD_METHOD": request["method"],
-        "LOAD_PATH": request["path"],
+        "LOAD_REQUESTS": str(len(requests)),
         "LOAD_NAMES": names["file"],
         "LOAD_AT": str(names["at"]),
         "LOAD_NUMBER": str(names["number"]),
     }
-    if request["body"] is not None:
-        given["LOAD_BODY"] = request["body"]
+    for place, request in enumerate(requests, start=1):
+        given |= {f"LOAD_METHOD_{place}": request["method"], f"LOAD_PATH_{place}": request["path"]}
+        if request["body"] is not None:
+            given[f"LOAD_BODY_{place}"] = request["body"]
     script = str(Path(__file__).with_suffix(".lua"))
     done = subprocess.run(
         [*command, *headers, "-s", script, f"http://127.0.0.1:{port}"],
@@ -170,7 +181,7 @@ class _Connection(asyncio.Protocol):
 @dataclass
 class _Load:
     port: int
-    request: Request
+    requests: Sequence[Request]
     names: Names
     connections: int
     latencies: list[float] = field(default_factory=list)  # milliseconds
@@ -263,9 +274,9 @@ class _Load:
             self.latencies.append(1000 * (now - connection.due))
 
     def _made(self) -> Iterator[bytes]:
-        request, names, lines = self.request, self.names, self._lines
-        headers = "".join(f"{name}: {value}\r\n" for name, value in request["headers"].items())
-        for step in count(1):
+        names, lines = self.names, self._lines
+        headers = "".join(f"{name}: {value}\r\n" for name, value in _headers(self.requests).items())
+        for step, request in ((step, request) for step in count(1) for request in self.requests):
             values = {"@name@": lines[(names["at"] + step) % len(lines)], "@number@": str(names["number"] + step)}
             path, body = request["path"], request["body"]
             for mark, value in values.items():
@@ -273,6 +284,10 @@ class _Load:
             content = (body or "").encode()
             length = f"Content-Length: {len(content)}\r\n" if body is not None else ""
             yield f"{request['method']} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}{length}\r\n".encode() + content
+
+
+def _headers(requests: Sequence[Request]) -> dict[str, str]:
+    return {name: value for request in requests for name, value in request["headers"].items()}
 
 
 def _close(connections: Sequence[_Connection]) -> None:

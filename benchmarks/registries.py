@@ -52,6 +52,7 @@ class Registry:
     words: Callable[[int], Mapping[str, str]]  # of a prompt's number: what finds it, by kind of search
     template_of: Callable[[Any], str]  # of an answer to `read`
     create_many: Request | None = None  # BATCH new versions in one request; None: it cannot
+    create_as_client: Sequence[Request] = ()  # what its own client sends for one new version, when that is not `create`
 
     def check(self, numbers: Sequence[int], versions: int) -> None:
         """That it answers with the texts that were planted."""
@@ -183,18 +184,21 @@ def mlflow(file: Path, work: Path, workers: int) -> Iterator[Registry]:
             "description": "Measured",
             "tags": [{"key": key, "value": value} for key, value in tags.items()],
         }
+        creating = Request(method="POST", path=f"{base}/model-versions/create", headers=_JSON, body=json.dumps(create))
+        get = Request(method="GET", path=f"{base}/registered-models/get?name=@name@", headers={}, body=None)
         by_alias = f"{base}/registered-models/alias?name=@name@&alias={PRODUCTION}"
         yield Registry(
             "mlflow",
             pid,
             port,
             Request(method="GET", path=by_alias, headers={}, body=None),
-            Request(method="POST", path=f"{base}/model-versions/create", headers=_JSON, body=json.dumps(create)),
+            creating,
             {kind: _mlflow_search(base, "name" if kind == "rare" else "tags.tags") for kind in KINDS},
             lambda number: dict(zip(KINDS, (word.replace("%20", "%2C") for word in words_of(number)), strict=True)),
             lambda answer: next(
                 str(tag["value"]) for tag in answer["model_version"]["tags"] if tag["key"] == "mlflow.prompt.text"
             ),
+            create_as_client=(get, creating, get),  # `MlflowClient.register_prompt` of a prompt that exists
         )
 
 

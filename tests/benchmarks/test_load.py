@@ -91,6 +91,22 @@ def test_names_and_numbers_are_put_into_path_and_body(server: Server, tmp_path: 
     assert server.asked == ['/p/a {"text": "a.8"}', '/p/b {"text": "b.9"}', '/p/a {"text": "a.10"}']
 
 
+def test_requests_that_take_turns_share_a_name_and_a_number(server: Server, tmp_path: Path) -> None:
+    create = Request(method="POST", path="/create", headers={}, body="@name@.@number@")
+
+    load.saturate(
+        server=os.getpid(),
+        port=server.server_address[1],
+        requests=[READ, create, READ],
+        names=names(tmp_path, "a", "b"),
+        connections=1,
+        seconds=0.2,
+        generator="own",
+    )
+
+    assert server.asked[:6] == ["/a", "/create a.8", "/a", "/b", "/create b.9", "/b"]
+
+
 def test_a_refused_request_fails_the_measurement(server: Server, tmp_path: Path) -> None:
     server.status = "429 Too Many Requests"
 
@@ -98,7 +114,7 @@ def test_a_refused_request_fails_the_measurement(server: Server, tmp_path: Path)
         load.saturate(
             server=os.getpid(),
             port=server.server_address[1],
-            request=READ,
+            requests=[READ],
             names=names(tmp_path, "a"),
             connections=2,
             seconds=0.2,

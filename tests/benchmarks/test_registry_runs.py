@@ -106,6 +106,19 @@ def test_figures_are_medians_over_the_rounds_and_ratios_are_taken_within_a_round
     assert judged == {"what": "create_ratio", "target": "at least 20", "found": 20.0, "met": True}
 
 
+def test_what_mlflows_client_sends_for_a_version_is_set_against_one_request_of_ours() -> None:
+    rounds = [
+        {"create": {"promptmill": found(100), "mlflow": found(50)}, registry.AS_CLIENT: {"mlflow": found(theirs)}}
+        for theirs in (5, 20, 4)
+    ]
+
+    figures = registry.figures(rounds)
+
+    assert figures[registry.AS_CLIENT]["ratio"] == {"median": 20.0, "min": 5.0, "max": 25.0}
+    found_of = {each["what"]: each["found"] for each in registry.judged(figures)}
+    assert found_of == {"create_ratio": 2.0, "create_ratio_as_clients_do": 20.0}
+
+
 def test_every_part_and_target_stands_in_the_documentation() -> None:
     page = (ROOT / "docs/performance.md").read_text().split("## Registry")[1]
 
