@@ -50,7 +50,7 @@ class Compared:
 
     difference: Difference
     effect: float | None
-    verdict: str  # better, worse or not_significant: whether the interval leaves out 0
+    verdict: str  # better, worse or not_significant: whether the interval leaves out 0, and the test rejects it
     gained: Sequence[Flip]
     lost: Sequence[Flip]
     only_in_baseline: int
@@ -94,7 +94,7 @@ def compare(session: Session, candidate: Evaluation, baseline: Evaluation, *, po
     return Compared(
         difference,
         stats.paired_effect(*scores, weights),
-        "better" if difference.ci_low > 0 else "worse" if difference.ci_high < 0 else "not_significant",
+        {1: "better", -1: "worse", 0: "not_significant"}[difference.direction],
         [_flip(before[key], after[key]) for key in shared if after[key].passed and not before[key].passed],
         [_flip(before[key], after[key]) for key in shared if before[key].passed and not after[key].passed],
         len(before) - len(shared),
@@ -126,7 +126,7 @@ def gate(session: Session, evaluation: Evaluation, wanted: Wanted, baseline: Eva
     if wanted.min_score is not None:
         score = evaluation.aggregate["score"]
         detail = f"score {score:.4f}, at least {wanted.min_score:g} is wanted"
-        checks.append(Check("min_score", score >= wanted.min_score, detail))
+        checks.append(Check("min_score", stats.reaches(score, wanted.min_score), detail))
     if baseline is not None:
         checks.append(_non_inferior(session, evaluation, baseline, wanted.margin or 0.0))
     return checks
@@ -135,7 +135,7 @@ def gate(session: Session, evaluation: Evaluation, wanted: Wanted, baseline: Eva
 def _complete(evaluation: Evaluation, max_missing: float) -> Check:
     missing, cells = evaluation.aggregate["missing"], evaluation.aggregate["cases"]
     detail = f"{missing} of {cells} answers have no score"
-    return Check("complete", missing <= max_missing * cells, detail)
+    return Check("complete", stats.reaches(max_missing * cells, missing), detail)
 
 
 def _non_inferior(session: Session, evaluation: Evaluation, baseline: Evaluation, margin: float) -> Check:
@@ -148,7 +148,7 @@ def _non_inferior(session: Session, evaluation: Evaluation, baseline: Evaluation
     )
     if difference.n < MIN_PAIRED:
         return Check("non_inferior", False, f"only {difference.n} cases in common, at least {MIN_PAIRED} are needed")
-    return Check("non_inferior", difference.ci_low >= -margin, detail)
+    return Check("non_inferior", stats.reaches(difference.ci_low, -margin), detail)
 
 
 def _cases(session: Session, evaluation: Evaluation) -> dict[str, Case]:

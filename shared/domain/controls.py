@@ -22,14 +22,25 @@ from shared.domain.optimizations import OptimizationRequest
 from shared.domain.takeovers import CONTINUATION
 from shared.domain.tenants import Caller
 from shared.errors import Conflict, FieldError, Unprocessable, field_error
-from shared.models import LIVE_STATES, OPEN_STATES, PAUSED, Budget, Optimization, Prompt, State, Version, new_id
+from shared.models import (
+    LIVE_STATES,
+    OPEN_STATES,
+    PAUSED,
+    Budget,
+    Execution,
+    Optimization,
+    Prompt,
+    State,
+    Version,
+    new_id,
+)
 
 CLONE = "clone"
-# The ceilings as requests, budgets and specs call them; a spec has none for judges.
+# The ceilings as requests, budgets and specs call them.
 _CEILINGS = {
     "max_task_calls": ("limit_task_calls", "max_task_calls"),
     "max_proposer_calls": ("limit_proposer_calls", "max_proposer_calls"),
-    "max_judge_calls": ("limit_judge_calls", None),
+    "max_judge_calls": ("limit_judge_calls", "max_judge_calls"),
     "max_tokens": ("limit_tokens", "max_tokens"),
     "max_cost_usd": ("limit_nano", "max_cost_nano"),
     "max_wall_seconds": ("limit_wall_seconds", "max_wall_seconds"),
@@ -150,7 +161,7 @@ def continue_run(
     session.refresh(source, with_for_update=True)
     if source.state in LIVE_STATES:
         raise Conflict(f"the optimization is {source.state}; raise its budget instead, or cancel it")
-    if source.state == State.SUCCEEDED and not str(source.finish_reason).startswith("budget_"):
+    if source.state == State.SUCCEEDED and not _ended_by_budget(session, source):
         raise Conflict(f"the optimization ended by itself ({source.finish_reason}); clone it to search again")
     of_source = sa.select(Optimization.id).where(
         Optimization.workspace_id == source.workspace_id,
@@ -183,6 +194,14 @@ def continue_run(
     run.budget_id = budget.id
     optimizations.start(session, run, {"source_id": str(source.id), "relation": CONTINUATION})
     return run
+
+
+def _ended_by_budget(session: Session, source: Optimization) -> bool:
+    """Of its own accord, or because calls were refused: those that a worker lost are paid from what is kept back."""
+    if str(source.finish_reason).startswith("budget_"):
+        return True
+    refused = sa.select(Execution.id).where(Execution.scope_id == source.id, Execution.error_type == "budget_exceeded")
+    return source.finish_reason == "scoring_failed" and session.scalar(refused.limit(1)) is not None
 
 
 def clone_run(session: Session, caller: Caller, optimization_id: uuid.UUID, request: CloneRequest) -> Optimization:
@@ -265,7 +284,7 @@ def _raised(budget: Budget, limits: Limits, pointer: str, *, must: bool = True) 
 
 
 def _as_spec(ceilings: Mapping[str, int]) -> dict[str, int]:
-    return {name: value for ask, value in ceilings.items() if (name := _CEILINGS[ask][1]) is not None}
+    return {_CEILINGS[ask][1]: value for ask, value in ceilings.items()}
 
 
 def _limits_of(budget: Budget, spec: Mapping[str, Any]) -> Limits:

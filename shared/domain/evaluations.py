@@ -91,7 +91,7 @@ class Plan:
 def plan(session: Session, caller: Caller, request: EvaluationRequest, scorers: Sequence[Mapping[str, Any]]) -> Plan:
     """Check the request as `plan_target` does, and its limits. Reads only."""
     target = plan_target(session, caller, request, scorers)
-    check_request(session, request, scorers, target)
+    check_request(session, caller, request, scorers, target)
     evaluation = planned(caller, request, scorers, target)
     quote = providers.quote(session, target.model["provider"], target.model["model_name"])
     units = islice(units_of(evaluation, target.version, target.cases, quote), FIRST_CALLS)
@@ -177,18 +177,35 @@ def capped(model: Mapping[str, Any], limits: Limits | None) -> dict[str, Any]:
 
 
 def check_request(
-    session: Session, request: EvaluationRequest, scorers: Sequence[Mapping[str, Any]], target: Target
+    session: Session, caller: Caller, request: EvaluationRequest, scorers: Sequence[Mapping[str, Any]], target: Target
 ) -> None:
     """What can be known to be too little or too much before anything is made."""
     limits = request.limits
     cells = len(target.cases) * request.repeats
-    if limits is not None and limits.max_task_calls is not None and limits.max_task_calls < cells:
-        detail = f"{len(target.cases)} cases x {request.repeats} repeats need {cells} task calls"
+    most = None if limits is None else limits.max_task_calls
+    # That each cell is a call of its own is the most there can be; only beyond it are they looked at one by one.
+    if (
+        most is not None
+        and most < cells
+        and most < (needed := _missing_calls(session, caller, request, scorers, target))
+    ):
+        detail = f"{len(target.cases)} cases x {request.repeats} repeats need {needed} task calls"
         raise BudgetTooSmall(detail, errors=[FieldError("/budget/max_task_calls", detail)])
     questions = cells * questions_per_answer(scorers)
     if questions > MAX_QUESTIONS:
         raise field_error("/scorers", f"the judges would be asked {questions:,} times; at most {MAX_QUESTIONS:,}")
     check_limits(session, limits, target.model, *judges.models_of(scorers))
+
+
+def _missing_calls(
+    session: Session, caller: Caller, request: EvaluationRequest, scorers: Sequence[Mapping[str, Any]], target: Target
+) -> int:
+    """How many calls the cells need that nobody has answered yet; cells that ask the same share one."""
+    quote = providers.quote(session, target.model["provider"], target.model["model_name"])
+    row = planned(caller, request, scorers, target)
+    keys = {call.call_key for _, _, call in calls_of(row, target.version, target.cases, quote)}
+    known = {} if request.fresh else executions.find_answers(session, target.prompt.project_id, list(keys))
+    return len(keys) - len(known)
 
 
 def questions_per_answer(scorers: Sequence[Mapping[str, Any]]) -> int:

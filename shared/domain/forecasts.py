@@ -77,7 +77,7 @@ def forecast(
     session: Session, caller: Caller, request: EvaluationRequest, scorers: Sequence[Mapping[str, Any]], target: Target
 ) -> Forecast:
     """Of this request, which is checked as for a start."""
-    evaluations.check_request(session, request, scorers, target)
+    evaluations.check_request(session, caller, request, scorers, target)
     cells = len(target.cases) * request.repeats
     task, cached = _task_lot(session, caller, request, scorers, target)
     lots = [lot for lot in (task, *_judge_lots(session, request, scorers, target)) if lot.calls]

@@ -69,7 +69,8 @@ def lineage_of(session: Session, optimization: Optimization, candidate: Candidat
         if parent in others and parent not in chain:
             chain[parent] = others[parent]
             waiting += others[parent].parents
-    keys = [candidate.lineage["proposal"]] if "proposal" in candidate.lineage else []
+    asked = (candidate.lineage.get("asked"), candidate.lineage.get("proposal"))  # at first, and the last repair of it
+    keys = [*(key for key in asked if key), *candidate.lineage.get("proposals", [])]
     of_run = sa.select(WorkItem).where(WorkItem.scope_id == optimization.id, WorkItem.work_key.in_(keys))
     shown = set(candidate.lineage.get("evidence", []))
     cases = datasets.rows_of(session, optimization.dataset_id, optimization.dataset_revision)
@@ -77,7 +78,7 @@ def lineage_of(session: Session, optimization: Optimization, candidate: Candidat
         candidate,
         list(chain.values()),
         sorted(one.ordinal for one in others.values() if candidate.hash in one.parents),
-        session.scalars(of_run).all(),
+        session.scalars(of_run.order_by(WorkItem.step_no, WorkItem.id)).all(),
         [case for case in cases if case.ordinal in shown],
         _measured(optimization, candidate, cases),
     )

@@ -26,10 +26,11 @@ class Opening:
 
     tokens: int
     nano: int
+    judge_calls: int
 
 
 def check_budget(budget: Mapping[str, Any], opening: Opening) -> None:
-    """Refuse tokens and money that the beginning may exceed, each with the number that is needed."""
+    """Refuse tokens, money and calls of judges that the beginning may exceed, each with the number that is needed."""
     what = "the baseline, with the holdout kept back, may take up to"
     errors = []
     if budget["max_tokens"] is not None and budget["max_tokens"] < opening.tokens:
@@ -37,29 +38,33 @@ def check_budget(budget: Mapping[str, Any], opening: Opening) -> None:
     if budget["max_cost_nano"] is not None and budget["max_cost_nano"] < opening.nano:
         dollars = f"{opening.nano // 10**9}.{opening.nano % 10**9:09d}".rstrip("0").rstrip(".")
         errors.append(FieldError("/budget/max_cost_usd", f"{what} {dollars} USD"))
+    if budget.get("max_judge_calls") is not None and budget["max_judge_calls"] < opening.judge_calls:
+        errors.append(FieldError("/budget/max_judge_calls", f"{what} {opening.judge_calls} calls of judges"))
     if errors:
         raise BudgetTooSmall("; ".join(error.detail for error in errors), errors=errors)
 
 
 def opening_of(session: Session, spec: Mapping[str, Any], target: Target, model: Mapping[str, Any]) -> Opening:
-    """Of any strategy, with any seed. Nothing is counted where neither tokens nor money have a limit."""
-    if spec["budget"]["max_tokens"] is None and spec["budget"]["max_cost_nano"] is None:
-        return Opening(0, 0)
+    """Of any strategy, with any seed. Nothing is counted where neither tokens, money nor judges have a limit."""
+    if all(spec["budget"].get(name) is None for name in ("max_tokens", "max_cost_nano", "max_judge_calls")):
+        return Opening(0, 0, 0)
     quote = providers.quote(session, model["provider"], model["model_name"])
     asked = judges.quotes_of(session, spec["scorers"])
     longest = judges.longest_answer(model["params"])
     beside = {name: target.version.content.get(name) for name in ("tools", "response_schema")}
-    tokens = nano = 0
+    tokens = nano = judge_calls = 0
     calls = _calls(spec, target)
     for case in target.cases:
         if not calls[case.ordinal]:
             continue
         messages = render_messages(target.version.content, case.inputs)
         bounds = [providers.upper_bound(quote, messages, model["params"], **beside)]
-        bounds += [judges.bound_of(asked, ask) for ask in judges.asked_about(spec["scorers"], case, longest)]
+        questions = judges.asked_about(spec["scorers"], case, longest)
+        bounds += [judges.bound_of(asked, ask) for ask in questions]
+        judge_calls += calls[case.ordinal] * len(questions)
         tokens += calls[case.ordinal] * sum(bound[0] for bound in bounds)
         nano += calls[case.ordinal] * sum(bound[1] for bound in bounds)
-    return Opening(tokens, nano)
+    return Opening(tokens, nano, judge_calls)
 
 
 def _calls(spec: Mapping[str, Any], target: Target) -> Counter[int]:

@@ -57,6 +57,7 @@ def check_request(request: OptimizationRequest) -> dict[str, Any]:
             "max_proposer_calls": limits.max_proposer_calls,
             "max_tokens": limits.max_tokens,
             "max_cost_nano": None if limits.max_cost_usd is None else round(limits.max_cost_usd * NANO),
+            **({"max_judge_calls": limits.max_judge_calls} if limits.max_judge_calls is not None else {}),
             **({"max_wall_seconds": limits.max_wall_seconds} if limits.max_wall_seconds is not None else {}),
         },
         "seed": request.seed,

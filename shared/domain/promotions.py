@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from shared import stats
 from shared.db import db_now
 from shared.domain import events, label_moves, labels, optimizations, prompts
 from shared.domain.events import Change
@@ -64,8 +65,18 @@ def shortfall(result: Mapping[str, Any], wanted: Wanted) -> str | None:
     low = holdout["ci_low"]
     if wanted.rule == "non_inferior":
         assert wanted.margin is not None
-        return None if low >= -wanted.margin else f"ci_low is {low:.4f}, and must not be below -{wanted.margin:g}"
-    return None if low > 0 else f"ci_low is {low:.4f}, and must be above 0"
+        return (
+            None
+            if stats.reaches(low, -wanted.margin)
+            else f"ci_low is {low:.4f}, and must not be below -{wanted.margin:g}"
+        )
+    if low <= 0:
+        return f"ci_low is {low:.4f}, and must be above 0"
+    if holdout["p_value"] > stats.LEVEL:
+        return (
+            f"p_value is {holdout['p_value']:.4f}, and must not be above {stats.LEVEL}: on {holdout['n']} cases too few"
+        )
+    return None
 
 
 def promote(

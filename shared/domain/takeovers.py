@@ -9,17 +9,16 @@ more, so that a replay is told the same.
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.domain import judges, runs
+from shared.domain import budgets, judges, runs
 from shared.domain.runs import Reuse, Spend
 from shared.models import Budget, Execution, Optimization, State, WorkItem
 
 CONTINUATION = "continuation"
-_MEASURES = ("task_calls", "proposer_calls", "tokens", "nano")  # that a search decides by
 
 
 def carried_from(ledger: Budget) -> dict[str, int]:
     """What the ledger of a continuation begins with, for its spec. `ledger` is that of the source, locked."""
-    return {name: getattr(ledger, f"spent_{name}") + getattr(ledger, f"reserved_{name}") for name in _MEASURES}
+    return {name: getattr(ledger, f"spent_{name}") + getattr(ledger, f"reserved_{name}") for name in budgets.MEASURES}
 
 
 def reuse_of(run: Optimization) -> Reuse | None:
@@ -32,13 +31,14 @@ def reuse_of(run: Optimization) -> Reuse | None:
 def charged_to(session: Session, run: Optimization, *, step_no: int | None = None) -> Spend | None:
     """What its ledger holds, as its search knows it; None where that is what the search has spent.
 
-    A continuation that was made before there was `carried` in its spec goes on by its own spend, as it began.
+    A continuation that was made before there was `carried` in its spec goes on by its own spend, as it began; one that
+    was made before a measure was among it counts that from nothing.
     """
     carried = run.spec.get("carried")
     if carried is None:
         return None
     own = runs.logical_spend_of(session, run.id, step_no=step_no, own=True)
-    return Spend(**{name: getattr(own, name) + carried[name] for name in _MEASURES}, judge_calls=0, ambiguous=0)
+    return Spend(**{name: getattr(own, name) + carried.get(name, 0) for name in budgets.MEASURES}, ambiguous=0)
 
 
 def paid_keys(session: Session, run: Optimization) -> frozenset[str]:

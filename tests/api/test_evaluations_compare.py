@@ -244,6 +244,22 @@ def test_the_gate_wants_it_no_worse_than_the_other_by_more_than_the_margin(
     assert check["passed"] is passed
 
 
+@pytest.mark.parametrize("wanted", ["min_score=0.8", "non_inferior_to={first}&margin=0.1"])
+def test_the_gate_passes_at_the_very_number_that_is_wanted(api: Api, drain: Drain, wanted: str) -> None:
+    """The mean of ten scores of 0.8 is below 0.8 in the last bit, and 0.7 less 0.8 is below -0.1."""
+    make_triage(api, cases=10)
+    first, second = evaluate(api, drain), evaluate(api, drain)
+    set_scores(first, [0.8] * 10)
+    set_scores(second, [0.7] * 10)
+    with db.transaction() as session:
+        row = session.get_one(Evaluation, uuid.UUID(second["evaluation_id"]))
+        row.aggregate = {**row.aggregate, "score": sum([0.8] * 10) / 10}
+
+    found = gate(api, second, wanted.format(first=first["evaluation_id"]))
+
+    assert (found["passed"], found["reasons"]) == (True, [])
+
+
 def test_too_few_pairs_prove_nothing(api: Api, drain: Drain) -> None:
     make_triage(api, cases=4)
     done = evaluate(api, drain)

@@ -82,6 +82,19 @@ def test_what_others_had_answered_is_forecast_as_free(api: Api, drain: Drain) ->
     assert (fresh["task_calls"], fresh["cached_calls"]) == (10, 0)
 
 
+def test_a_budget_needs_to_cover_only_what_is_not_answered_yet(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=10)
+    evaluate(api, drain)
+
+    assert forecast(api, repeats=2, budget={"max_task_calls": 10})["task_calls"] == 10
+    for refused in ({"repeats": 2, "budget": {"max_task_calls": 9}}, {"fresh": True, "budget": {"max_task_calls": 9}}):
+        answer = api.post("/v1/evaluations", evaluation_body(dry_run=True, **refused))
+        assert (answer.status_code, answer.get_json()["code"]) == (422, "budget_too_small")
+        assert "need 10 task calls" in answer.get_json()["detail"]
+    done = evaluate(api, drain, repeats=2, budget={"max_task_calls": 10})
+    assert (done["status"], done["aggregate"]["missing"], done["spent"]["task_calls"]) == ("succeeded", 0, 10)
+
+
 def test_time_is_that_of_recent_calls_by_the_slots_of_the_fleet(api: Api, drain: Drain) -> None:
     make_triage(api, cases=10)
     evaluate(api, drain)

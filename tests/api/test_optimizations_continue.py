@@ -114,6 +114,29 @@ def test_calls_that_had_failed_are_made_again_only_where_the_holdout_is_paid_for
     assert run["result"]["holdout"]["n"] == run["result"]["cases"]["holdout"]
 
 
+def test_a_run_whose_holdout_was_refused_can_be_continued(api: Api, drain: Drain) -> None:
+    """Calls that a worker lost are paid from the same budget, and may leave too little for the holdout."""
+    make_triage(api, cases=40)
+    body = optimization_body(budget={"max_task_calls": 80}, seed=7)
+    path = f"/v1/optimizations/{api.expect(202, 'POST', '/v1/optimizations', body)['optimization_id']}"
+    drain(most=5)
+    with db.transaction() as session:  # as if so many had been lost
+        session.execute(sa.update(Budget).values(spent_task_calls=Budget.spent_task_calls + 20))
+    for _ in range(30):  # each refused claim ends a drain
+        drain()
+    run = api.expect(200, "GET", path)
+    assert (run["status"], run["finish_reason"], run["result"]["verdict"]) == (
+        "succeeded",
+        "scoring_failed",
+        "not_measured",
+    )
+
+    more = go_on(api, drain, run, max_task_calls=140)
+
+    assert more["status"] == "succeeded"
+    assert more["result"]["holdout"]["n"] == more["result"]["cases"]["holdout"]
+
+
 def fail_an_answer(run: Any) -> None:
     """Let a call of the search have failed, as the ledger and the rows would show it."""
     of_run = sa.select(Execution.id).where(

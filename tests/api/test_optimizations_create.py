@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from shared import db
 from shared import knobs as catalogue
 from shared.models import Call, Event, Execution, Job, Optimization
+from tests.strategies.world import SMALL
 from tests.support import MODEL, Api, Drain, make_triage, optimization_body, pointers, tickets
 
 
@@ -258,8 +259,44 @@ def test_tokens_and_money_that_do_not_cover_the_baseline_are_refused_with_the_nu
     assert done["result"]["verdict"] != "not_measured"
 
 
+def test_calls_of_judges_that_do_not_cover_the_baseline_are_refused_and_those_that_do_end_the_search(
+    api: Api, drain: Drain
+) -> None:
+    """It went on until nothing could be judged, paid for a holdout that nobody judged, and could not be continued."""
+    make_triage(api, cases=60)
+    body = optimization_body(scorers=[JUDGED])
+
+    answer = api.post("/v1/optimizations", {**body, "budget": {"max_task_calls": 500, "max_judge_calls": 20}})
+
+    assert (answer.status_code, pointers(answer)) == (422, ["/budget/max_judge_calls"])
+    needed = int(re.search(r"up to (\d+) calls of judges", answer.get_json()["detail"])[1])  # type: ignore[index]
+    assert needed == 24 + 2 * 18  # dev, and the holdout of two
+    ceilings = {"max_task_calls": 500, "max_judge_calls": needed + 20}
+    done = optimize(api, drain, scorers=[JUDGED], budget=ceilings)
+    assert done["finish_reason"] == "budget_judge_calls"
+    assert done["spent"]["judge_calls"] <= needed + 20
+    assert done["result"]["holdout"]["n"] == 18
+    path = f"/v1/optimizations/{done['optimization_id']}/continue"
+    again = api.expect(202, "POST", path, {"budget": {"max_judge_calls": needed + 60}})
+    drain()
+    more = api.expect(200, "GET", f"/v1/optimizations/{again['optimization_id']}")
+    assert more["status"] == "succeeded"
+    assert more["result"]["holdout"]["n"] == 18
+    assert done["spent"]["judge_calls"] + more["spent"]["judge_calls"] <= needed + 60
+
+
 def as_number(value: Decimal) -> int | float:
     return int(value) if value == int(value) else float(value)
+
+
+def test_the_progress_of_what_has_ended_shows_the_best_that_came_out(api: Api, drain: Drain) -> None:
+    """A finalist that is scored on all of dev after the last round may be better than the best of the rounds."""
+    make_triage(api, cases=60)
+
+    done = optimize(api, drain, budget={"max_task_calls": 300}, knobs=SMALL["beam_search"], seed=0)
+
+    assert done["progress"]["curve"][-1]["best"] < done["result"]["best_dev"]
+    assert done["progress"]["best_score"] == done["result"]["best_dev"]
 
 
 def test_chat_prompts_are_optimized_message_by_message(api: Api, drain: Drain) -> None:

@@ -159,3 +159,25 @@ def test_ten_thousand_points_are_weighed_in_seconds() -> None:
                 if s >= score and t <= tokens and (None in (c, cost) or c <= cost) and (s > score or t < tokens)
             ][:10]
         )
+
+
+def test_a_candidate_of_several_new_texts_shows_the_call_that_wrote_each(api: Api, drain: Drain) -> None:
+    make_triage(api, cases=40)
+    messages = [
+        {"role": "system", "content": 'Reply with JSON like {"category": "...", "priority": "..."}.'},
+        {"role": "user", "content": "Ticket:\n{{ ticket }}"},
+    ]
+    model = {"provider": "simulated", "model_name": "simulated-small", "params": {"temperature": 0.0}}
+    api.expect(200, "PUT", "/v1/prompts/chat", {"messages": messages, "set_active": True, "model": model})
+    body = optimization_body(prompt_name="chat", strategy="gepa", knobs={"module_selector": "all"})
+    path = f"/v1/optimizations/{api.expect(202, 'POST', '/v1/optimizations', body)['optimization_id']}"
+    drain()
+    made = next(one for one in candidates(api, path) if len(one["lineage"].get("proposals", [])) == 2)
+
+    shown = api.expect(200, "GET", f"{path}/candidates/{made['ordinal']}")
+
+    assert len(shown["proposals"]) == 2
+    asked = [api.expect(200, "GET", f"/v1/executions/{one['execution_id']}") for one in shown["proposals"]]
+    written = "".join(one["response_text"] for one in asked)
+    assert all(text.strip() in written for text in made["components"].values())
+    assert [one["ordinal"] for one in shown["evidence"]] == made["lineage"]["evidence"] != []

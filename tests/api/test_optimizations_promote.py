@@ -60,6 +60,11 @@ def test_the_label_moves_when_the_interval_lies_above_zero(api: Api, run: str) -
     [
         ({}, {"ci_low": -0.01, "ci_high": 0.2}, "ci_low is -0.0100, and must be above 0"),
         ({}, {"ci_low": 0.0, "ci_high": 0.2}, "ci_low is 0.0000, and must be above 0"),
+        (
+            {},
+            {"n": 5, "ci_low": 0.2, "ci_high": 1.0, "p_value": 0.25},
+            "p_value is 0.2500, and must not be above 0.05: on 5 cases too few",
+        ),
         ({"rule": "point_estimate"}, {"ci_low": -0.3, "ci_high": 0.2, "difference": 0.0}, "difference is 0.0000"),
         (
             {"rule": "non_inferior", "margin": 0.05},
@@ -69,7 +74,7 @@ def test_the_label_moves_when_the_interval_lies_above_zero(api: Api, run: str) -
     ],
 )
 def test_a_rule_that_does_not_hold_is_refused_with_the_number_and_moves_nothing(
-    api: Api, run: str, body: dict[str, Any], numbers: dict[str, float], named: str
+    api: Api, run: str, body: dict[str, Any], numbers: dict[str, Any], named: str
 ) -> None:
     measured(**numbers)
     before = everything()

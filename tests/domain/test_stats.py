@@ -347,3 +347,43 @@ def test_the_paired_effect_counts_a_heavy_case_more() -> None:
 @pytest.mark.parametrize(("before", "after"), [([0.5], [0.9]), ([0.1, 0.2], [0.1, 0.2]), ([0.25, 0.5], [0.5, 0.75])])
 def test_without_a_spread_of_differences_there_is_no_effect_to_tell(before: list[float], after: list[float]) -> None:
     assert stats.paired_effect(before, after) is None
+
+
+def test_the_same_scores_over_other_repeats_are_no_difference() -> None:
+    once, thrice = [0.8] * 20, [(0.8 + 0.8 + 0.8) / 3] * 20
+    assert once != thrice  # in the last bit
+
+    found = stats.compare_paired(once, thrice, seed=0)
+
+    assert (found.ci_low, found.ci_high, found.p_value, found.direction) == (0.0, 0.0, 1.0, 0)
+
+
+@pytest.mark.parametrize(("wins", "equal", "direction"), [(3, 2, 0), (5, 0, 0), (4, 5, 0), (6, 0, 1), (9, 21, 1)])
+def test_a_direction_takes_the_interval_and_the_test(wins: int, equal: int, direction: int) -> None:
+    """Of five cases three that got better give an interval above 0, and happen by chance one time in four."""
+    better = stats.compare_paired([0.0] * (wins + equal), [1.0] * wins + [0.0] * equal, seed=0)
+    worse = stats.compare_paired([1.0] * wins + [0.0] * equal, [0.0] * (wins + equal), seed=0)
+
+    assert better.ci_low > 0 > worse.ci_high
+    assert (better.direction, worse.direction) == (direction, -direction)
+
+
+def test_on_a_small_holdout_equal_prompts_are_called_better_at_most_one_time_in_forty() -> None:
+    draw = random.Random(5)
+    pairs = [[draw.choice((-1, 0, 0, 1)) for _ in range(6)] for _ in range(1_500)]
+
+    found = [
+        stats.compare_paired([float(d < 0) for d in pair], [float(d > 0) for d in pair], seed=0).direction
+        for pair in pairs
+    ]
+
+    assert found.count(1) / len(found) <= 0.025
+    assert found.count(-1) / len(found) <= 0.025
+
+
+def test_a_mean_reaches_what_it_is_but_for_rounding() -> None:
+    mean = sum([0.8] * 10) / 10
+    assert mean < 0.8
+
+    assert stats.reaches(mean, 0.8)
+    assert not stats.reaches(0.799, 0.8)

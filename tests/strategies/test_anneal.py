@@ -1,6 +1,7 @@
 """anneal: chains that move by the rule and the temperature that the knobs ask for."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.strategies.effects import (
     changes_a_tenth,
     two_sentences_in_a_line,
 )
-from tests.strategies.world import SEED_TEXT, Run, World, fraction, run_search
+from tests.strategies.world import SEED_TEXT, Run, World, fraction, make_cases, run_search
 from worker.strategies.contract import Propose
 
 LONG = {"patience": 1000}
@@ -313,3 +314,26 @@ def test_patience_reheats_before_it_ends_a_run() -> None:
 
     assert {most: len(run.state["curve"]) for most, run in ended.items()} == {0: 2, 2: 6}
     assert {run.state["finish_reason"] for run in ended.values()} == {"converged"}
+
+
+def test_a_chain_forgets_its_best_only_for_what_is_better_where_both_were_tried() -> None:
+    """Each round has other cases here, so the best was hardly ever tried on all of them."""
+    replaced = 0
+    for salt in range(6):
+        run = run_search(
+            "anneal",
+            World(cases=make_cases(120), salt=salt),
+            knobs_={**REWRITES, "operators": {"reflect": 1}, "initial_temp": 0.3, "epochs": 8, "reheat_max": 0},
+            evaluation={"case_order": "shuffled_per_round", "min_cases": 8},
+            early_stopping=LONG,
+        )
+        for before, after in pairwise(run.steps):
+            was, became = (step.state["own"].get("chains", [])[:1] for step in (before, after))
+            if not was or not became or was[0]["best"] == became[0]["best"]:
+                continue
+            scores = [after.state["scores"][chain["best"]] for chain in (became[0], was[0])]
+            both = [case for case in map(str, after.state["dev"]) if all(case in known for known in scores)]
+            new, old = (sum(known[case][0] for case in both) / len(both) for known in scores)
+            assert new > old
+            replaced += 1
+    assert replaced > 5

@@ -51,12 +51,14 @@ SEEDS = st.integers(0, 2**31 - 1)
 LIMITS = {
     "max_task_calls": ("task_calls", "budget_task_calls"),
     "max_proposer_calls": ("proposer_calls", "budget_proposer_calls"),
+    "max_judge_calls": ("judge_calls", "budget_judge_calls"),
     "max_tokens": ("tokens", "budget_tokens"),
     "max_cost_nano": ("nano", "budget_cost"),
 }
 ENDINGS = {
     "converged", "max_rounds", "target_reached", "perfect_score", "no_headroom", "scoring_failed", "proposer_failed",
-    "budget_task_calls", "budget_proposer_calls", "budget_tokens", "budget_cost",
+    "budget_task_calls", "budget_proposer_calls", "budget_judge_calls", "budget_tokens",
+    "budget_cost",
 }  # fmt: skip
 
 

@@ -124,6 +124,11 @@ def constant_price(components: Mapping[str, str], work: Work) -> tuple[int, int]
     return TASK_PRICE if isinstance(work, Evaluate) else PROPOSAL_PRICE
 
 
+def questions(work: Work) -> int:
+    """One judge is asked about each answer, with two votes."""
+    return 2 if isinstance(work, Evaluate) else 0
+
+
 def tokens_of(components: Mapping[str, str], genes: Genes) -> int:
     return len(worlds_genes.with_genes("\n".join(components.values()), genes).split())
 
@@ -155,6 +160,7 @@ class World:
     def problem(self, spec: Mapping[str, Any], **fields: Any) -> Problem:
         given = {
             "price": constant_price,
+            "questions": questions,
             "tokens_of": tokens_of,
             "problem_with": placeholder_problem,
             "components": self.components,
@@ -343,7 +349,7 @@ def spent_on(
     problem: Problem, texts: Mapping[str, Mapping[str, str]], works: Iterable[Work], *, used: float = 1.0
 ) -> Spent:
     """What these calls cost: by default their upper bounds."""
-    counts, tokens, nano = [0, 0], 0, 0
+    counts, tokens, nano, judge_calls = [0, 0], 0, 0, 0
     for work in works:
         is_proposal = isinstance(work, Propose)
         subject = work.parent if isinstance(work, Propose) else work.candidate
@@ -351,7 +357,8 @@ def spent_on(
         counts[is_proposal] += 1
         tokens += int(more_tokens * used)
         nano += int(more_nano * used)
-    return Spent(*counts, tokens, nano)
+        judge_calls += problem.questions(work)
+    return Spent(*counts, tokens, nano, judge_calls)
 
 
 def _digest(*key: Any) -> str:

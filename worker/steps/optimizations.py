@@ -146,6 +146,7 @@ def decide(loaded: Loaded, caller: "_Calls | None" = None) -> tuple[Problem, Ste
             Case(case.ordinal, case.inputs, case.expected, case.group, case.weight, case.tags) for case in loaded.cases
         ],
         price=caller.price,
+        questions=caller.questions,
         tokens_of=caller.tokens_of,
         problem_with=caller.problem_with,
         problem_with_genes=caller.problem_with_genes,
@@ -163,7 +164,7 @@ def decide(loaded: Loaded, caller: "_Calls | None" = None) -> tuple[Problem, Ste
 
 
 def _spent(spend: Spend) -> Spent:
-    return Spent(spend.task_calls, spend.proposer_calls, spend.tokens, spend.nano)
+    return Spent(spend.task_calls, spend.proposer_calls, spend.tokens, spend.nano, spend.judge_calls)
 
 
 def finish(session: Session, done: Sequence[Done]) -> Mapping[int, Verdict]:
@@ -217,6 +218,12 @@ class _Calls:
             judges.bound_of(self._loaded.judges, ask) for ask in self._asks(work.case, judges.longest_answer(params))
         ]
         return tokens + sum(bound[0] for bound in judged), nano + sum(bound[1] for bound in judged)
+
+    def questions(self, work: Work) -> int:
+        if isinstance(work, Propose):
+            return 0
+        _, params = self._model(work.genes)
+        return len(self._asks(work.case, judges.longest_answer(params)))
 
     def tokens_of(self, components: Mapping[str, str], genes: Genes) -> int:
         return providers.prompt_bound(message_templates(self._demonstrated(*_hashable(components, genes))))
@@ -455,19 +462,19 @@ def _cases(session: Session, optimization: Optimization) -> Sequence[RunCase]:
 
 
 def _progress(optimization: Optimization, state: Mapping[str, Any], measured: Sequence[_Measured]) -> dict[str, Any]:
-    """The best score is that of the incumbent, which is the seed until a round has ended."""
-    curve = state["curve"]
+    """The best score is that of the incumbent, which is the seed until another is crowned: in a round, or after all."""
     baseline = measured[0].mean if state["incumbent"] else None
+    means = {item["hash"]: found.mean for item, found in zip(state["candidates"], measured, strict=True)}
     return {
         "phase": state["phase"],
         "round": state["round"],
         "max_rounds": knobs.rounds_of(optimization.spec),
         "candidates": len(state["candidates"]),
         "rejected": state["rejected"],
-        "best_score": curve[-1]["best"] if curve else baseline,
+        "best_score": means.get(state["incumbent"]),
         "baseline_score": baseline,
         **({"generalization": [item for item in state["checks"] if "gap" in item]} if "checks" in state else {}),
-        "curve": curve,
+        "curve": state["curve"],
     }
 
 

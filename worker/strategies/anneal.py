@@ -219,8 +219,11 @@ def _move(search: "Search", chain: dict[str, Any], number: int, own: list[str]) 
 
 
 def _remember(search: "Search", chain: dict[str, Any], cases: list[int], accepted: bool) -> None:
-    value, best = search.value(chain["current"], cases), search.value(chain["best"], cases)
-    if value is not None and (best is None or value > best) and chain["current"] != chain["best"]:
+    """The best of a chain is compared on what both were tried on: the cases of a round need not be those of its own."""
+    value = search.value(chain["current"], cases)
+    both = [case for case in search.dev if all(search.is_tried(chain[one], case) for one in ("current", "best"))]
+    found, best = search.value(chain["current"], both), search.value(chain["best"], both)
+    if found is not None and best is not None and found > best:
         chain |= {"best": chain["current"], "stall": 0}
     else:
         chain["stall"] += 1

@@ -10,6 +10,7 @@ from worker.strategies.record import Record
 _MEASURES = {
     "task_calls": ("max_task_calls", "budget_task_calls"),
     "proposer_calls": ("max_proposer_calls", "budget_proposer_calls"),
+    "judge_calls": ("max_judge_calls", "budget_judge_calls"),
     "tokens": ("max_tokens", "budget_tokens"),
     "nano": ("max_cost_nano", "budget_cost"),
 }
@@ -41,7 +42,8 @@ def _shortage(record: Record, asked: Sequence[Work], wanted: Sequence[Work]) -> 
     limits = record.problem.spec["budget"]
     charged = record.state.get("charged") or record.state["spent"]
     works = _unpaid(record, [*asked, *wanted])
-    if not works and record.problem.paid and charged == record.problem.spec["carried"]:
+    carried = record.problem.spec.get("carried", {})  # of older continuations without what judges were asked
+    if not works and record.problem.paid and all(charged[measure] == used for measure, used in carried.items()):
         return None  # as long as nothing was bought it comes to the prompt whose holdout was paid for, too
     need = _bound(record, works)
     reserve = _reserve(record, [*asked, *wanted])
@@ -64,6 +66,7 @@ def _bound(record: Record, works: Sequence[Work]) -> dict[str, int]:
         subject = work.candidate if isinstance(work, Evaluate) else work.parent
         tokens, nano = record.problem.price(record.components(subject), work)
         total["task_calls" if isinstance(work, Evaluate) else "proposer_calls"] += 1
+        total["judge_calls"] += record.problem.questions(work)
         total["tokens"] += tokens
         total["nano"] += nano
     return total

@@ -115,6 +115,7 @@ class Spent:
     proposer_calls: int = 0
     tokens: int = 0
     nano: int = 0
+    judge_calls: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,8 @@ class Problem:
     problem_with: Callable[[Mapping[str, str]], str | None]
     # Why a candidate of these texts cannot have these genes (a model that takes no such setting); None when it can.
     problem_with_genes: Callable[[Mapping[str, str], Genes], str | None] = lambda components, genes: None
+    # How many calls judging the answer of a unit of work takes at most.
+    questions: Callable[["Work"], int] = lambda work: 0
     # The keys of work that has been paid for by the run that this one continues, and costs nothing here.
     paid: frozenset[str] = frozenset()
 

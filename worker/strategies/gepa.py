@@ -276,7 +276,8 @@ class _Replay:
         merged = {**search.components(parent), **texts}
         named = identity(merged, search.genes(parent))
         if named not in search.candidates and named not in search.own["refused"]:
-            lineage = {"proposals": [work.key for work in works], "slot": works[0].slot}
+            evidence = sorted({case for work in works for case in work.evidence})
+            lineage = {"proposals": [work.key for work in works], "evidence": evidence, "slot": works[0].slot}
             genes = search.genes(parent)
             if search.admit(merged, parents=[parent], operator="reflect", lineage=lineage, genes=genes) is None:
                 search.own["refused"].append(named)

@@ -76,9 +76,7 @@ def _verdict(record: Record, reason: str, holdout: stats.Difference | None) -> s
         return "not_measured"
     if _is_tiny(record):
         return "not_significant"  # an interval over a few cases can leave out 0 by one answer
-    if holdout.ci_low > 0:
-        return "improved"
-    return "worse" if holdout.ci_high < 0 else "not_significant"
+    return {1: "improved", -1: "worse", 0: "not_significant"}[holdout.direction]
 
 
 def _is_tiny(record: Record) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from shared import stats
 from shared.hashing import hash_of
 from shared.knobs import EDITS
 from worker.strategies import budget, children, operators, outcome, policy, preflight, watch
@@ -248,7 +249,7 @@ class Search(Record):
         watch.note(self)
         if best >= 1.0:
             return "perfect_score"
-        if early["target_score"] is not None and best >= early["target_score"]:
+        if early["target_score"] is not None and stats.reaches(best, early["target_score"]):
             return "target_reached"
         return "converged" if self.state["stall"] >= early["patience"] else None
 
